@@ -1,0 +1,139 @@
+"""Blocks of 32 weights with one float16 scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
+
+In the layouts `d` is the scale, `m` the minimum, `qs` the codes (their low four bits) and `qh` the fifth bits of the codes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..gguf.types import GGMLType
+from .bits import Codes, pack, unpack
+from .codec import BlockCodec, Blocks, CodecError, Floats
+
+
+class Q4_0(BlockCodec, ggml=GGMLType.Q4_0):
+    block = np.dtype([("d", "<f2"), ("qs", "u1", 16)])  # w = d * (q - 8)
+
+    @staticmethod
+    def decode_blocks(b: Blocks) -> Floats:
+        return column(b["d"]) * (unpack(b["qs"], 4, 16).astype(np.float32) - np.float32(8))
+
+    @classmethod
+    def encode_blocks(cls, x: Floats) -> Blocks:
+        d = signed_extreme(x) / np.float32(-8)
+        return _store(cls, d=d, codes=np.minimum(_truncate(x * reciprocal(d) + np.float32(8.5)), 15))
+
+
+class Q4_1(BlockCodec, ggml=GGMLType.Q4_1):
+    block = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])  # w = d * q + m
+
+    @staticmethod
+    def decode_blocks(b: Blocks) -> Floats:
+        return column(b["d"]) * unpack(b["qs"], 4, 16).astype(np.float32) + column(b["m"])
+
+    @classmethod
+    def encode_blocks(cls, x: Floats) -> Blocks:
+        m = x.min(axis=1, keepdims=True)
+        d = (x.max(axis=1, keepdims=True) - m) / np.float32(15)
+        codes = np.minimum(_truncate((x - m) * reciprocal(d) + np.float32(0.5)), 15)
+        return _store(cls, d=d, m=m, codes=codes)
+
+
+class Q5_0(BlockCodec, ggml=GGMLType.Q5_0):
+    block = np.dtype([("d", "<f2"), ("qh", "u1", 4), ("qs", "u1", 16)])  # w = d * (q - 16)
+
+    @staticmethod
+    def decode_blocks(b: Blocks) -> Floats:
+        return column(b["d"]) * (_five_bits(b).astype(np.float32) - np.float32(16))
+
+    @classmethod
+    def encode_blocks(cls, x: Floats) -> Blocks:
+        d = signed_extreme(x) / np.float32(-16)
+        return _store(cls, d=d, codes=np.minimum(_truncate(x * reciprocal(d) + np.float32(16.5)), 31))
+
+
+class Q5_1(BlockCodec, ggml=GGMLType.Q5_1):
+    block = np.dtype([("d", "<f2"), ("m", "<f2"), ("qh", "u1", 4), ("qs", "u1", 16)])  # w = d * q + m
+
+    @staticmethod
+    def decode_blocks(b: Blocks) -> Floats:
+        return column(b["d"]) * _five_bits(b).astype(np.float32) + column(b["m"])
+
+    @classmethod
+    def encode_blocks(cls, x: Floats) -> Blocks:
+        m = x.min(axis=1, keepdims=True)
+        d = (x.max(axis=1, keepdims=True) - m) / np.float32(31)
+        codes = np.minimum(_truncate((x - m) * reciprocal(d) + np.float32(0.5)), 31)
+        return _store(cls, d=d, m=m, codes=codes)
+
+
+class Q8_0(BlockCodec, ggml=GGMLType.Q8_0):
+    block = np.dtype([("d", "<f2"), ("qs", "i1", 32)])  # w = d * q
+
+    @staticmethod
+    def decode_blocks(b: Blocks) -> Floats:
+        return b["qs"].astype(np.float32) * column(b["d"])
+
+    @classmethod
+    def encode_blocks(cls, x: Floats) -> Blocks:
+        d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
+        b = np.empty(len(x), cls.block)
+        b["d"] = half(cls, d)
+        b["qs"] = round_half_away(x * reciprocal(d)).astype(np.int8)
+        return b
+
+
+def column(scale: np.ndarray) -> Floats:  # type: ignore[type-arg]
+    """float16[n] -> float32[n, 1]."""
+    return scale.astype(np.float32)[:, None]
+
+
+def half(codec: type[BlockCodec], scale: Floats) -> np.ndarray:  # type: ignore[type-arg]
+    """float32[n, 1] -> float16[n]; CodecError where it is not finite: a NaN or infinite weight, or one too large."""
+    stored = scale[:, 0].astype("<f2")
+    if not np.isfinite(stored).all():
+        raise CodecError(
+            f"{codec.type.name}: a block of {codec.block_size} weights holds NaN, infinity or a value too large for its "
+            f"float16 scale ({scale[:, 0][~np.isfinite(stored)][0]:g} > 65504); store this tensor as F32 or BF16"
+        )
+    return stored
+
+
+def signed_extreme(x: Floats) -> Floats:
+    """float32[n, 32] -> float32[n, 1]: the value of largest magnitude with its sign; the first one of several."""
+    return np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, None], axis=1)
+
+
+def reciprocal(d: Floats) -> Floats:
+    """1 / d, or 0 where d is zero or so small that 1 / d overflows: the stored float16 scale is 0 there anyway."""
+    inverse = np.divide(np.float32(1), d)
+    inverse[np.isinf(inverse)] = 0
+    return inverse
+
+
+def round_half_away(x: Floats) -> Floats:
+    """C's roundf. (Adding 0.5 and truncating is not the same: 0.49999997 + 0.5 rounds up to 1.)"""
+    magnitude = np.abs(x)
+    whole = np.floor(magnitude)
+    return np.copysign(whole + np.floor(np.float32(2) * (magnitude - whole)), x)
+
+
+def _truncate(x: Floats) -> Codes:
+    return x.astype(np.uint8)
+
+
+def _five_bits(b: Blocks) -> Codes:
+    return unpack(b["qs"], 4, 16) | unpack(b["qh"], 1, 1) << np.uint8(4)
+
+
+def _store(cls: type[BlockCodec], *, d: Floats, codes: Codes, m: Floats | None = None) -> Blocks:
+    """Blocks from scales float32[n, 1] and codes uint8[n, 32]."""
+    b = np.empty(len(codes), cls.block)
+    b["d"] = half(cls, d)
+    if m is not None:
+        b["m"] = half(cls, m)
+    b["qs"] = pack(codes & np.uint8(15), 4, 16)
+    if "qh" in (cls.block.names or ()):
+        b["qh"] = pack(codes >> np.uint8(4), 1, 1)
+    return b

@@ -1,0 +1,96 @@
+"""The graph: frozen dataclasses and nothing else.
+
+Every value is a matrix of shape [rows, cols], row-major and contiguous. Its number of rows is symbolic, because one graph
+serves every batch: `Rows.TOKENS` (all tokens of the step) or `Rows.OUTPUTS` (those whose logits are wanted), times `repeat`
+(experts used per token in a mixture of experts). Columns are fixed when the graph is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...formats.gguf.types import GGMLType
+
+
+class Rows(Enum):
+    """What the rows of a value stand for."""
+
+    TOKENS = "tokens"
+    OUTPUTS = "outputs"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A matrix flowing between nodes; `id` is unique in its graph, `name` is a GGUF name where one exists."""
+
+    id: int
+    name: str
+    rows: Rows
+    cols: int
+    repeat: int = 1
+    dtype: str = "f32"  # "f32" or "i32"
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A tensor of the model file, used in place.
+
+    `data` is the raw block data, uint8 [..., rows, row_bytes]; `shape` counts elements in NumPy order: (cols,) for a vector,
+    (rows, cols) for a matrix, (experts, rows, cols) for stacked experts.
+    """
+
+    name: str
+    type: GGMLType
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+    @property
+    def cols(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def n_rows(self) -> int:
+        return self.shape[-2] if len(self.shape) > 1 else 1
+
+    def rows(self, start: int, stop: int) -> Weight:
+        """Rows [start, stop) of a matrix, without a copy (rows are contiguous in every GGUF type)."""
+        return Weight(f"{self.name}[{start}:{stop}]", self.type, (stop - start, self.cols), self.data[start:stop])
+
+
+@dataclass(frozen=True)
+class KVSpec:
+    """The key/value state of one attention layer. `window` = 0 means unlimited."""
+
+    layer: int
+    n_head_kv: int
+    key_dim: int
+    value_dim: int
+    window: int = 0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation. `weights` are keyed by role ("weight", "bias"), `attrs` are plain Python values or small arrays."""
+
+    op: str
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    weights: Mapping[str, Weight] = field(default_factory=lambda: MappingProxyType({}))
+    attrs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in execution order, the logits value [OUTPUTS, vocabulary], and the state each layer keeps."""
+
+    nodes: tuple[Node, ...]
+    logits: Value
+    state: tuple[KVSpec, ...]
