@@ -1,11 +1,12 @@
 """Blocks of 32 weights with one float16 scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
 
-In the layouts `d` is the scale, `m` the minimum, `qs` the codes (their low four bits) and `qh` the fifth bits of the codes.
+In the layouts `d` is the scale, `m` the minimum, `qs` the codes (or their low four bits), `qh` their fifth bits.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..gguf.types import GGMLType
 from .bits import Codes, pack, unpack
@@ -17,7 +18,8 @@ class Q4_0(BlockCodec, ggml=GGMLType.Q4_0):
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
-        return column(b["d"]) * (unpack(b["qs"], 4, 16).astype(np.float32) - np.float32(8))
+        q = unpack(b["qs"], 4, 16).view(np.int8) - np.int8(8)
+        return column(b["d"]) * q.astype(np.float32)
 
     @classmethod
     def encode_blocks(cls, x: Floats) -> Blocks:
@@ -30,7 +32,7 @@ class Q4_1(BlockCodec, ggml=GGMLType.Q4_1):
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
-        return column(b["d"]) * unpack(b["qs"], 4, 16).astype(np.float32) + column(b["m"])
+        return _affine(b, unpack(b["qs"], 4, 16))
 
     @classmethod
     def encode_blocks(cls, x: Floats) -> Blocks:
@@ -45,7 +47,8 @@ class Q5_0(BlockCodec, ggml=GGMLType.Q5_0):
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
-        return column(b["d"]) * (_five_bits(b).astype(np.float32) - np.float32(16))
+        q = _five_bits(b).view(np.int8) - np.int8(16)
+        return column(b["d"]) * q.astype(np.float32)
 
     @classmethod
     def encode_blocks(cls, x: Floats) -> Blocks:
@@ -58,7 +61,7 @@ class Q5_1(BlockCodec, ggml=GGMLType.Q5_1):
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
-        return column(b["d"]) * _five_bits(b).astype(np.float32) + column(b["m"])
+        return _affine(b, _five_bits(b))
 
     @classmethod
     def encode_blocks(cls, x: Floats) -> Blocks:
@@ -84,30 +87,31 @@ class Q8_0(BlockCodec, ggml=GGMLType.Q8_0):
         return b
 
 
-def column(scale: np.ndarray) -> Floats:  # type: ignore[type-arg]
+def column(scale: npt.NDArray[np.float16]) -> Floats:
     """float16[n] -> float32[n, 1]."""
     return scale.astype(np.float32)[:, None]
 
 
-def half(codec: type[BlockCodec], scale: Floats) -> np.ndarray:  # type: ignore[type-arg]
+def half(codec: type[BlockCodec], scale: Floats) -> npt.NDArray[np.float16]:
     """float32[n, 1] -> float16[n]; CodecError where it is not finite: a NaN or infinite weight, or one too large."""
     stored = scale[:, 0].astype("<f2")
     if not np.isfinite(stored).all():
         raise CodecError(
-            f"{codec.type.name}: a block of {codec.block_size} weights holds NaN, infinity or a value too large for its "
-            f"float16 scale ({scale[:, 0][~np.isfinite(stored)][0]:g} > 65504); store this tensor as F32 or BF16"
+            f"{codec.type.name}: a block holds NaN, infinity or a value too large for a float16 scale "
+            f"(it would be {scale[:, 0][~np.isfinite(stored)][0]:g}, the largest is 65504); store this tensor as F32 or BF16"
         )
     return stored
 
 
 def signed_extreme(x: Floats) -> Floats:
     """float32[n, 32] -> float32[n, 1]: the value of largest magnitude with its sign; the first one of several."""
-    return np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, None], axis=1)
+    extreme: Floats = np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, None], axis=1)
+    return extreme
 
 
 def reciprocal(d: Floats) -> Floats:
     """1 / d, or 0 where d is zero or so small that 1 / d overflows: the stored float16 scale is 0 there anyway."""
-    inverse = np.divide(np.float32(1), d)
+    inverse: Floats = np.divide(np.float32(1), d)
     inverse[np.isinf(inverse)] = 0
     return inverse
 
@@ -116,15 +120,23 @@ def round_half_away(x: Floats) -> Floats:
     """C's roundf. (Adding 0.5 and truncating is not the same: 0.49999997 + 0.5 rounds up to 1.)"""
     magnitude = np.abs(x)
     whole = np.floor(magnitude)
-    return np.copysign(whole + np.floor(np.float32(2) * (magnitude - whole)), x)
+    rounded: Floats = np.copysign(whole + np.floor(np.float32(2) * (magnitude - whole)), x)
+    return rounded
 
 
 def _truncate(x: Floats) -> Codes:
     return x.astype(np.uint8)
 
 
+def _affine(b: Blocks, q: Codes) -> Floats:
+    w = column(b["d"]) * q.astype(np.float32)
+    w += column(b["m"])
+    return w
+
+
 def _five_bits(b: Blocks) -> Codes:
-    return unpack(b["qs"], 4, 16) | unpack(b["qh"], 1, 1) << np.uint8(4)
+    codes: Codes = unpack(b["qs"], 4, 16) | unpack(b["qh"], 1, 1) << np.uint8(4)
+    return codes
 
 
 def _store(cls: type[BlockCodec], *, d: Floats, codes: Codes, m: Floats | None = None) -> Blocks:

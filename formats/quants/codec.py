@@ -1,4 +1,4 @@
-"""The base of all block codecs: registry, shape arithmetic and chunking. A codec itself is a layout and one or two functions.
+"""The base of all block codecs: registry, shape arithmetic, chunking. A codec itself is a layout and a function or two.
 
 To add a type, subclass `BlockCodec` in the file of its family:
 
@@ -57,21 +57,21 @@ class BlockCodec:
     @classmethod
     def encode_blocks(cls, x: Floats) -> Blocks:
         """float32[n, block_size] -> blocks[n]. Not every type has an encoder: see `can_encode`."""
-        able = ", ".join(c.type.name for c in _REGISTRY.values() if c.can_encode())
+        able = ", ".join(t.name for t in sorted(_REGISTRY) if _REGISTRY[t].can_encode())
         raise UnsupportedError(f"cannot write {cls.type.name}: there is no encoder for it; types with one: {able}")
 
     @classmethod
     def can_encode(cls) -> bool:
-        return cls.encode_blocks.__func__ is not BlockCodec.encode_blocks.__func__  # type: ignore[attr-defined]
+        return "encode_blocks" in vars(cls)
 
     @classmethod
     def byte_shape(cls, shape: Shape) -> Shape:
-        """Shape of the stored bytes of weights[..., cols]: [..., row_bytes]. Raises CodecError if cols is no whole blocks."""
+        """weights[..., cols] are stored as bytes[..., row_bytes]. CodecError if a row is not whole blocks."""
         return (*shape[:-1], _whole_blocks(cls, shape, cls.block_size, "weights") * cls.block_bytes)
 
     @classmethod
     def weight_shape(cls, shape: Shape) -> Shape:
-        """Shape of the weights in bytes[..., row_bytes]: [..., cols]. Raises CodecError if row_bytes is no whole blocks."""
+        """bytes[..., row_bytes] hold weights[..., cols]. CodecError if a row is not whole blocks."""
         return (*shape[:-1], _whole_blocks(cls, shape, cls.block_bytes, "bytes") * cls.block_size)
 
     @classmethod
@@ -114,7 +114,7 @@ def codec_for(ggml_type: GGMLType) -> type[BlockCodec]:
     codec = CODECS.get(ggml_type)
     if codec is None:
         name = ggml_type.name if isinstance(ggml_type, GGMLType) else repr(ggml_type)
-        known = ", ".join(t.name for t in CODECS)
+        known = ", ".join(t.name for t in sorted(CODECS))
         raise UnsupportedError(f"weights of type {name} cannot be read; supported types: {known}")
     return codec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..gguf.types import GGMLType
 from .codec import BlockCodec, Blocks, Floats
@@ -51,5 +52,6 @@ class BF16(BlockCodec, ggml=GGMLType.BF16):
         # cleared so that rounding cannot carry into the exponent.
         quiet = (bits & np.uint32(0xFFFF0000)) | np.uint32(0x00400000)
         bits = np.where(np.isnan(x), quiet, bits)
-        rounded = (bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+        bits = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+        rounded: npt.NDArray[np.uint32] = bits >> np.uint32(16)
         return rounded.astype("<u2").view(cls.block)[:, 0]

@@ -9,7 +9,8 @@ from ..gguf.types import GGMLType
 from .bits import unpack
 from .codec import BlockCodec, Blocks, Floats
 
-# Twice the values of E2M1, so that they are integers; decoding halves the scale instead. Code 8 (-0) reads as +0, as in ggml.
+# Twice the values of E2M1, so that they are integers; decoding halves the scale instead. Code 8, -0, reads as +0, as in
+# ggml.
 E2M1_DOUBLED = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
 E2M1_DOUBLED.flags.writeable = False
 
@@ -27,4 +28,5 @@ def half_power(e: npt.NDArray[np.uint8]) -> Floats:
     wide = e.astype(np.uint32)
     normal = (np.maximum(wide, 1) - np.uint32(1)) << np.uint32(23)
     subnormal = np.uint32(1 << 21) << np.minimum(wide, 1)  # 2**-128 and 2**-127 lie below the smallest exponent
-    return np.where(wide < 2, subnormal, normal).view(np.float32)
+    bits: npt.NDArray[np.uint32] = np.where(wide < 2, subnormal, normal)
+    return bits.view(np.float32)

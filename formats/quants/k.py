@@ -15,7 +15,7 @@ from .codec import BlockCodec, Blocks, Floats
 
 
 class Q2_K(BlockCodec, ggml=GGMLType.Q2_K):
-    # 16 groups of 16: w = d * scale * q - dmin * min; a byte of `scales` holds the scale (low nibble) and the min (high).
+    # 16 groups of 16: w = d * scale * q - dmin * min; a byte of `scales` holds scale (low nibble) and min (high).
     block = np.dtype([("scales", "u1", 16), ("qs", "u1", 64), ("d", "<f2"), ("dmin", "<f2")])
 
     @staticmethod
