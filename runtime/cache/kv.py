@@ -12,7 +12,10 @@ from ..step import PAGE
 
 
 class KVPool:
-    """Pages of keys and values, [n_pages, n_head_kv, PAGE, dim] per layer: one head's tile of a page is contiguous.
+    """Pages per layer: keys [n_pages, n_head_kv, key_dim, PAGE], values [n_pages, n_head_kv, PAGE, value_dim].
+
+    One head's tile of a page is contiguous. Keys are stored transposed, so that the scores of a page are a sum of
+    query[i] * keys[i, :] over whole vectors of positions, and the weighted sum of values runs over whole vectors too.
 
     Pages are handed out by the block manager; the pool only holds bytes. Memory is committed by the operating system when a
     page is first written, so a large context costs nothing until it is used.
@@ -20,11 +23,20 @@ class KVPool:
 
     def __init__(self, specs: Sequence[KVSpec], n_pages: int, dtype: DTypeLike = np.float16) -> None:
         self.n_pages, self.dtype = n_pages, np.dtype(dtype)
-        self.keys = {s.layer: self._pages(n_pages, s.n_head_kv, s.key_dim) for s in specs}
-        self.values = {s.layer: self._pages(n_pages, s.n_head_kv, s.value_dim) for s in specs}
+        self.keys = {s.layer: np.zeros((n_pages, s.n_head_kv, s.key_dim, PAGE), self.dtype) for s in specs}
+        self.values = {s.layer: np.zeros((n_pages, s.n_head_kv, PAGE, s.value_dim), self.dtype) for s in specs}
 
-    def _pages(self, n_pages: int, n_head: int, dim: int) -> NDArray[np.floating]:
-        return np.zeros((n_pages, n_head, PAGE, dim), self.dtype)
+    def store(self, layer: int, page: int, slot: int, key: NDArray[np.float32], value: NDArray[np.float32]) -> None:
+        """Write one position: key [n_head_kv, key_dim], value [n_head_kv, value_dim]."""
+        self.keys[layer][page, :, :, slot] = key
+        self.values[layer][page, :, slot, :] = value
+
+    def gather(self, layer: int, pages: NDArray[np.int32], length: int) -> tuple[NDArray, NDArray]:
+        """Positions 0..length-1 of a sequence as float32: keys [n_head_kv, length, key_dim], values likewise."""
+        used = pages[: -(-length // PAGE)]
+        keys = self.keys[layer][used].transpose(1, 0, 3, 2)  # head, page, slot, dim
+        values = self.values[layer][used].transpose(1, 0, 2, 3)
+        return tuple(a.reshape(a.shape[0], -1, a.shape[-1])[:, :length].astype(np.float32) for a in (keys, values))
 
     @property
     def n_bytes(self) -> int:
