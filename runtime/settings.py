@@ -1,0 +1,51 @@
+"""Every environment variable Halfbyte reads, and the folders they choose. No other module looks at the environment.
+
+    HALFBYTE_HOME     folder for downloaded models and compiled kernels (default: the platform's user cache folder)
+    XDG_CACHE_HOME    Linux: parent of that folder (default ~/.cache)
+    LOCALAPPDATA      Windows: parent of that folder (default ~/AppData/Local)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder Halfbyte writes to. It is not created here and may not be writable."""
+    if chosen := os.environ.get("HALFBYTE_HOME"):
+        return Path(chosen).expanduser().absolute()
+    return _user_cache() / "halfbyte"
+
+
+def models_dir() -> Path:
+    """Where downloaded models live, under their own file names."""
+    return home() / "models"
+
+
+def downloads_dir() -> Path:
+    """Where unfinished downloads live; emptied for a model once its file is verified."""
+    return home() / "downloads"
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """A copy of this process's environment with `changes`, for a child process."""
+    return {**os.environ, **changes}
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or _user_home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return _user_home() / "Library" / "Caches"
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    # the XDG rule: a relative path there is to be ignored
+    return Path(chosen) if os.path.isabs(chosen) else _user_home() / ".cache"
+
+
+def _user_home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME and no password entry: a bare container
+        return Path(os.path.abspath(os.sep))
