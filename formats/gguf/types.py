@@ -1,6 +1,7 @@
 """GGUF enumerations: tensor types with their block geometry, metadata value types.
 
-Source: the GGUF specification and ggml's type table (`ggml.h`, COUNT = 43). Removed ids are absent on purpose: they are refused.
+Source: the GGUF specification and ggml's type table (`ggml.h`, COUNT = 43). Removed ids are absent on purpose: they
+are refused.
 """
 
 from __future__ import annotations

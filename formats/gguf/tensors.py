@@ -1,0 +1,150 @@
+"""Tensor descriptions, the rules they obey, and zero-copy access to their bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UnsupportedError
+from .errors import GGUFError, TensorBlockError, TensorShapeError, TensorTypeError
+from .limits import MAX_DIMS, MAX_INT64
+from .source import Source
+from .types import GGMLType
+
+# Types whose byte order is well defined: plain numbers. The order inside quantized blocks is not specified.
+SWAP_BYTES: dict[GGMLType, int] = {
+    GGMLType.F32: 4,
+    GGMLType.F16: 2,
+    GGMLType.BF16: 2,
+    GGMLType.F64: 8,
+    GGMLType.I8: 1,
+    GGMLType.I16: 2,
+    GGMLType.I32: 4,
+    GGMLType.I64: 8,
+}
+_TYPES = {int(t): t for t in GGMLType}
+_REMOVED = {
+    4: "Q4_2",
+    5: "Q4_3",
+    31: "Q4_0_4_4",
+    32: "Q4_0_4_8",
+    33: "Q4_0_8_8",
+    36: "IQ4_NL_4_4",
+    37: "IQ4_NL_4_8",
+    38: "IQ4_NL_8_8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFTensor:
+    """One tensor of a file.
+
+    `ne` is in file order: ne[0] is the row length in elements, a multiple of the type's block. `offset` counts bytes
+    from the start of the file that holds the tensor. A tensor stored without dimensions reads as one element, ne = (1,).
+    """
+
+    name: str
+    type: GGMLType
+    ne: tuple[int, ...]
+    offset: int
+    n_bytes: int
+    byte_order: str
+    _source: Source = field(repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """NumPy order: the reverse of `ne`, rows last."""
+        return self.ne[::-1]
+
+    @property
+    def n_elements(self) -> int:
+        return math.prod(self.ne)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.type.row_bytes(self.ne[0])
+
+    @property
+    def path(self) -> str:
+        """The file that holds the bytes: a shard, where the model is split."""
+        return str(self._source.path)
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """Read-only bytes, uint8[*shape[:-1], row_bytes], in little-endian layout.
+
+        A view of the mapped file; only tensors of big-endian files are copied, in order to swap them.
+        Raises UnsupportedError for quantized tensors of big-endian files.
+        """
+        raw = self._source.array[self.offset : self.offset + self.n_bytes]
+        if self.byte_order == ">":
+            raw = self._swapped(raw)
+        raw.flags.writeable = False
+        return raw.reshape(*self.shape[:-1], self.row_bytes)
+
+    def _swapped(self, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        width = swap_width(self.type, f"{self.path}: tensor {self.name!r}")
+        return raw.reshape(-1, width)[:, ::-1].reshape(-1) if width > 1 else raw
+
+
+def swap_width(type_: GGMLType, what: str) -> int:
+    """Bytes of one number of a big-endian tensor of this type; UnsupportedError where the order is not defined."""
+    if type_ not in SWAP_BYTES:
+        raise UnsupportedError(
+            f"{what}: the byte order of {type_.name} blocks is not defined for big-endian files; "
+            "use a little-endian copy of the model"
+        )
+    return SWAP_BYTES[type_]
+
+
+# Builds the error for a broken rule: (class, problem, field suffix, value, what is allowed).
+Complain = Callable[[type[GGUFError], str, str, object, str | None], GGUFError]
+
+
+def check_type(number: int, complain: Complain) -> GGMLType:
+    """The tensor type with this id."""
+    if number in _TYPES:
+        return _TYPES[number]
+    if number in _REMOVED:
+        problem = f"tensor type {_REMOVED[number]} was removed from GGUF; download or convert the model again"
+        raise complain(TensorTypeError, problem, "type", number, None)
+    raise complain(TensorTypeError, "unknown tensor type", "type", number, f"0 to {max(_TYPES)}, without removed ids")
+
+
+def check_dims(n_dims: int, complain: Complain) -> None:
+    """A tensor has up to 4 dimensions; with none it is one element, as in llama.cpp."""
+    if n_dims > MAX_DIMS:
+        raise complain(TensorShapeError, "too many dimensions", "n_dims", n_dims, f"0 to {MAX_DIMS}")
+
+
+def check_shape(ne: Sequence[int], complain: Complain) -> None:
+    """Rules that hold for every type. Zero dimensions are legal and make an empty tensor."""
+    check_dims(len(ne), complain)
+    for i, n in enumerate(ne):
+        if not 0 <= n <= MAX_INT64:
+            signed = n - (1 << 64) if n > MAX_INT64 else n
+            raise complain(TensorShapeError, "not a dimension", f"ne[{i}]", signed, "0 to 2**63 - 1")
+    # A zero must not hide an overflow of the others: strides are made of the others.
+    if math.prod(n for n in ne if n) > MAX_INT64:
+        raise complain(TensorShapeError, "too many elements", "ne", tuple(ne), "a product below 2**63")
+
+
+def check_size(ne: Sequence[int], type_: GGMLType, complain: Complain) -> int:
+    """Bytes of a tensor that passed `check_shape`."""
+    row = ne[0] if ne else 1
+    if row % type_.block_size:
+        allowed = f"a multiple of {type_.block_size} for {type_.name}"
+        raise complain(TensorBlockError, "row length does not fit the type", "ne[0]", row, allowed)
+    others = math.prod(n for n in ne[1:] if n)
+    if max(type_.row_bytes(row), type_.block_bytes) * others > MAX_INT64:
+        raise complain(TensorShapeError, "too many bytes", "ne", tuple(ne), "a size below 2**63")
+    return type_.row_bytes(row) * math.prod(ne[1:])
+
+
+def pad(n: int, alignment: int) -> int:
+    """`n` rounded up to a multiple of `alignment`."""
+    return -(-n // alignment) * alignment
