@@ -18,8 +18,7 @@ class Q4_0(BlockCodec, ggml=GGMLType.Q4_0):
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
-        q = unpack(b["qs"], 4, 16).view(np.int8) - np.int8(8)
-        return column(b["d"]) * q.astype(np.float32)
+        return _symmetric(b, unpack(b["qs"], 4, 16), 8)
 
     @classmethod
     def encode_blocks(cls, x: Floats) -> Blocks:
@@ -47,8 +46,7 @@ class Q5_0(BlockCodec, ggml=GGMLType.Q5_0):
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
-        q = _five_bits(b).view(np.int8) - np.int8(16)
-        return column(b["d"]) * q.astype(np.float32)
+        return _symmetric(b, _five_bits(b), 16)
 
     @classmethod
     def encode_blocks(cls, x: Floats) -> Blocks:
@@ -95,10 +93,11 @@ def column(scale: npt.NDArray[np.float16]) -> Floats:
 def half(codec: type[BlockCodec], scale: Floats) -> npt.NDArray[np.float16]:
     """float32[n, 1] -> float16[n]; CodecError where it is not finite: a NaN or infinite weight, or one too large."""
     stored = scale[:, 0].astype("<f2")
-    if not np.isfinite(stored).all():
+    bad = ~np.isfinite(stored)
+    if bad.any():
         raise CodecError(
-            f"{codec.type.name}: a block holds NaN, infinity or a value too large for a float16 scale "
-            f"(it would be {scale[:, 0][~np.isfinite(stored)][0]:g}, the largest is 65504); store this tensor as F32 or BF16"
+            f"{codec.type.name}: a block holds NaN, infinity or a value too large for a float16 scale (it would be "
+            f"{scale[bad, 0][0]:g}, at most 65504 fits); store this tensor as F32 or BF16"
         )
     return stored
 
@@ -128,8 +127,16 @@ def _truncate(x: Floats) -> Codes:
     return x.astype(np.uint8)
 
 
+def _symmetric(b: Blocks, q: Codes, zero: int) -> Floats:
+    w = q.astype(np.float32)
+    w -= np.float32(zero)
+    w *= column(b["d"])
+    return w
+
+
 def _affine(b: Blocks, q: Codes) -> Floats:
-    w = column(b["d"]) * q.astype(np.float32)
+    w = q.astype(np.float32)
+    w *= column(b["d"])
     w += column(b["m"])
     return w
 
