@@ -44,7 +44,7 @@ class GGUFTensor:
     """One tensor of a file.
 
     `ne` is in file order: ne[0] is the row length in elements, a multiple of the type's block. `offset` counts bytes
-    from the start of the file that holds the tensor. A tensor stored without dimensions reads as one element, ne = (1,).
+    from the start of the file that holds the tensor. A tensor without dimensions reads as one element, ne = (1,).
     """
 
     name: str

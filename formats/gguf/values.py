@@ -43,12 +43,13 @@ _VALUE_TYPES = {int(t): t for t in ValueType}
 
 
 class Entry:
-    """One metadata value: `type`, and for arrays `element_type` and `count`; `offset` is where its bytes start."""
+    """One metadata value: `type`, for arrays `element_type` and `count`; its bytes are [offset, end) of the file."""
 
-    __slots__ = ("count", "element_type", "offset", "type", "value")
+    __slots__ = ("count", "element_type", "end", "offset", "type", "value")
 
     def __init__(self, type_: ValueType, offset: int, element_type: ValueType | None = None, count: int = 1) -> None:
         self.type, self.element_type, self.count, self.offset = type_, element_type, count, offset
+        self.end = offset
         self.value: Value | None = None
 
     @property
@@ -59,17 +60,8 @@ class Entry:
 def parse_value(c: Cursor, key: str) -> Entry:
     """Read the type and walk over the value at the cursor."""
     type_ = _parse_type(c, key)
-    if type_ is ValueType.ARRAY:
-        return _parse_array(c, key)
-    if type_ is ValueType.STRING:
-        entry = Entry(type_, c.pos)
-        c.skip_string(key)
-        return entry
-    unpack = STRUCTS[c.byte_order, type_]
-    entry = Entry(type_, c.take(unpack.size, key))
-    if type_ is ValueType.BOOL:
-        _check_bools(c, entry.offset, 1, key)
-    entry.value = unpack.unpack_from(c.view, entry.offset)[0]
+    entry = _parse_array(c, key) if type_ is ValueType.ARRAY else _parse_scalar(c, key, type_)
+    entry.end = c.pos
     return entry
 
 
@@ -77,9 +69,9 @@ def decode(entry: Entry, view: memoryview, byte_order: str) -> Value:
     """The Python value of an entry whose bounds were checked by `parse_value`; the result is kept in the entry."""
     if entry.value is None:
         if entry.type is ValueType.STRING:
-            entry.value = _decode_strings(view, entry.offset, 1, byte_order)[0]
+            entry.value = _decode_strings(entry, view, byte_order)[0]
         elif entry.element_type is ValueType.STRING:
-            entry.value = _decode_strings(view, entry.offset, entry.count, byte_order)
+            entry.value = _decode_strings(entry, view, byte_order)
         else:
             entry.value = _decode_array(entry, view, byte_order)
     return entry.value
@@ -93,6 +85,19 @@ def _parse_type(c: Cursor, key: str) -> ValueType:
             "unknown value type", path=c.path, offset=at, field=f"{key}.type", got=number, allowed="0 to 12"
         )
     return _VALUE_TYPES[number]
+
+
+def _parse_scalar(c: Cursor, key: str, type_: ValueType) -> Entry:
+    entry = Entry(type_, c.pos)
+    if type_ is ValueType.STRING:
+        c.skip_string(key)
+        return entry
+    layout = STRUCTS[c.byte_order, type_]
+    c.take(layout.size, key)
+    if type_ is ValueType.BOOL:
+        _check_bools(c, entry.offset, 1, key)
+    entry.value = layout.unpack_from(c.view, entry.offset)[0]
+    return entry
 
 
 def _parse_array(c: Cursor, key: str) -> Entry:
@@ -115,9 +120,7 @@ def _check_bools(c: Cursor, offset: int, count: int, key: str) -> None:
     bad = np.frombuffer(c.view, np.uint8, count, offset) > 1 if count else np.zeros(0, np.bool_)
     if bad.any():
         at = offset + int(bad.argmax())
-        raise BoolError(
-            "not a bool", path=c.path, offset=at, field=key, got=c.view[at], allowed="0 or 1"
-        )
+        raise BoolError("not a bool", path=c.path, offset=at, field=key, got=c.view[at], allowed="0 or 1")
 
 
 def _decode_array(entry: Entry, view: memoryview, byte_order: str) -> NDArray[Any]:
@@ -131,11 +134,14 @@ def _decode_array(entry: Entry, view: memoryview, byte_order: str) -> NDArray[An
     return array
 
 
-def _decode_strings(view: memoryview, pos: int, count: int, byte_order: str) -> list[str]:
+def _decode_strings(entry: Entry, view: memoryview, byte_order: str) -> list[str]:
+    # Slices of bytes decode twice as fast as slices of a memoryview, which pays for the copy.
+    data = bytes(view[entry.offset : entry.end])
     unpack = STRUCTS[byte_order, ValueType.UINT64].unpack_from
     strings: list[str] = []
-    for _ in range(count):
+    pos = 0
+    for _ in range(entry.count):
         start = pos + 8
-        pos = start + unpack(view, pos)[0]
-        strings.append(str(view[start:pos], "utf-8", "surrogateescape"))
+        pos = start + unpack(data, pos)[0]
+        strings.append(data[start:pos].decode("utf-8", "surrogateescape"))
     return strings

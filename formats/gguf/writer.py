@@ -1,0 +1,165 @@
+"""Write GGUF files: declare everything, then stream tensors in the declared order with constant memory.
+
+    w = GGUFWriter("model.gguf")
+    w.add("general.architecture", "llama")
+    w.add_tensor("token_embd.weight", (32000, 2048), GGMLType.F16)
+    with w.open():                                   # header
+        w.write_tensor("token_embd.weight", rows)    # bytes, an array, or an iterable of them
+
+The file appears under its name when the block ends without an error, complete and on disk; until then it is
+NAME.partial, and after an error it is gone.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .cursor import PathLike
+from .durable import check_free_space
+from .encode import encode_entry, encode_name
+from .errors import GGUFError, WriteError
+from .header import ALIGNMENT_KEY, is_alignment
+from .limits import DEFAULT_ALIGNMENT, MAX_ALIGNMENT, MAX_TENSOR_NAME_BYTES
+from .metadata import Metadata
+from .output import Output
+from .pieces import flatten
+from .plan import Declared, Layout, ShardPlan, plan_files
+from .split import SPLIT_KEYS
+from .tensors import check_shape, check_size, swap_width
+from .types import GGMLType, ValueType
+
+
+class GGUFWriter:
+    """Writes one GGUF file, or shards where `split_max_bytes` (of tensor data) or `split_max_tensors` ask for them.
+
+    Raises WriteError for misuse and for what the operating system refuses, ResourceError for a full disk.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        *,
+        version: int = 3,
+        byte_order: str = "<",
+        alignment: int = DEFAULT_ALIGNMENT,
+        split_max_bytes: int | None = None,
+        split_max_tensors: int | None = None,
+    ) -> None:
+        if version not in (2, 3) or byte_order not in ("<", ">"):
+            raise WriteError(f"version is 2 or 3 and byte_order '<' or '>', not {version!r} and {byte_order!r}")
+        if any(limit is not None and limit < 1 for limit in (split_max_bytes, split_max_tensors)):
+            raise WriteError("split limits are at least 1")
+        self.path = Path(path)
+        self.version, self.byte_order, self.alignment = version, byte_order, DEFAULT_ALIGNMENT
+        self._limits = (split_max_bytes, split_max_tensors)
+        self._entries: dict[str, bytes] = {}
+        self._tensors: dict[str, Declared] = {}
+        self._output: Output | None = None
+        if alignment != DEFAULT_ALIGNMENT:
+            self.add(ALIGNMENT_KEY, alignment)
+
+    def add(self, key: str, value: object, value_type: ValueType | None = None) -> None:
+        """Add a metadata key.
+
+        Without `value_type`: str and bytes -> STRING, bool -> BOOL, int -> the first of UINT32, INT32, UINT64, INT64
+        that holds it, float -> FLOAT32, NumPy arrays -> ARRAY of their dtype, lists -> ARRAY of the type of their
+        elements (integers: the first of INT32, UINT32, INT64, UINT64). For arrays `value_type` is the element type.
+        """
+        self._must_be_planning("add")
+        if key in self._entries:
+            raise WriteError(f"key {key!r} was added twice")
+        if key in SPLIT_KEYS:
+            raise WriteError(f"key {key!r} is written by the split options")
+        entry = encode_entry(key, value, value_type, self.byte_order)
+        if key == ALIGNMENT_KEY:
+            self._set_alignment(value, value_type)
+        self._entries[key] = entry
+
+    def add_all(self, metadata: Metadata, *, exclude: Iterable[str] = ()) -> None:
+        """Copy metadata with its exact types, without split.* keys (they describe files) and those in `exclude`."""
+        skipped = SPLIT_KEYS.union(exclude)
+        for key in metadata:
+            if key not in skipped:
+                self.add(key, metadata[key], metadata.element_type(key) or metadata.value_type(key))
+
+    def add_tensor(self, name: str, shape: Sequence[int], type: GGMLType) -> None:
+        """Declare a tensor of `shape` in NumPy order: the row, shape[-1], comes last."""
+        self._must_be_planning("add_tensor")
+        encode_name(name, MAX_TENSOR_NAME_BYTES, "tensor name", self.byte_order)
+        if name in self._tensors:
+            raise WriteError(f"tensor {name!r} was declared twice")
+        if self.byte_order == ">":
+            swap_width(type, f"tensor {name!r}")
+        ne = tuple(int(n) for n in reversed(shape))
+
+        def complain(
+            error: builtins.type[GGUFError], problem: str, part: str, got: object, allowed: str | None
+        ) -> GGUFError:
+            return error(problem, path=self.path, field=f"{name}.{part}", got=got, allowed=allowed)
+
+        try:
+            check_shape(ne, complain)
+            n_bytes = check_size(ne, type, complain)
+        except GGUFError as error:
+            raise WriteError(str(error)) from None
+        self._tensors[name] = Declared(name, type, ne, n_bytes)
+
+    def plan(self) -> list[ShardPlan]:
+        """The files that would be written, with their exact sizes."""
+        layout = Layout(self.version, self.byte_order, self.alignment)
+        return plan_files(self.path, layout, self._entries, list(self._tensors.values()), *self._limits)
+
+    def open(self) -> GGUFWriter:
+        """Check the free space and write the header. Use as a context manager."""
+        self._must_be_planning("open")
+        plans = self.plan()
+        check_free_space(self.path, sum(plan.size for plan in plans))
+        self._output = Output(plans, self.alignment, self.byte_order)
+        return self
+
+    def write_tensor(self, name: str, data: Any) -> None:
+        """Write the next declared tensor: bytes-like, an array, or an iterable of them, in little-endian layout.
+
+        The total must be exactly the tensor's size. Files that are big-endian are swapped here.
+        """
+        if self._output is None:
+            self.open()
+        if self._output is None or self._output.finished:
+            raise WriteError(f"{self.path}: the writer is closed")
+        self._output.write_tensor(name, flatten(data))
+
+    def close(self) -> None:
+        """Finish: all declared tensors must have been written. Then sync, verify, rename."""
+        if self._output is None:
+            self.open()
+        if self._output is not None and not self._output.finished:
+            self._output.publish()
+
+    def abort(self) -> None:
+        """Give up and remove what was written. The target name keeps what it held before."""
+        if self._output is not None and not self._output.finished:
+            self._output.discard()
+
+    def __enter__(self) -> GGUFWriter:
+        return self
+
+    def __exit__(
+        self, kind: builtins.type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _must_be_planning(self, what: str) -> None:
+        if self._output is not None:
+            raise WriteError(f"{self.path}: {what}() comes before the header is written")
+
+    def _set_alignment(self, value: object, value_type: ValueType | None) -> None:
+        if not isinstance(value, int) or value_type not in (None, ValueType.UINT32) or not is_alignment(value):
+            raise WriteError(f"{ALIGNMENT_KEY} is a UINT32 power of two up to {MAX_ALIGNMENT:,}, not {value!r}")
+        self.alignment = value
