@@ -3,6 +3,8 @@
     HALFBYTE_HOME     folder for downloaded models and compiled kernels (default: the platform's user cache folder)
     XDG_CACHE_HOME    Linux: parent of that folder (default ~/.cache)
     LOCALAPPDATA      Windows: parent of that folder (default ~/AppData/Local)
+    NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_BOUNDSCHECK
+                      Numba's own: compile the kernels for another CPU, or with array bounds checks
 """
 
 from __future__ import annotations
@@ -27,6 +29,16 @@ def models_dir() -> Path:
 def downloads_dir() -> Path:
     """Where unfinished downloads live; emptied for a model once its file is verified."""
     return home() / "downloads"
+
+
+def forced_cpu() -> tuple[str | None, str | None]:
+    """CPU name and feature string that Numba is told to compile for, None where it is free to choose."""
+    return os.environ.get("NUMBA_CPU_NAME") or None, os.environ.get("NUMBA_CPU_FEATURES")
+
+
+def bounds_checked() -> bool:
+    """True when kernels are to be compiled with array bounds checks (for tests)."""
+    return os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
 
 
 def child_environment(**changes: str) -> dict[str, str]:

@@ -1,0 +1,82 @@
+"""Argument structs: what a kernel is given, as NumPy record types that Python fills in and kernels read by field name.
+
+Addresses are uint64, sizes int64. Rows of activations are contiguous: `[rows, cols]` float32 unless said otherwise.
+The number of rows is not in the arguments, because it changes with every step: kernels compute it from the step record as
+`n_tokens` or `n_outputs` (field `on_outputs`) times `repeat`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_PTR = "u8"
+_INT = "i8"
+
+
+def _struct(**fields: str) -> np.dtype:
+    return np.dtype(list(fields.items()), align=True)
+
+
+# The step: written once per step by the executor, read by every kernel.
+STEP = _struct(
+    n_tokens=_INT,
+    n_outputs=_INT,
+    n_sequences=_INT,
+    pages_per_sequence=_INT,  # row length of the page table
+    tokens=_PTR,  # int32 [n_tokens]
+    positions=_PTR,  # int32 [n_tokens]
+    sequence=_PTR,  # int32 [n_tokens]
+    pages=_PTR,  # int32 [n_sequences, pages_per_sequence]
+    outputs=_PTR,  # int32 [n_outputs]
+    cancel=_PTR,  # int64, non-zero when the step is to stop
+    scratch=_PTR,  # private memory: thread t owns scratch[t * scratch_bytes : (t + 1) * scratch_bytes]
+    scratch_bytes=_INT,
+)
+
+_ROWS = {"cols": _INT, "repeat": _INT, "on_outputs": _INT}
+
+_ARGS: dict[str, np.dtype] = {
+    # x [rows, cols] -> codes int8 [rows, cols], and per 32 columns (padded up): scale, scale*sum, minus the sum as int32;
+    # per 16 columns: scale*sum, minus the sum
+    "quantize": _struct(x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, **_ROWS),
+    # out [rows, n] = activations [rows, cols] times weight [n, cols] + bias
+    "linear_rows": _struct(
+        w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, out=_PTR,
+        x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, **_ROWS,
+    ),
+    "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
+    "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),
+    "layer_norm": _struct(x=_PTR, weight=_PTR, bias=_PTR, out=_PTR, eps="f4", **_ROWS),
+    "add": _struct(x=_PTR, y=_PTR, out=_PTR, **_ROWS),
+    "scale": _struct(x=_PTR, out=_PTR, factor="f4", **_ROWS),
+    "glu": _struct(gate=_PTR, up=_PTR, out=_PTR, **_ROWS),
+    "activation": _struct(x=_PTR, out=_PTR, **_ROWS),
+    "softcap": _struct(x=_PTR, out=_PTR, cap="f4", **_ROWS),
+    "take_rows": _struct(x=_PTR, out=_PTR, cols=_INT),
+    # x [rows, n_head * head_dim] rotated by positions; inv_freq float32 [n_rot / 2]
+    "rope": _struct(
+        x=_PTR, out=_PTR, inv_freq=_PTR, mscale="f4", n_head=_INT, head_dim=_INT, n_rot=_INT, neox=_INT,
+    ),
+    # key and value rows into the pages of one layer
+    "kv_store": _struct(k=_PTR, v=_PTR, keys=_PTR, values=_PTR, n_head_kv=_INT, key_dim=_INT, value_dim=_INT),
+    "attention": _struct(
+        q=_PTR, keys=_PTR, values=_PTR, out=_PTR, n_head=_INT, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
+        scale="f4", window=_INT, softcap="f4",
+    ),
+    # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]
+    "moe_route": _struct(
+        logits=_PTR, ids=_PTR, weights=_PTR, n_expert=_INT, n_used=_INT, normalize=_INT, factor="f4",
+    ),
+    # row r of out [n_tokens * n_used, n] uses expert ids[r] of weight [n_expert, n, cols]; `shared`: x has one row a token
+    "expert_rows": _struct(
+        w=_PTR, row_bytes=_INT, n=_INT, n_expert=_INT, bias=_PTR, out=_PTR, ids=_PTR, n_used=_INT, shared=_INT,
+        x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, cols=_INT,
+    ),
+    "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT),
+}  # fmt: skip
+_ARGS["linear_gemm"] = _ARGS["linear_rows"]
+
+
+def args_of(family: str) -> np.dtype:
+    """The argument struct of a kernel family."""
+    return _ARGS[family]

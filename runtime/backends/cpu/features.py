@@ -1,0 +1,82 @@
+"""What this CPU has, and which instruction-set level the kernels are made for.
+
+The level gates on the features Numba compiles for, not on what the silicon might do: an instruction the target lacks makes
+LLVM abort the process. `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` force another target, as they do for Numba itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from dataclasses import dataclass
+
+from ...settings import forced_cpu
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction-set level: what the int8 dot product compiles to, and how wide a register is.
+
+    lanes      float32 values in one register
+    dot        "vpdpbusd" (u8 x s8, exact), "vpmaddubsw" (u8 x s8, saturates above 7-bit codes), "sdot", or "widen"
+    gemm_tile  (row registers, tokens) of one GEMM microkernel: what the register file holds without spilling
+    f16c       half <-> float conversion is one instruction
+    """
+
+    name: str
+    lanes: int
+    dot: str
+    gemm_tile: tuple[int, int]
+    f16c: bool
+    needs: frozenset[str]
+
+
+# Best first; the first level whose needs are met is taken. "generic" always fits.
+LEVELS: tuple[Isa, ...] = (
+    Isa("avx512_vnni", 16, "vpdpbusd", (2, 6), True,
+        frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"})),
+    Isa("avx_vnni", 8, "vpdpbusd", (2, 3), True, frozenset({"avx2", "fma", "f16c", "avxvnni"})),
+    Isa("avx2", 8, "vpmaddubsw", (2, 2), True, frozenset({"avx2", "fma", "f16c"})),
+    Isa("neon_dotprod", 4, "sdot", (2, 4), True, frozenset({"neon", "dotprod"})),
+    Isa("generic", 4, "widen", (1, 4), False, frozenset()),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """The machine the kernels are compiled for."""
+
+    cpu: str
+    features: frozenset[str]
+    isa: Isa
+
+    @property
+    def feature_string(self) -> str:
+        return ",".join(f"+{f}" for f in sorted(self.features))
+
+
+def choose_level(features: frozenset[str]) -> Isa:
+    """The best level whose needed features are all present."""
+    return next(level for level in LEVELS if level.needs <= features)
+
+
+def rejected_levels(features: frozenset[str]) -> dict[str, list[str]]:
+    """Levels better than the chosen one, with the features each of them lacks (for `halfbyte doctor`)."""
+    chosen = choose_level(features)
+    better = LEVELS[: LEVELS.index(chosen)]
+    return {level.name: sorted(level.needs - features) for level in better}
+
+
+@functools.cache
+def target() -> Target:
+    """The forced target if the environment names one, otherwise this machine. Imports llvmlite, not numba."""
+    import llvmlite.binding as llvm
+
+    name, forced = forced_cpu()
+    if forced is not None:
+        features = frozenset(f[1:] for f in forced.split(",") if f.startswith("+"))
+    else:
+        features = frozenset(f for f, present in llvm.get_host_cpu_features().items() if present)
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        features |= {"neon"}  # architectural on AArch64, and not always listed
+    return Target(name or llvm.get_host_cpu_name(), features, choose_level(features))

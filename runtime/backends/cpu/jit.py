@@ -1,0 +1,108 @@
+"""The one file that knows how Numba is asked: kernels say what they are, not how they are compiled.
+
+A kernel is a Python function `(args, step, tid, nth)`: two records (see `args.py`), the number of the calling thread and
+the number of threads. It does its share of the work and returns; it never raises, never allocates, never holds the GIL.
+`compile_kernel` turns it into a relocatable object file. There is no dispatcher, no wrapper and no reference counting, so
+one kernel costs tens of milliseconds to compile and its object needs nothing of Numba when it is loaded later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import compiler, types
+from numba.core.cpu_options import FastMathOptions
+from numba.core.registry import cpu_target
+
+from ...settings import bounds_checked
+from .args import STEP, args_of
+from .objects import pack
+
+# Never nnan or ninf: logits and masks may hold -inf.
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+
+# Functions called by kernels: scalars, vectors and addresses in and out, always inlined.
+device = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, forceinline=True)
+
+Kernel = Callable[[Any, Any, int, int], None]
+_kernels: dict[str, Callable[[str], Kernel]] = {}  # name before the dot -> function of the part behind it
+
+
+def kernel(name: str) -> Callable[[Kernel], Kernel]:
+    """Register a kernel under `name`."""
+
+    def register(function: Kernel) -> Kernel:
+        _kernels[name] = lambda _variant: function
+        return function
+
+    return register
+
+
+def kernel_family(name: str) -> Callable[[Callable[[str], Kernel]], Callable[[str], Kernel]]:
+    """Register a factory: it makes the kernel `name.variant` from the variant (a tensor type, an activation)."""
+
+    def register(factory: Callable[[str], Kernel]) -> Callable[[str], Kernel]:
+        _kernels[name] = factory
+        return factory
+
+    return register
+
+
+def _flags() -> compiler.Flags:
+    flags = compiler.Flags()
+    flags.nrt = False
+    flags.error_model = "numpy"
+    flags.fastmath = FastMathOptions(FASTMATH)
+    flags.boundscheck = bounds_checked()
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    return flags
+
+
+def compile_kernel(name: str) -> bytes:
+    """Compile the kernel `family` or `family.variant` for `features.target()`; returns its cache file."""
+    from . import kernels  # registers every kernel
+
+    kernels.register_all()
+    family, _, variant = name.partition(".")
+    function = _kernels[family](variant)
+    records = tuple(numba.from_dtype(dtype) for dtype in (args_of(family), STEP))
+    return _compile(function, (*records, types.int64, types.int64), types.void, "halfbyte_" + name.replace(".", "_"))
+
+
+def compile_function(function: Callable[..., Any], signature: types.FunctionType, symbol: str) -> bytes:
+    """Compile a function of scalars (the walk of a plan) the same way."""
+    return _compile(function, signature.args, signature.return_type, symbol)
+
+
+def _compile(function: Callable[..., Any], arguments: tuple[Any, ...], returns: Any, symbol: str) -> bytes:
+    typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
+    typing_context.refresh()
+    target_context.refresh()
+    result = compiler.compile_extra(typing_context, target_context, function, arguments, returns, _flags(), {})
+    module = result.library._final_module
+    module.get_function(result.fndesc.llvm_func_name).name = symbol
+    return pack(symbol, result.library._codegen._tm.emit_object(module))
+
+
+def assembly(name: str) -> str:
+    """Assembly of a kernel, for the tests that look for an instruction."""
+    from . import kernels
+
+    kernels.register_all()
+    family, _, variant = name.partition(".")
+    records = tuple(numba.from_dtype(dtype) for dtype in (args_of(family), STEP))
+    typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
+    typing_context.refresh()
+    target_context.refresh()
+    result = compiler.compile_extra(
+        typing_context, target_context, _kernels[family](variant), (*records, types.int64, types.int64), types.void,
+        _flags(), {},
+    )  # fmt: skip
+    return str(result.library._codegen._tm.emit_assembly(result.library._final_module))
+
+
+_ = np  # records are NumPy dtypes

@@ -1,0 +1,362 @@
+"""Emitting vector code: a vector value in a Python variable, operators for instructions, Python loops for unrolling.
+
+A kernel's inner part is written as a Python function over `Vec` values that runs once, when the kernel is compiled. LLVM
+splits vectors wider than the target's registers, so code is written for 16 float32 (or 64 int8) on every machine; what has
+no portable form (the int8 dot product, table look-up, half floats without F16C) is a method here, with one branch per level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from ..features import Isa, target
+
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+F16, F32 = ir.HalfType(), ir.FloatType()
+_FAST = ("nsz", "arcp", "contract", "afn", "reassoc")
+
+
+class Vec:
+    """An LLVM value (vector or scalar) with operators. Integers wrap; `>>` is logical; division is for floats."""
+
+    __slots__ = ("e", "ll")
+
+    def __init__(self, e: Emitter, ll: ir.Value) -> None:
+        self.e, self.ll = e, ll
+
+    @property
+    def element(self) -> ir.Type:
+        return self.ll.type.element if isinstance(self.ll.type, ir.VectorType) else self.ll.type
+
+    @property
+    def n(self) -> int:
+        """Number of lanes; 0 for a scalar."""
+        return self.ll.type.count if isinstance(self.ll.type, ir.VectorType) else 0
+
+    def _is_float(self) -> bool:
+        return isinstance(self.element, ir.FloatType | ir.HalfType)
+
+    def _binary(self, other: Vec | float, integer: str, floating: str) -> Vec:
+        right = self.e.like(self, other)
+        if self._is_float():
+            return Vec(self.e, getattr(self.e.b, floating)(self.ll, right.ll, flags=_FAST))
+        return Vec(self.e, getattr(self.e.b, integer)(self.ll, right.ll))
+
+    def __add__(self, other: Vec | float) -> Vec:
+        return self._binary(other, "add", "fadd")
+
+    def __sub__(self, other: Vec | float) -> Vec:
+        return self._binary(other, "sub", "fsub")
+
+    def __mul__(self, other: Vec | float) -> Vec:
+        return self._binary(other, "mul", "fmul")
+
+    def __truediv__(self, other: Vec | float) -> Vec:
+        return self._binary(other, "sdiv", "fdiv")
+
+    def __and__(self, other: Vec | int) -> Vec:
+        return self._binary(other, "and_", "and_")
+
+    def __or__(self, other: Vec | int) -> Vec:
+        return self._binary(other, "or_", "or_")
+
+    def __xor__(self, other: Vec | int) -> Vec:
+        return self._binary(other, "xor", "xor")
+
+    def __lshift__(self, other: Vec | int) -> Vec:
+        return self._binary(other, "shl", "shl")
+
+    def __rshift__(self, other: Vec | int) -> Vec:
+        return self._binary(other, "lshr", "lshr")
+
+    def __neg__(self) -> Vec:
+        return self.e.like(self, 0) - self
+
+    def take(self, lanes: Sequence[int]) -> Vec:
+        """Lanes of this vector in a new order, repeats allowed."""
+        return self.e.shuffle(self, self, lanes)
+
+    def lane(self, i: int) -> Vec:
+        return Vec(self.e, self.e.b.extract_element(self.ll, ir.Constant(I32, i)))
+
+
+class Emitter:
+    """Builds code at the end of an LLVM builder's block, for one instruction-set level."""
+
+    def __init__(self, builder: ir.IRBuilder, isa: Isa | None = None) -> None:
+        self.b = builder
+        self.isa = isa or target().isa
+
+    # ---- constants, types
+    def const(self, element: ir.Type, values: Sequence[float]) -> Vec:
+        return Vec(self, ir.Constant(ir.VectorType(element, len(values)), list(values)))
+
+    def scalar(self, element: ir.Type, value: float) -> Vec:
+        return Vec(self, ir.Constant(element, value))
+
+    def like(self, model: Vec, value: Vec | float) -> Vec:
+        """`value` as an operand for `model`: numbers and scalars become all lanes."""
+        if isinstance(value, Vec):
+            return self.splat(value, model.n) if model.n and not value.n else value
+        if isinstance(model.element, ir.FloatType | ir.HalfType):
+            value = float(value)
+        return Vec(self, ir.Constant(model.ll.type, [value] * model.n if model.n else value))
+
+    def zero(self, element: ir.Type, n: int) -> Vec:
+        return self.const(element, [0.0 if isinstance(element, ir.FloatType) else 0] * n)
+
+    # ---- memory: addresses are 64-bit integers
+    def at(self, address: ir.Value, offset: int | ir.Value = 0) -> ir.Value:
+        if isinstance(offset, int):
+            if offset == 0:
+                return address
+            offset = ir.Constant(I64, offset)
+        return self.b.add(address, offset)
+
+    def index(self, address: ir.Value, i: ir.Value, stride: int) -> ir.Value:
+        return self.b.add(address, self.b.mul(i, ir.Constant(I64, stride)))
+
+    def load(self, element: ir.Type, n: int, address: ir.Value, offset: int = 0) -> Vec:
+        """n elements (0: a scalar) at any alignment."""
+        kind = ir.VectorType(element, n) if n else element
+        value = self.b.load(self.b.inttoptr(self.at(address, offset), kind.as_pointer()), typ=kind)
+        value.align = 1
+        return Vec(self, value)
+
+    def store(self, value: Vec, address: ir.Value, offset: int = 0) -> None:
+        pointer = self.b.inttoptr(self.at(address, offset), value.ll.type.as_pointer())
+        self.b.store(value.ll, pointer).align = 1
+
+    # ---- lanes
+    def splat(self, value: Vec, n: int) -> Vec:
+        undefined = ir.Constant(ir.VectorType(value.ll.type, n), ir.Undefined)
+        one = self.b.insert_element(undefined, value.ll, ir.Constant(I32, 0))
+        return Vec(self, self.b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, n), [0] * n)))
+
+    def shuffle(self, a: Vec, b: Vec, lanes: Sequence[int]) -> Vec:
+        mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+        return Vec(self, self.b.shuffle_vector(a.ll, b.ll, mask))
+
+    def concat(self, parts: Sequence[Vec]) -> Vec:
+        """Vectors (a power of two of them) end to end."""
+        while len(parts) > 1:
+            parts = [self.shuffle(a, b, range(2 * a.n)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def gather(self, scalars: Sequence[Vec]) -> Vec:
+        """Scalars into the lanes of a vector."""
+        vector = ir.Constant(ir.VectorType(scalars[0].ll.type, len(scalars)), ir.Undefined)
+        for i, value in enumerate(scalars):
+            vector = self.b.insert_element(vector, value.ll, ir.Constant(I32, i))
+        return Vec(self, vector)
+
+    def bitcast(self, value: Vec, element: ir.Type, n: int) -> Vec:
+        return Vec(self, self.b.bitcast(value.ll, ir.VectorType(element, n) if n else element))
+
+    # ---- conversions
+    def _convert(self, op: str, value: Vec, element: ir.Type) -> Vec:
+        kind = ir.VectorType(element, value.n) if value.n else element
+        return Vec(self, getattr(self.b, op)(value.ll, kind))
+
+    def widen_unsigned(self, value: Vec, element: ir.Type) -> Vec:
+        return self._convert("zext", value, element)
+
+    def widen_signed(self, value: Vec, element: ir.Type) -> Vec:
+        return self._convert("sext", value, element)
+
+    def truncate(self, value: Vec, element: ir.Type) -> Vec:
+        return self._convert("trunc", value, element)
+
+    def to_float(self, value: Vec) -> Vec:
+        """Signed integers to float32."""
+        return self._convert("sitofp", value, F32)
+
+    def half_to_float(self, value: Vec) -> Vec:
+        """float16 bits (element I16) to float32."""
+        if self.isa.f16c or self.isa.dot == "sdot":
+            half = self.bitcast(value, F16, value.n)
+            return self._convert("fpext", half, F32)
+        # Without the instruction: shift exponent and mantissa into place and correct the bias by an exact product.
+        bits = self.widen_unsigned(value, I32)
+        magnitude = self.bitcast((bits & 0x7FFF) << 13, F32, value.n) * 2.0**112
+        special = self.like(bits, 0x7F800000) | ((bits & 0x3FF) << 13)
+        finite = Vec(self, self.b.icmp_unsigned("<", (bits & 0x7C00).ll, self.like(bits, 0x7C00).ll))
+        chosen = self.select(finite, self.bitcast(magnitude, I32, value.n), special)
+        return self.bitcast(chosen | ((bits & 0x8000) << 16), F32, value.n)
+
+    def float_to_half(self, value: Vec) -> Vec:
+        """float32 to float16 bits (element I16), rounding to nearest even."""
+        if self.isa.f16c or self.isa.dot == "sdot":
+            return self.bitcast(self._convert("fptrunc", value, F16), I16, value.n)
+        bits = self.bitcast(value, I32, value.n)
+        magnitude = bits & 0x7FFFFFFF
+        scaled = self.bitcast(magnitude, F32, value.n)
+        # Normal halves: rebias, then add half of the last place, ties to even. Subnormal: let an addition round.
+        rebased = magnitude - (112 << 23)
+        normal = (rebased + 0xFFF + ((magnitude >> 13) & 1)) >> 13
+        subnormal = self.bitcast(scaled + 0.5, I32, value.n) - 0x3F000000
+        infinite = self.like(bits, 0x7C00)
+        nan = self.like(bits, 0x7E00)
+        b = self.b
+        small = Vec(self, b.icmp_unsigned("<", magnitude.ll, self.like(bits, 113 << 23).ll))
+        large = Vec(self, b.icmp_unsigned(">=", magnitude.ll, self.like(bits, 0x477FF000).ll))
+        is_nan = Vec(self, b.icmp_unsigned(">", magnitude.ll, self.like(bits, 0x7F800000).ll))
+        half = self.select(is_nan, nan, self.select(large, infinite, self.select(small, subnormal, normal)))
+        return self.truncate(half | ((bits >> 16) & 0x8000), I16)
+
+    def brain_to_float(self, value: Vec) -> Vec:
+        """bfloat16 bits (element I16) to float32."""
+        return self.bitcast(self.widen_unsigned(value, I32) << 16, F32, value.n)
+
+    # ---- arithmetic
+    def call(self, name: str, result: ir.Type, *operands: Vec) -> Vec:
+        """Call an LLVM intrinsic."""
+        from numba.core import cgutils
+
+        kind = ir.FunctionType(result, [o.ll.type for o in operands])
+        function = cgutils.get_or_insert_function(self.b.module, kind, name)
+        return Vec(self, self.b.call(function, [o.ll for o in operands]))
+
+    def fma(self, x: Vec, y: Vec, z: Vec) -> Vec:
+        """x * y + z; one rounding where the machine has it."""
+        name = f"llvm.fmuladd.v{x.n}f32" if x.n else "llvm.fmuladd.f32"
+        return self.call(name, x.ll.type, x, self.like(x, y), self.like(x, z))
+
+    def select(self, condition: Vec, yes: Vec, no: Vec) -> Vec:
+        return Vec(self, self.b.select(condition.ll, yes.ll, self.like(yes, no).ll))
+
+    def less(self, x: Vec, y: Vec | float) -> Vec:
+        return Vec(self, self.b.fcmp_ordered("<", x.ll, self.like(x, y).ll))
+
+    def maximum(self, x: Vec, y: Vec | float) -> Vec:
+        other = self.like(x, y)
+        return self.select(self.less(other, x), x, other)
+
+    def minimum(self, x: Vec, y: Vec | float) -> Vec:
+        other = self.like(x, y)
+        return self.select(self.less(x, other), x, other)
+
+    def absolute(self, x: Vec) -> Vec:
+        return self.call(f"llvm.fabs.v{x.n}f32", x.ll.type, x)
+
+    def round_even(self, x: Vec) -> Vec:
+        """float32 to the nearest int32 (ties to even) for |x| < 2^22, by the classic addition of 1.5 * 2^23."""
+        magic = self.like(x, 12582912.0)
+        shifted = Vec(self, self.b.fadd(x.ll, magic.ll))  # no fast-math: it would cancel the constant
+        return self.bitcast(shifted, I32, x.n) - 0x4B400000
+
+    def sum(self, x: Vec) -> Vec:
+        """All lanes added: float32 in a tree, integers exactly."""
+        if x._is_float():
+            start = ir.Constant(F32, -0.0)
+            from numba.core import cgutils
+
+            kind = ir.FunctionType(F32, [F32, x.ll.type])
+            function = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.vector.reduce.fadd.v{x.n}f32")
+            return Vec(self, self.b.call(function, [start, x.ll], fastmath=("reassoc",)))
+        return self.call(f"llvm.vector.reduce.add.v{x.n}i{x.element.width}", x.element, x)
+
+    def largest(self, x: Vec) -> Vec:
+        """The largest lane of a float vector without NaN."""
+        while x.n > 1:
+            half = x.n // 2
+            x = self.maximum(x.take(range(half)), x.take(range(half, x.n)))
+        return x.lane(0)
+
+    # ---- what has no portable form
+    def dot(self, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
+        """acc[i] += sum over 4 of codes[4i..] * x[4i..]: codes are unsigned with `bits` bits, x is signed int8.
+
+        acc int32 [n / 4], codes and x int8 [n]. Exact on every level.
+        """
+        width = self._dot_width()
+        if codes.n > width:
+            return self._halves(acc, codes, x, bits)
+        lanes = codes.n // 4
+        kind = ir.VectorType(I32, lanes)
+        if self.isa.dot == "vpdpbusd" and codes.n in (16, 32, 64):
+            name = f"llvm.x86.avx512.vpdpbusd.{codes.n * 8}"
+            return self.call(name, kind, acc, self.bitcast(codes, I32, lanes), self.bitcast(x, I32, lanes))
+        if self.isa.dot == "vpmaddubsw" and codes.n == 32:
+            return acc + self._dot_avx2(codes, x, bits)
+        if self.isa.dot == "sdot" and codes.n == 16:
+            if bits < 8:
+                return self.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes, x)
+            acc = self.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes ^ 0x80, x)
+            half = self.like(x, 64)  # 128 does not fit int8: add 64 twice
+            for _ in range(2):
+                acc = self.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, half, x)
+            return acc
+        products = self.widen_unsigned(codes, I32) * self.widen_signed(x, I32)
+        parts = [products.take(range(k, codes.n, 4)) for k in range(4)]
+        return acc + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
+
+    def _dot_width(self) -> int:
+        return {"vpdpbusd": self.isa.lanes * 4, "vpmaddubsw": 32, "sdot": 16, "widen": 16}[self.isa.dot]
+
+    def _halves(self, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
+        half, lanes = codes.n // 2, acc.n // 2
+        low = self.dot(acc.take(range(lanes)), codes.take(range(half)), x.take(range(half)), bits)
+        high = self.dot(
+            acc.take(range(lanes, 2 * lanes)), codes.take(range(half, 2 * half)), x.take(range(half, 2 * half)), bits
+        )
+        return self.concat([low, high])
+
+    def _dot_avx2(self, codes: Vec, x: Vec, bits: int) -> Vec:
+        v16, v8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
+        ones = self.const(I16, [1] * 16)
+        if bits < 8:  # 2 * 127 * 127 fits int16: no saturation
+            pairs = self.call("llvm.x86.avx2.pmadd.ub.sw", v16, codes, x)
+            return self.call("llvm.x86.avx2.pmadd.wd", v8, pairs, ones)
+        even, odd = range(0, 32, 2), range(1, 32, 2)
+        wide, wide_x = self.widen_unsigned(codes, I16), self.widen_signed(x, I16)
+        products = [
+            self.widen_signed(wide.take(k), I32) * self.widen_signed(wide_x.take(k), I32) for k in (even, odd)
+        ]
+        pairs32 = products[0] + products[1]
+        return pairs32.take(range(0, 16, 2)) + pairs32.take(range(1, 16, 2))
+
+    def lookup16(self, table: Sequence[int], index: Vec) -> Vec:
+        """table[index] per int8 lane, for indices 0..15."""
+        width = {"vpdpbusd": 16 * (self.isa.lanes // 4), "vpmaddubsw": 32}.get(self.isa.dot, 16)
+        if index.n > width:
+            half = index.n // 2
+            parts = [self.lookup16(table, index.take(range(k, k + half))) for k in (0, half)]
+            return self.concat(parts)
+        name = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.ssse3.pshuf.b.128"}
+        values = self.const(I8, list(table) * (index.n // 16))
+        if self.isa.dot in ("vpdpbusd", "vpmaddubsw"):
+            return self.call(name[index.n], index.ll.type, values, index)
+        if self.isa.dot == "sdot" and index.n == 16:
+            return self.call("llvm.aarch64.neon.tbl1.v16i8", index.ll.type, values, index)
+        result = self.like(index, table[0])
+        for i, entry in enumerate(table[1:], 1):
+            here = Vec(self, self.b.icmp_unsigned("==", index.ll, self.like(index, i).ll))
+            result = self.select(here, self.like(index, entry), result)
+        return result
+
+    # ---- control flow
+    def loop(self, count: ir.Value, carried: Sequence[Vec], body: Callable[[ir.Value, list[Vec]], list[Vec]]) -> list[Vec]:
+        """for i in range(count): carried = body(i, carried). Returns the carried values after the last round."""
+        b = self.b
+        before, head, done = b.block, b.append_basic_block("loop"), b.append_basic_block("done")
+        inside = b.append_basic_block("body")
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(I64)
+        i.add_incoming(ir.Constant(I64, 0), before)
+        phis = [b.phi(value.ll.type) for value in carried]
+        for phi, value in zip(phis, carried, strict=True):
+            phi.add_incoming(value.ll, before)
+        b.cbranch(b.icmp_signed("<", i, count), inside, done)
+        b.position_at_end(inside)
+        results = body(i, [Vec(self, phi) for phi in phis])
+        after = b.block
+        i.add_incoming(b.add(i, ir.Constant(I64, 1)), after)
+        for phi, value in zip(phis, results, strict=True):
+            phi.add_incoming(value.ll, after)
+        b.branch(head)
+        b.position_at_end(done)
+        return [Vec(self, phi) for phi in phis]

@@ -1,0 +1,74 @@
+"""exp, tanh, silu and gelu on float32 vectors, from the emitter's instructions only."""
+
+from __future__ import annotations
+
+from .emit import F32, Emitter, Vec
+
+_LOG2E = 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 0.693145751953125, 1.42860677124e-6  # the high part has few bits: n * it is exact
+
+
+def exp(e: Emitter, x: Vec) -> Vec:
+    """e^x within 2 units in the last place; 0 below -87.3, inf above 88.7."""
+    n = e.round_even(e.maximum(e.minimum(x * _LOG2E, 128.0), -127.0))
+    whole = e.to_float(n)
+    r = e.fma(whole, e.like(x, -_LN2_HIGH), x)  # not with operators: fast-math would add the two parts of ln(2) first
+    r = e.fma(whole, e.like(x, -_LN2_LOW), r)
+    # Taylor coefficients to the sixth power: |r| <= ln(2)/2, error below 2e-8
+    p = e.like(x, 1.0 / 720.0)
+    for c in (1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0):
+        p = e.fma(p, r, e.like(x, c))
+    # 2^n in two factors, so that n = 128 and n = -127 are reached without overflow of the exponent field
+    half = Vec(e, e.b.ashr(n.ll, e.like(n, 1).ll))
+    power = e.bitcast((half + 127) << 23, F32, x.n)
+    power2 = e.bitcast((n - half + 127) << 23, F32, x.n)
+    value = p * power * power2
+    value = e.select(e.less(x, -87.33654), e.like(x, 0.0), value)
+    return e.select(e.less(e.like(x, 88.72283), x), e.like(x, float("inf")), value)
+
+
+def sigmoid(e: Emitter, x: Vec) -> Vec:
+    return e.like(x, 1.0) / (exp(e, -x) + 1.0)
+
+
+def silu(e: Emitter, x: Vec) -> Vec:
+    """x * sigmoid(x)"""
+    return x / (exp(e, -x) + 1.0)
+
+
+def tanh(e: Emitter, x: Vec) -> Vec:
+    """1 - 2 / (e^2x + 1), with a series near zero where that cancels."""
+    wide = e.like(x, 1.0) - e.like(x, 2.0) / (exp(e, x * 2.0) + 1.0)
+    square = x * x
+    p = e.like(x, 62.0 / 2835.0)
+    for c in (-17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0):
+        p = e.fma(p, square, e.like(x, c))
+    return e.select(e.less(e.absolute(x), 0.25), x * p, wide)
+
+
+def gelu_tanh(e: Emitter, x: Vec) -> Vec:
+    """The tanh form: x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))"""
+    inner = x * 0.7978845608028654 * (x * x * 0.044715 + 1.0)
+    return x * 0.5 * (tanh(e, inner) + 1.0)
+
+
+def gelu(e: Emitter, x: Vec) -> Vec:
+    """The exact form: x/2 * (1 + erf(x / sqrt(2)))"""
+    return x * 0.5 * (erf(e, x * 0.7071067811865476) + 1.0)
+
+
+def erf(e: Emitter, x: Vec) -> Vec:
+    """Abramowitz and Stegun 7.1.26 (error 1.5e-7), odd, with the Taylor series near zero."""
+    a = e.absolute(x)
+    t = e.like(x, 1.0) / (a * 0.3275911 + 1.0)
+    p = e.like(x, 1.061405429)
+    for c in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        p = e.fma(p, t, e.like(x, c))
+    wide = e.like(x, 1.0) - p * t * exp(e, -(a * a))
+    signed = e.select(e.less(x, 0.0), -wide, wide)
+    square = x * x
+    series = e.like(x, 1.0 / 216.0)
+    for c in (-1.0 / 42.0, 1.0 / 10.0, -1.0 / 3.0, 1.0):
+        series = e.fma(series, square, e.like(x, c))
+    return e.select(e.less(a, 0.3), x * 1.1283791670955126 * series, signed)
+
