@@ -1,8 +1,8 @@
 """The graph: frozen dataclasses and nothing else.
 
-Every value is a matrix of shape [rows, cols], row-major and contiguous. Its number of rows is symbolic, because one graph
-serves every batch: `Rows.TOKENS` (all tokens of the step) or `Rows.OUTPUTS` (those whose logits are wanted), times `repeat`
-(experts used per token in a mixture of experts). Columns are fixed when the graph is built.
+Every value is a matrix of shape [rows, cols], row-major and contiguous. Its number of rows is symbolic, because one
+graph serves every batch: `Rows.TOKENS` (all tokens of the step) or `Rows.OUTPUTS` (those whose logits are wanted),
+times `repeat` (experts used per token in a mixture of experts). Columns are fixed when the graph is built.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Value:
 class Weight:
     """A tensor of the model file, used in place.
 
-    `data` is the raw block data, uint8 [..., rows, row_bytes]; `shape` counts elements in NumPy order: (cols,) for a vector,
-    (rows, cols) for a matrix, (experts, rows, cols) for stacked experts.
+    `data` is the raw block data, uint8 [..., rows, row_bytes]; `shape` counts elements in NumPy order: (cols,) for a
+    vector, (rows, cols) for a matrix, (experts, rows, cols) for stacked experts.
     """
 
     name: str
@@ -77,7 +77,7 @@ class KVSpec:
 
 @dataclass(frozen=True)
 class Node:
-    """One operation. `weights` are keyed by role ("weight", "bias"), `attrs` are plain Python values or small arrays."""
+    """One operation. `weights` are keyed by role ("weight", "bias"), `attrs` are Python values or small arrays."""
 
     op: str
     name: str
