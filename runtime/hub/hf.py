@@ -1,0 +1,138 @@
+"""Files from the Hugging Face hub, without ever waiting long for a hub that is not there.
+
+huggingface_hub retries an unreachable server for a long time, so reachability is asked once, with a short limit, first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...formats.errors import Cancelled, HalfbyteError
+from .pip import DownloadError
+from .registry import HubFile
+from .types import Cancel, Progress
+
+REACHABLE_S = 2.5  # how long an unreachable hub may hold up a command
+POLL_S = 0.1
+SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
+MAX_SHARDS = 1000
+
+T = TypeVar("T")
+
+
+def parse(name: str) -> HubFile:
+    """`hf:owner/repo/path/to/file.gguf` or `...@revision`. Raises HalfbyteError that shows the form."""
+    body, _, revision = name.removeprefix("hf:").partition("@")
+    parts = body.split("/")
+    if len(parts) < 3 or not all(parts) or ".." in parts or not body.endswith(".gguf"):
+        raise HalfbyteError(f"{name!r} is not of the form hf:OWNER/REPO/FILE.gguf or hf:OWNER/REPO/FILE.gguf@REVISION")
+    return HubFile("/".join(parts[:2]), "/".join(parts[2:]), revision or "main")
+
+
+def fetch(file: HubFile, *, progress: Progress, cancel: Cancel, folder: Path | None = None) -> Path:
+    """The file (and its sibling shards) from the hub's own cache or from the network; the path of the first shard.
+
+    With `folder` the file goes there instead of the hub's cache. Raises DownloadError, Cancelled.
+    """
+    known = [_cached(file, shard) for shard in shards(file.path)] if folder is None else [None]
+    if known[0] is not None and None not in known:
+        return known[0]
+    _require_reachable()
+    paths = [_download(file, shard, folder, progress, cancel) for shard in shards(file.path)]
+    return paths[0]
+
+
+def shards(path: str) -> list[str]:
+    """All shards of a split model, first one first; the path itself when it is not split."""
+    match = SHARD.match(path)
+    if not match:
+        return [path]
+    count = int(match["count"])
+    if not 1 <= count <= MAX_SHARDS:
+        raise HalfbyteError(f"{path}: claims {count} shards (allowed: 1 to {MAX_SHARDS})")
+    return [f"{match['stem']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+
+
+def _cached(file: HubFile, path: str) -> Path | None:
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(file.repo, path, revision=file.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _require_reachable() -> None:
+    """Raise DownloadError within REACHABLE_S seconds when the hub does not answer at all."""
+
+    def probe() -> None:
+        # any answer will do; its session knows the proxies and certificates that the download will use
+        endpoint = importlib.import_module("huggingface_hub.constants").ENDPOINT
+        _utilities().get_session().head(endpoint, timeout=REACHABLE_S)
+
+    try:
+        _in_thread(probe, None, limit=REACHABLE_S)
+    except Exception as error:
+        raise DownloadError(f"the Hugging Face hub cannot be reached ({_one_line(error)})") from error
+
+
+def _download(file: HubFile, path: str, folder: Path | None, progress: Progress, cancel: Cancel) -> Path:
+    import huggingface_hub
+
+    _utilities().disable_progress_bars()  # ours reports instead
+    stage = f"downloading {path.rsplit('/', 1)[-1]}"
+    progress(stage, 0, 0)
+
+    def work() -> str:
+        return str(
+            huggingface_hub.hf_hub_download(file.repo, path, revision=file.revision, local_dir=folder, etag_timeout=5)
+        )
+
+    try:
+        return Path(_in_thread(work, cancel))
+    except Cancelled:
+        raise
+    except Exception as error:  # its errors come from three libraries and differ between its versions
+        raise DownloadError(f"hf:{file.repo}/{path}: {_one_line(error)}") from error
+
+
+def _in_thread(work: Callable[[], T], cancel: Cancel, limit: float | None = None) -> T:
+    """Run `work` in a thread that may be left behind: name look-ups and reads cannot be interrupted otherwise.
+
+    The thread is a daemon: it does not keep the process alive. Raises what `work` raised, Cancelled, TimeoutError.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=body, daemon=True, name="halfbyte-hub")
+    thread.start()
+    waited = 0.0
+    while thread.is_alive():
+        if cancel:
+            raise Cancelled("the download was stopped; what has arrived is kept for the next try")
+        if limit is not None and waited >= limit:
+            raise TimeoutError(f"no answer within {limit} s")
+        thread.join(POLL_S)
+        waited += POLL_S
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _utilities() -> Any:
+    # its stubs do not export these names, whose types changed with its HTTP library
+    return importlib.import_module("huggingface_hub.utils")
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

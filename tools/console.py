@@ -1,0 +1,89 @@
+"""All writing of the commands: the answer to stdout, everything else to stderr, and nothing unsafe on either."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from .escape import one_line, visible
+
+
+def prepare() -> None:
+    """Let no console encoding raise: what it cannot show is written as an escape. Call once, first."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a replaced stream (a test, a GUI) may be anything
+            reconfigure(errors="backslashreplace")
+
+
+def say(text: str = "") -> None:
+    """One line of the answer."""
+    click.echo(visible(text))
+
+
+def stream(piece: str) -> None:
+    """A piece of the answer, shown at once."""
+    click.echo(visible(piece), nl=False)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A remark for the person at the terminal: never part of the answer."""
+    click.echo(visible(text), err=True)
+
+
+def write_json(value: Any, *, indent: int | None = None) -> None:
+    """One JSON document. Pure ASCII: exact on every console, and no control character is ever raw.
+
+    Infinities and NaN become null, which every JSON parser accepts.
+    """
+    click.echo(json.dumps(_finite(value), ensure_ascii=True, indent=indent, allow_nan=False))
+
+
+def write_table(rows: Sequence[Sequence[str]], *, indent: str = "") -> None:
+    """Left-aligned columns; the last one is as long as its text."""
+    if not rows:
+        return
+    cells = [tuple(one_line(cell) for cell in row) for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]) - 1)]
+    for row in cells:
+        start = "".join(cell.ljust(width) + "  " for cell, width in zip(row, widths, strict=False))
+        click.echo((indent + start + row[-1]).rstrip())
+
+
+def error(text: str) -> None:
+    """The one line that explains a failure."""
+    click.echo(f"error: {one_line(text)}", err=True)
+
+
+def is_terminal(file: Any) -> bool:
+    """Is a person looking at this stream? False for closed and replaced streams."""
+    try:
+        return bool(file is not None and file.isatty())
+    except (ValueError, AttributeError):
+        return False
+
+
+def discard_output() -> None:
+    """Nobody reads any more: point the standard streams at nothing, so that the interpreter's last flush is quiet."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for file in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, file.fileno())
+    except (OSError, ValueError, AttributeError):
+        pass  # streams without a descriptor have nothing to flush
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

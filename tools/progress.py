@@ -1,0 +1,61 @@
+"""A progress line on stderr: only when a person is looking, rewritten in place, gone when the work is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from .console import is_terminal
+from .escape import one_line
+
+REDRAW_S = 0.1
+WIDTH = 24  # characters of the bar
+
+
+class ProgressLine:
+    """A callback (stage, done, total) that draws. Use as a context manager: leaving clears the line."""
+
+    def __init__(self, *, enabled: bool | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.enabled = is_terminal(sys.stderr) if enabled is None else enabled
+        self._clock = clock
+        self._stage, self._started, self._drawn, self._shown = "", 0.0, 0.0, False
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if not self.enabled:
+            return
+        now = self._clock()
+        if stage != self._stage:
+            self._stage, self._started, self._drawn = stage, now, 0.0
+        if now - self._drawn >= REDRAW_S or done == total:
+            self._drawn, self._shown = now, True
+            # \r and "erase to end of line" are the only control codes this program writes
+            click.echo("\r" + describe(stage, done, total, now - self._started) + "\x1b[K", err=True, nl=False)
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Remove the line, so that what comes next starts at the left edge."""
+        if self._shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            sys.stderr.flush()
+            self._shown = False
+
+
+def describe(stage: str, done: int, total: int, seconds: float) -> str:
+    """The text of the line. Totals above a million are bytes, smaller ones are counts. Total 0: not known yet."""
+    name = one_line(stage, 40)
+    if total <= 0:
+        return f"{name} ..."
+    part = min(max(done / total, 0.0), 1.0)
+    bar = ("#" * round(part * WIDTH)).ljust(WIDTH, ".")
+    amount = f"{done / 1e6:.1f}/{total / 1e6:.1f} MB" if total > 1_000_000 else f"{done}/{total}"
+    left = f" {seconds / part - seconds:.0f} s left" if part > 0 and seconds > 2 and part < 1 else ""
+    return f"{name} [{bar}] {amount}{left}"
