@@ -76,8 +76,7 @@ def parse_header(source: Source) -> Header:
     """Read everything before the data section. Raises a GGUFError for whatever is wrong."""
     c = Cursor(source.view, source.path)
     version = _parse_start(c)
-    n_tensors = _parse_count(c, "n_tensors", MIN_TENSOR_BYTES, MAX_TENSORS)
-    n_keys = _parse_count(c, "n_kv", MIN_KEY_BYTES, MAX_KEYS)
+    n_tensors, n_keys = _parse_counts(c)
     entries = _parse_entries(c, n_keys)
     alignment = _find_alignment(c, entries)
     infos = [_parse_info(c, i) for i in range(n_tensors)]
@@ -114,14 +113,20 @@ def _parse_start(c: Cursor) -> int:
     return version
 
 
-def _parse_count(c: Cursor, field: str, min_bytes: int, limit: int) -> int:
+def _parse_counts(c: Cursor) -> tuple[int, int]:
+    """n_tensors and n_kv, refused before any loop when the file is too small for them."""
     at = c.pos
-    count = c.u64(field)
-    fitting = c.remaining // min_bytes
+    n_tensors, n_keys = c.u64("n_tensors"), c.u64("n_kv")
+    _check_count(c, at, "n_tensors", n_tensors, MAX_TENSORS, c.remaining // MIN_TENSOR_BYTES)
+    fitting = (c.remaining - n_tensors * MIN_TENSOR_BYTES) // MIN_KEY_BYTES
+    _check_count(c, at + 8, "n_kv", n_keys, MAX_KEYS, fitting)
+    return n_tensors, n_keys
+
+
+def _check_count(c: Cursor, at: int, field: str, count: int, limit: int, fitting: int) -> None:
     if count > min(limit, fitting):
-        allowed = f"at most {min(limit, fitting):,}, {'the limit' if limit <= fitting else 'by the bytes that remain'}"
+        allowed = f"up to {limit:,}" if limit <= fitting else f"up to {fitting:,} fit into the file"
         raise CountError("impossible count", path=c.path, offset=at, field=field, got=count, allowed=allowed)
-    return count
 
 
 def _parse_entries(c: Cursor, count: int) -> dict[str, Entry]:

@@ -1,0 +1,196 @@
+"""Feed mutated GGUF files to every entry point that reads them.
+
+    python -m tests.hostile.fuzz --count 100000 --seed 1 [--entry open] [--only INDEX]
+
+An entry point may return or raise HalfbyteError. Everything else is a finding: another exception, more than a second, or
+the death of the process, which is why the command works through child processes. Exit code 1 if there is any finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from halfbyte.formats.errors import HalfbyteError
+from halfbyte.formats.gguf import GGUFFile
+
+from .mutate import mutate
+
+HANG_S = 1.0
+DEAD_S = 20.0  # a child that makes no progress for this long is killed
+_SHOWN = 20
+
+ENTRY_POINTS: dict[str, Callable[[bytes], None]] = {}
+
+
+def register(name: str, run: Callable[[bytes], None]) -> None:
+    """Add an entry point: a function that is given the bytes of a file."""
+    ENTRY_POINTS[name] = run
+
+
+def register_path(name: str, run: Callable[[Path], None]) -> None:
+    """Add an entry point that wants a path: it is given a temporary file."""
+
+    def with_file(data: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.gguf")
+            path.write_bytes(data)
+            run(path)
+
+    register(name, with_file)
+
+
+def entry_point(name: str) -> Callable[[bytes], None]:
+    """A registered entry point, or any function as "module:function"."""
+    if name in ENTRY_POINTS:
+        return ENTRY_POINTS[name]
+    module, _, function = name.partition(":")
+    found: Callable[[bytes], None] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def read_all(data: bytes) -> None:
+    """Open, decode all metadata, and touch the first and last byte of every tensor."""
+    with GGUFFile.from_buffer(data) as file:
+        dict(file.metadata)
+        for tensor in file.tensors.values():
+            if tensor.n_bytes:
+                flat = tensor.data.reshape(-1)
+                int(flat[0]) + int(flat[-1])
+
+
+register("open", read_all)
+
+
+@dataclass
+class Report:
+    """What happened: verdicts by class, and findings as (index, kind, detail)."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    findings: list[tuple[int, str, str]] = field(default_factory=list)
+    slowest: float = 0.0
+
+    def add(self, index: int, outcome: tuple[str, str, float]) -> None:
+        kind, detail, seconds = outcome
+        self.slowest = max(self.slowest, seconds)
+        if seconds > HANG_S:
+            self.findings.append((index, "hang", f"{seconds:.1f} s"))
+        if kind == "untyped":
+            self.findings.append((index, kind, detail))
+        self.verdicts[detail.split(":")[0] if kind == "untyped" else kind] += 1
+
+    def table(self) -> str:
+        rows = [f"{count:>9,}  {name}" for name, count in self.verdicts.most_common()]
+        rows.append(f"slowest input {self.slowest * 1e3:.1f} ms, findings {len(self.findings)}")
+        rows += [f"  index {index}: {kind}: {detail}" for index, kind, detail in self.findings[:_SHOWN]]
+        return "\n".join(rows)
+
+
+def try_one(run: Callable[[bytes], None], data: bytes) -> tuple[str, str, float]:
+    """(verdict, detail, seconds); the verdict is "loaded", the name of a HalfbyteError, or "untyped"."""
+    started = time.perf_counter()
+    try:
+        run(data)
+        kind, detail = "loaded", ""
+    except HalfbyteError as error:
+        kind, detail = type(error).__name__, ""
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        kind, detail = "untyped", f"{type(error).__name__}: {error} in {place.name}, line {place.lineno}"
+    return kind, detail, time.perf_counter() - started
+
+
+def fuzz(run: Callable[[bytes], None], seed: int, indices: Iterable[int]) -> Report:
+    """Run in this process."""
+    report = Report()
+    for index in indices:
+        report.add(index, try_one(run, mutate(seed, index)))
+    return report
+
+
+def _child(name: str, seed: int, first: int, last: int, progress: Any, queue: Any) -> None:
+    report, run = Report(), entry_point(name)
+    for index in range(first, last):
+        progress.value = index
+        report.add(index, try_one(run, mutate(seed, index)))
+    queue.put(report)
+
+
+def fuzz_isolated(name: str, seed: int, count: int, *, batch: int = 10_000, dead_s: float = DEAD_S) -> Report:
+    """Run in child processes: a crash or an endless loop is a finding, and the next input gets a new child."""
+    total = Report()
+    context = multiprocessing.get_context("spawn")
+    first = 0
+    while first < count:
+        last = min(first + batch, count)
+        progress, queue = context.Value("q", first, lock=False), context.SimpleQueue()
+        child = context.Process(target=_child, args=(name, seed, first, last, progress, queue))
+        child.start()
+        report = _wait(child, progress, queue, dead_s)
+        if report is None:
+            kind = "hang" if child.exitcode is None else "crash"
+            child.kill()
+            child.join()
+            stuck = int(progress.value)
+            total.findings.append((stuck, kind, f"exit code {child.exitcode}"))
+            report = fuzz(entry_point(name), seed, range(first, stuck))  # its counts were lost with the child
+            last = stuck + 1
+        total.verdicts += report.verdicts
+        total.findings += report.findings
+        total.slowest = max(total.slowest, report.slowest)
+        first = last
+    return total
+
+
+def _wait(child: Any, progress: Any, queue: Any, dead_s: float) -> Report | None:
+    """The child's report, or None when it died or stopped making progress."""
+    seen, since = -1, time.monotonic()
+    while child.is_alive() or not queue.empty():
+        if not queue.empty():
+            report: Report = queue.get()
+            child.join()
+            return report
+        if progress.value != seen:
+            seen, since = progress.value, time.monotonic()
+        if time.monotonic() - since > dead_s:
+            return None
+        time.sleep(0.01)
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--entry", action="append", help=f"one of {sorted(ENTRY_POINTS)} or module:function; default: all"
+    )
+    parser.add_argument("--only", type=int, help="run one index in this process and let its error through")
+    options = parser.parse_args(arguments)
+    names = options.entry or sorted(ENTRY_POINTS)
+    if options.only is not None:
+        for name in names:
+            entry_point(name)(mutate(options.seed, options.only))
+        return 0
+    found = 0
+    for name in names:
+        started = time.perf_counter()
+        report = fuzz_isolated(name, options.seed, options.count)
+        found += len(report.findings)
+        print(f"{name}: {options.count:,} mutations, seed {options.seed}, {time.perf_counter() - started:.0f} s")
+        print(report.table())
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""A short run of the fuzzer, and proof that it finds what it looks for."""
+
+from __future__ import annotations
+
+import pytest
+from halfbyte.tests.hostile import broken_readers
+from halfbyte.tests.hostile.fuzz import ENTRY_POINTS, fuzz, fuzz_isolated, main, read_all, register, register_path
+from halfbyte.tests.hostile.mutate import bases, mutate
+
+BROKEN = "halfbyte.tests.hostile.broken_readers"
+FIRST_97 = next(i for i in range(1000) if len(mutate(3, i)) % 97 == 0)
+
+
+def test_bases_load() -> None:
+    for base in bases():
+        read_all(base.done())
+
+
+@pytest.mark.parametrize("entry", ["open"])
+def test_no_findings_in_2000_mutations(entry: str) -> None:
+    report = fuzz(ENTRY_POINTS[entry], 20240, range(2000))
+    assert not report.findings, report.table()
+    assert len(report.verdicts) > 12  # the mutations reach many checks, and some files still load
+    assert 0 < report.verdicts["loaded"] < 1000
+
+
+def test_mutations_depend_on_seed_and_index_only() -> None:
+    assert mutate(1, 5) == mutate(1, 5)
+    assert len({mutate(1, i) for i in range(100)} | {mutate(2, i) for i in range(100)}) > 190
+
+
+def test_finds_untyped_exceptions() -> None:
+    report = fuzz(broken_readers.untyped, 3, range(50))
+    assert report.findings
+    assert "IndexError" in report.table()
+
+
+def test_finds_slow_inputs() -> None:
+    report = fuzz(broken_readers.slow, 3, range(FIRST_97 + 1))
+    assert [(index, kind) for index, kind, _ in report.findings] == [(FIRST_97, "hang")]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("crash", "crash"), ("endless", "hang")])
+def test_survives_what_kills_the_reader(name: str, kind: str) -> None:
+    report = fuzz_isolated(f"{BROKEN}:{name}", 3, FIRST_97 + 2, dead_s=2.0)
+    assert (FIRST_97, kind) in [(index, found) for index, found, _ in report.findings]
+    assert report.verdicts["loaded"] >= FIRST_97  # the inputs around it were still run
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--count", "20", "--seed", "5", "--entry", "open"]) == 0
+    assert "findings 0" in capsys.readouterr().out
+    assert main(["--count", "20", "--seed", "5", "--entry", f"{BROKEN}:untyped"]) == 1
+
+
+def test_registry_takes_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halfbyte.tests.hostile.fuzz.ENTRY_POINTS", {})
+    seen: list[bytes] = []
+    register_path("copy", lambda path: seen.append(path.read_bytes()))
+    register("raise", broken_readers.untyped)
+    from halfbyte.tests.hostile.fuzz import ENTRY_POINTS as fresh
+
+    fresh["copy"](b"123")
+    assert seen == [b"123"]
+    assert set(fresh) == {"copy", "raise"}
