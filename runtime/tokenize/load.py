@@ -1,0 +1,54 @@
+"""Tokenizers from files and metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ...formats.gguf.reader import GGUFFile
+from .tokenizer import TextEncoder, Tokenizer
+from .vocabulary import Vocabulary, read_vocabulary
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a GGUF file; it may hold a vocabulary and nothing else.
+
+    Raises the errors of GGUFFile.open, TokenizerError (broken vocabulary) and UnsupportedError (unknown kind).
+    """
+    with GGUFFile.open(path, follow_splits=False) as file:
+        return tokenizer_from_metadata(file.metadata)
+
+
+def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer described by `tokenizer.*` keys. Nothing of `metadata` is used later."""
+    vocabulary = read_vocabulary(metadata)
+    return Tokenizer(vocabulary, _encoder(vocabulary))
+
+
+def _encoder(vocabulary: Vocabulary) -> TextEncoder:
+    """The engine packages are imported here, when the kind is known: each takes 20 to 30 ms."""
+    kind = vocabulary.kind.name
+    if kind in ("llama", "t5"):
+        from .sentence import SentenceEncoder
+
+        return SentenceEncoder(vocabulary)
+    if kind == "bert":
+        from .wordpiece import WordPieceEncoder
+
+        return WordPieceEncoder(vocabulary)
+    if kind == "rwkv":
+        from .rwkv import RwkvEncoder
+
+        return RwkvEncoder(vocabulary)
+    if kind == "plamo2":
+        from .plamo2 import Plamo2Encoder
+
+        return Plamo2Encoder(vocabulary)
+    if kind == "hybriddna":
+        from .hybriddna import HybridDnaEncoder
+
+        return HybridDnaEncoder(vocabulary)
+    from .bpe import BpeEncoder
+
+    return BpeEncoder(vocabulary)
