@@ -5,3 +5,4 @@ from __future__ import annotations
 
 def register_all() -> None:
     from . import elementwise, norm  # noqa: F401
+    from .linear import act, embed, experts, gemm, rows  # noqa: F401

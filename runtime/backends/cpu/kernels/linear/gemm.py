@@ -1,0 +1,330 @@
+"""Many tokens: unpack a panel of rows once, multiply it with every token.
+
+A panel is ROWS rows of the weight, unpacked into the thread's private memory with the rows side by side: four consecutive
+columns of each row make one 32-bit lane, so one int8 dot product advances all rows of a register by four columns. The
+microkernel holds a tile of rows x tokens in registers, sums 32 (or 16) columns exactly in int32, and only then scales. Every
+type ends in the same panel, so a new type needs nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from ...features import target
+from ...jit import Kernel, device, kernel_family
+from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
+from ...simd.table import f32_view, load_i32
+from ...simd.types import address, emitted
+from ..share import rows_of, share
+from .floats import FloatType
+from .table import FLOATS, QUANTIZED
+from .weights import Block32, WeightType, single_block
+
+LANES = target().isa.lanes
+REGISTERS, TILE = target().isa.gemm_tile
+ROWS = LANES * REGISTERS  # rows of a panel; a multiple of 8
+OCT = 8  # rows transposed at once
+ROW_SPACE = 256  # bytes of one unpacked row before it is transposed
+
+_PLACES = types.UniTuple(address, 6)
+
+
+# ---- panels
+
+
+def _store_groups(e: Emitter, values: Vec, at: ir.Value) -> None:
+    """Lane g of a row's scales goes to line g of the panel's scales."""
+    for g in range(values.n):
+        e.store(values.lane(g), at, 4 * ROWS * g)
+
+
+def _super_to_row(kind: type[WeightType]) -> Any:
+    @emitted(types.void, address, address, address, address)
+    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec) -> None:
+        """256 columns of one row: codes in order to `row`, scale and bias of each group into the panel."""
+        u = kind.unpack(e, w.ll)
+        for j, codes in enumerate(u.codes):
+            e.store(codes, row.ll, 64 * j)
+        _store_groups(e, u.scale, scales.ll)
+        if u.bias is not None:
+            _store_groups(e, u.bias, biases.ll)
+
+    return unpack
+
+
+def _block_to_row(kind: type[Block32]) -> Any:
+    @emitted(types.void, address, address, address, address)
+    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec) -> None:
+        """The same for one block of 32 columns."""
+        codes, scale, bias = single_block(kind, e, w.ll)
+        e.store(codes, row.ll)
+        e.store(scale.lane(0), scales.ll)
+        if kind.offset is None:
+            e.store(bias.lane(0), biases.ll)
+
+    return unpack
+
+
+@emitted(types.void, address, address)
+def _transpose8(e: Emitter, rows: Vec, panel: Vec) -> None:
+    """32 columns of 8 rows (ROW_SPACE bytes apart) into 8 lines of the panel (4 * ROWS bytes apart)."""
+    v = [e.load(I32, 8, rows.ll, ROW_SPACE * r) for r in range(8)]
+    pairs = [(0, 8, 2, 10, 4, 12, 6, 14), (1, 9, 3, 11, 5, 13, 7, 15)]
+    quads = [(0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)]
+    halves = [(0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
+    for distance, masks in ((1, pairs), (2, quads), (4, halves)):
+        mixed: list[Vec] = list(v)
+        for i in range(8):
+            if not i & distance:
+                mixed[i], mixed[i | distance] = (e.shuffle(v[i], v[i | distance], mask) for mask in masks)
+        v = mixed
+    for k, line in enumerate(v):
+        e.store(line, panel.ll, 4 * ROWS * k)
+
+
+def _panel_unpacker(kind: type[WeightType]) -> Any:
+    """f(first row address, row_bytes, last usable row, cols, panel, scales, biases, row buffer): fill a panel."""
+    super_to_row = _super_to_row(kind)
+    has_tail = issubclass(kind, Block32)
+    block_to_row = _block_to_row(kind) if has_tail else super_to_row
+    super_bytes = 256 // kind.block * kind.block_bytes
+    block_bytes = kind.block_bytes
+    groups = 256 // kind.group
+    line = np.uint64(4 * ROWS)
+
+    @device
+    def unpack(w, row_bytes, last, cols, panel, scales, biases, rows):  # type: ignore[no-untyped-def]
+        supers = cols // 256
+        tails = (cols - supers * 256) // 32 if has_tail else 0
+        for oct in range(0, ROWS, OCT):
+            for i in range(supers):
+                g = np.uint64(i * groups) * line
+                for r in range(OCT):
+                    # Rows past the end of the matrix repeat the last one; their results are never stored.
+                    row = w + np.uint64(min(oct + r, last) * row_bytes + i * super_bytes)
+                    place = g + np.uint64(4 * (oct + r))
+                    super_to_row(row, rows + np.uint64(ROW_SPACE * r), scales + place, biases + place)
+                for c in range(8):
+                    k = np.uint64(i * 64 + c * 8)
+                    _transpose8(rows + np.uint64(32 * c), panel + k * line + np.uint64(4 * oct))
+            for i in range(supers * 8, supers * 8 + tails):
+                for r in range(OCT):
+                    row = w + np.uint64(min(oct + r, last) * row_bytes + i * block_bytes)
+                    place = np.uint64(i) * line + np.uint64(4 * (oct + r))
+                    block_to_row(row, rows + np.uint64(ROW_SPACE * r), scales + place, biases + place)
+                _transpose8(rows, panel + np.uint64(8 * i) * line + np.uint64(4 * oct))
+
+    return unpack
+
+
+# ---- the microkernel
+
+
+class _Tile:
+    """Emits ROWS rows x `tokens` tokens: int32 sums of each group, scaled into float32 accumulators."""
+
+    def __init__(self, e: Emitter, kind: type[WeightType], tokens: int) -> None:
+        self.e, self.kind, self.tokens = e, kind, tokens
+        self.steps = kind.group // 4  # dot products in a group
+
+    def group(self, panel: ir.Value, scales: ir.Value, biases: ir.Value, x: _Group, acc: list[Vec]) -> list[Vec]:
+        """Add one group of columns. Lists are indexed [register * tokens + token]."""
+        e, kind, tokens = self.e, self.kind, self.tokens
+        start = [self._start(x.neg[t]) for t in range(tokens)]
+        sums = [start[t] for _ in range(REGISTERS) for t in range(tokens)]
+        for step in range(self.steps):
+            w = [e.load(I8, 4 * LANES, panel, 4 * ROWS * step + 4 * LANES * r) for r in range(REGISTERS)]
+            for t in range(tokens):
+                four = e.splat(e.load(I32, 0, x.codes[t], x.first + 4 * step), LANES)
+                four = e.bitcast(four, I8, 4 * LANES)
+                for r in range(REGISTERS):
+                    i = r * tokens + t
+                    sums[i] = e.dot(sums[i], w[r], four, kind.bits)
+        result = []
+        for r in range(REGISTERS):
+            scale = e.load(F32, LANES, scales, 4 * LANES * r)
+            bias = e.load(F32, LANES, biases, 4 * LANES * r) if kind.offset is None else None
+            for t in range(tokens):
+                i = r * tokens + t
+                total = e.fma(e.to_float(sums[i]), scale * x.scale[t], acc[i])
+                result.append(total if bias is None else e.fma(bias, e.splat(x.sums[t], LANES), total))
+        return result
+
+    def _start(self, negative_sum: Vec | None) -> Vec:
+        """A fixed zero point is free: it is where the integer sum starts."""
+        e = self.e
+        if negative_sum is None:
+            return e.zero(I32, LANES)
+        return e.splat(negative_sum << (self.kind.offset or 1).bit_length() - 1, LANES)
+
+
+class _Group:
+    """Activations of one group of columns, per token."""
+
+    def __init__(self, codes: list[ir.Value], first: int, scale: list[Vec], sums: list[Vec], neg: list[Vec | None]):
+        self.codes, self.first, self.scale, self.sums, self.neg = codes, first, scale, sums, neg
+
+
+def _microkernel(kind: type[WeightType], tokens: int) -> Any:
+    """f(places, x, strides, cols, initial values): one tile. places: panel, scales, biases, out, out stride, initial."""
+
+    @emitted(types.void, _PLACES, _PLACES, _PLACES, types.int64)
+    def micro(e: Emitter, places: Vec, x: Vec, strides: Vec, cols: Vec) -> None:
+        panel, scales, biases, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(6))
+        codes, scale, sum32, sum16, neg32, neg16 = (
+            _token_rows(e, e.b.extract_value(x.ll, i), e.b.extract_value(strides.ll, i), tokens) for i in range(6)
+        )
+        tile = _Tile(e, kind, tokens)
+        parts = 32 // kind.group
+        sums_at, neg_at = (sum32, neg32) if parts == 1 else (sum16, neg16)
+
+        def body(i: ir.Value, acc: list[Vec]) -> list[Vec]:
+            block = e.index(panel, i, 32 * ROWS)
+            x_codes = [e.index(row, i, 32) for row in codes]
+            x_scale = [e.load(F32, 0, e.index(row, i, 4)) for row in scale]
+            for part in range(parts):
+                g = e.b.add(e.b.mul(i, ir.Constant(I64, parts)), ir.Constant(I64, part))
+                sums = [e.load(F32, 0, e.index(row, g, 4)) for row in sums_at] if kind.offset is None else []
+                neg = [e.load(I32, 0, e.index(row, g, 4)) for row in neg_at] if kind.offset is not None else []
+                group = _Group(x_codes, kind.group * part, x_scale, sums, neg or [None] * tokens)  # type: ignore[arg-type]
+                at = e.at(block, part * kind.group * ROWS)
+                acc = tile.group(at, e.index(scales, g, 4 * ROWS), e.index(biases, g, 4 * ROWS), group, acc)
+            return acc
+
+        first = [e.load(F32, LANES, initial, 4 * LANES * r) for r in range(REGISTERS) for _ in range(tokens)]
+        acc = e.loop(e.b.udiv(cols.ll, ir.Constant(I64, 32)), first, body)
+        _store_tile(e, acc, out, out_stride, tokens)
+
+    return micro
+
+
+def _token_rows(e: Emitter, base: ir.Value, stride: ir.Value, tokens: int) -> list[ir.Value]:
+    return [e.b.add(base, e.b.mul(stride, ir.Constant(I64, t))) if t else base for t in range(tokens)]
+
+
+def _store_tile(e: Emitter, acc: list[Vec], out: ir.Value, stride: ir.Value, tokens: int) -> None:
+    for t, row in enumerate(_token_rows(e, out, stride, tokens)):
+        for r in range(REGISTERS):
+            e.store(acc[r * tokens + t], row, 4 * LANES * r)
+
+
+def _float_microkernel(tokens: int) -> Any:
+    """The same for a panel of float32 [cols, ROWS] and float32 activations x[0]."""
+
+    @emitted(types.void, _PLACES, _PLACES, _PLACES, types.int64)
+    def micro(e: Emitter, places: Vec, x: Vec, strides: Vec, cols: Vec) -> None:
+        panel, _, _, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(6))
+        rows = _token_rows(e, e.b.extract_value(x.ll, 0), e.b.extract_value(strides.ll, 0), tokens)
+
+        def body(k: ir.Value, acc: list[Vec]) -> list[Vec]:
+            line = e.index(panel, k, 4 * ROWS)
+            w = [e.load(F32, LANES, line, 4 * LANES * r) for r in range(REGISTERS)]
+            result = list(acc)
+            for t, row in enumerate(rows):
+                one = e.splat(e.load(F32, 0, e.index(row, k, 4)), LANES)
+                for r in range(REGISTERS):
+                    result[r * tokens + t] = e.fma(w[r], one, acc[r * tokens + t])
+            return result
+
+        first = [e.load(F32, LANES, initial, 4 * LANES * r) for r in range(REGISTERS) for _ in range(tokens)]
+        _store_tile(e, e.loop(cols.ll, first, body), out, out_stride, tokens)
+
+    return micro
+
+
+def _float_unpacker(kind: type[FloatType]) -> Any:
+    size = kind.size
+
+    @emitted(types.void, address, address)
+    def widen(e: Emitter, w: Vec, place: Vec) -> None:
+        e.store(kind.load(e, w.ll, 1).lane(0), place.ll)
+
+    @device
+    def unpack(w, row_bytes, last, cols, panel, scales, biases, rows):  # type: ignore[no-untyped-def]
+        for r in range(ROWS):
+            row = w + np.uint64(min(r, last) * row_bytes)
+            for k in range(cols):
+                widen(row + np.uint64(k * size), panel + np.uint64(4 * (k * ROWS + r)))
+
+    return unpack
+
+
+# ---- the kernel
+
+
+@device
+def _align(at):  # type: ignore[no-untyped-def]
+    return (at + np.uint64(63)) // np.uint64(64) * np.uint64(64)
+
+
+@kernel_family("linear_gemm")
+def linear_gemm(name: str) -> Kernel:
+    """out[t, r] = x[t] . w[r] + bias[r] for all tokens; threads take panels of rows."""
+    is_float = name in FLOATS
+    if is_float:
+        unpack, micro, micro1 = _float_unpacker(FLOATS[name]), _float_microkernel(TILE), _float_microkernel(1)
+        group = 32
+    else:
+        kind = QUANTIZED[name]
+        unpack, micro, micro1 = _panel_unpacker(kind), _microkernel(kind, TILE), _microkernel(kind, 1)
+        group = kind.group
+
+    def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
+        tokens = rows_of(a, step)
+        groups = np.uint64(a.cols // 32)
+        four, eight = np.uint64(4) * groups, np.uint64(8) * groups
+        if is_float:
+            strides = (np.uint64(4 * a.cols), four, four, eight, four, eight)
+            x = (a.x, a.x, a.x, a.x, a.x, a.x)
+        else:
+            strides = (np.uint64(a.cols), four, four, eight, four, eight)
+            x = (a.codes, a.scale, a.sum32, a.sum16, a.neg32, a.neg16)
+        # Private memory: tile and initial values, one row buffer per row of an oct, scales, biases, panel.
+        tile = _align(step.scratch + np.uint64(tid * step.scratch_bytes))
+        initial = tile + np.uint64(4 * ROWS * TILE)
+        rows = initial + np.uint64(4 * ROWS)
+        scales = rows + np.uint64(OCT * ROW_SPACE)
+        biases = scales + np.uint64(4 * ROWS * (a.cols // group + 1))
+        panel = _align(biases + np.uint64(4 * ROWS * (a.cols // group + 1)))
+        start, stop = share((a.n + ROWS - 1) // ROWS, 1, tid, nth)
+        first_values, bias, tile_values = f32_view(initial, ROWS), f32_view(a.bias, a.n), f32_view(tile, ROWS * TILE)
+        out_values = f32_view(a.out, tokens * a.n)
+        for p in range(start, stop):
+            if load_i32(step.cancel) != 0:
+                return
+            r0 = p * ROWS
+            used = min(ROWS, a.n - r0)
+            unpack(
+                a.w + np.uint64(r0 * a.row_bytes), a.row_bytes, used - 1, a.cols, panel, scales, biases, rows
+            )
+            for r in range(ROWS):
+                first_values[r] = bias[r0 + r] if a.bias != 0 and r < used else np.float32(0.0)
+            t = 0
+            while t < tokens:
+                n = np.uint64(t)
+                now = (
+                    x[0] + n * strides[0], x[1] + n * strides[1], x[2] + n * strides[2], x[3] + n * strides[3],
+                    x[4] + n * strides[4], x[5] + n * strides[5],
+                )  # fmt: skip
+                many = t + TILE <= tokens
+                if used == ROWS:
+                    out, stride = a.out + np.uint64(4 * (t * a.n + r0)), np.uint64(4 * a.n)
+                else:
+                    out, stride = tile, np.uint64(4 * ROWS)
+                places = (panel, scales, biases, out, stride, initial)
+                if many:
+                    micro(places, now, strides, a.cols)
+                else:
+                    micro1(places, now, strides, a.cols)
+                done = TILE if many else 1
+                if used < ROWS:
+                    for k in range(done):
+                        for r in range(used):
+                            out_values[(t + k) * a.n + r0 + r] = tile_values[k * ROWS + r]
+                t += done
+
+    return run
