@@ -1,7 +1,95 @@
-"""Halfbyte: run, convert and quantize language models from pure Python."""
+"""Halfbyte: run, convert and quantize language models from pure Python.
+
+    import halfbyte
+
+    with halfbyte.Model.load("stories260k") as model:
+        for piece in model.generate("Once upon a time", max_tokens=64):
+            print(piece, end="")
+
+Names are loaded when they are first used: importing the package costs milliseconds and brings neither NumPy nor Numba.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from .formats.errors import (
+        Cancelled,
+        ContextOverflow,
+        HalfbyteError,
+        ModelFileError,
+        ResourceError,
+        TemplateError,
+        TokenizerError,
+        UnsupportedError,
+    )
+    from .runtime.backends.base import CancelFlag
+    from .runtime.engine.errors import ExecutionError, InvalidRequest, ModelClosed
+    from .runtime.engine.generate import Token
+    from .runtime.engine.generation import Generation, Usage
+    from .runtime.engine.sampling import SamplingParams
+    from .runtime.model import Model
+    from .runtime.session import Session
+    from .runtime.tokenize import Tokenizer, load_tokenizer
+
+__all__ = [
+    "CancelFlag",
+    "Cancelled",
+    "ContextOverflow",
+    "ExecutionError",
+    "Generation",
+    "HalfbyteError",
+    "InvalidRequest",
+    "Model",
+    "ModelClosed",
+    "ModelFileError",
+    "ResourceError",
+    "SamplingParams",
+    "Session",
+    "TemplateError",
+    "Token",
+    "Tokenizer",
+    "TokenizerError",
+    "UnsupportedError",
+    "Usage",
+    "__version__",
+    "load_tokenizer",
+]
+
+_HOME = {
+    "formats.errors": (
+        "Cancelled",
+        "ContextOverflow",
+        "HalfbyteError",
+        "ModelFileError",
+        "ResourceError",
+        "TemplateError",
+        "TokenizerError",
+        "UnsupportedError",
+    ),
+    "runtime.backends.base": ("CancelFlag",),
+    "runtime.engine.errors": ("ExecutionError", "InvalidRequest", "ModelClosed"),
+    "runtime.engine.generate": ("Token",),
+    "runtime.engine.generation": ("Generation", "Usage"),
+    "runtime.engine.sampling": ("SamplingParams",),
+    "runtime.model": ("Model",),
+    "runtime.session": ("Session",),
+    "runtime.tokenize": ("Tokenizer", "load_tokenizer"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,8 +17,8 @@ class KVPool:
     One head's tile of a page is contiguous. Keys are stored transposed, so that the scores of a page are a sum of
     query[i] * keys[i, :] over whole vectors of positions, and the weighted sum of values runs over whole vectors too.
 
-    Pages are handed out by the block manager; the pool only holds bytes. Memory is committed by the operating system when a
-    page is first written, so a large context costs nothing until it is used.
+    Pages are handed out by the block manager; the pool only holds bytes. Memory is committed by the operating system
+    when a page is first written, so a large context costs nothing until it is used.
     """
 
     def __init__(self, specs: Sequence[KVSpec], n_pages: int, dtype: DTypeLike = np.float16) -> None:
@@ -31,12 +31,22 @@ class KVPool:
         self.keys[layer][page, :, :, slot] = key
         self.values[layer][page, :, slot, :] = value
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy one page in every layer: the state of `source` becomes that of `target`."""
+        for pages in (*self.keys.values(), *self.values.values()):
+            pages[target] = pages[source]
+
     def gather(self, layer: int, pages: NDArray[np.int32], length: int) -> tuple[NDArray, NDArray]:
         """Positions 0..length-1 of a sequence as float32: keys [n_head_kv, length, key_dim], values likewise."""
         used = pages[: -(-length // PAGE)]
         keys = self.keys[layer][used].transpose(1, 0, 3, 2)  # head, page, slot, dim
         values = self.values[layer][used].transpose(1, 0, 2, 3)
         return tuple(a.reshape(a.shape[0], -1, a.shape[-1])[:, :length].astype(np.float32) for a in (keys, values))
+
+    @staticmethod
+    def page_bytes(specs: Sequence[KVSpec], dtype: DTypeLike = np.float16) -> int:
+        """Bytes of one page over all layers: what a pool costs is known before it is made."""
+        return sum(s.n_head_kv * (s.key_dim + s.value_dim) for s in specs) * PAGE * np.dtype(dtype).itemsize
 
     @property
     def n_bytes(self) -> int:

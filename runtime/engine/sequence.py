@@ -1,0 +1,56 @@
+"""The state of one sequence of tokens while the engine works on it. State only: no policy, no arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .request import Request
+
+
+@dataclass(eq=False)
+class Sequence:
+    """Tokens known so far, and the handle of their state in the cache (None while waiting).
+
+    tokens      prompt, then what was generated; grows by one per decode step
+    every_row   logits of every token are wanted, not only of the last: no state of others can be shared then
+    number      order of arrival: lower numbers are served first and preempted last
+    """
+
+    tokens: list[int]
+    owner: Request
+    every_row: bool = False
+    number: int = 0
+    handle: Any = None
+    n_shared: int | None = None  # tokens found in the cache when it was first admitted
+
+    @property
+    def n_done(self) -> int:
+        """Tokens whose state is in the cache."""
+        return self.handle.length if self.handle is not None else 0
+
+    @property
+    def n_left(self) -> int:
+        """Tokens to be run before the next one can be sampled; 1 while decoding."""
+        return len(self.tokens) - self.n_done
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A run of consecutive tokens of one sequence within a step."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.count
+
+    @property
+    def n_outputs(self) -> int:
+        """Rows of logits wanted from this chunk."""
+        if self.sequence.every_row:
+            return self.count
+        return 1 if self.stop == len(self.sequence.tokens) else 0

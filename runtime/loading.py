@@ -1,0 +1,174 @@
+"""Loading a model: from a name to the parts that `Model` is made of.
+
+The work runs on a thread of its own, so that the caller can be released within milliseconds when it is cancelled or
+gets a Ctrl-C, whatever the loading thread is busy with; that thread then stops at its next report of progress and
+throws away what it has. Progress is reported on the caller's thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ..formats.errors import Cancelled, HalfbyteError
+from ..formats.gguf import GGUFFile
+from . import hub
+from .backends.base import Backend, CancelFlag, Executor, Progress
+from .engine.capacity import PARALLEL, pool_pages
+from .engine.errors import InvalidRequest
+from .models import ModelSpec, build_model
+from .tokenize import Tokenizer, tokenizer_from_metadata
+from .topology import physical_cores
+
+DEFAULT_CONTEXT = 8192  # or what the model was trained with, if that is less: more costs memory that few requests use
+STEP_TOKENS = 512  # largest step: enough for matrix products to be at full speed, little enough to be shared fairly
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The parts of a model. The file is closed: the weights keep it mapped for as long as the executor lives."""
+
+    path: Path
+    spec: ModelSpec
+    tokenizer: Tokenizer
+    executor: Executor
+    context: int
+    threads: int
+    backend: str
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load; None means the default."""
+
+    context: int | None = None
+    threads: int | None = None
+    backend: str = "cpu"
+    parallel: int = PARALLEL
+
+    def __post_init__(self) -> None:
+        for name in ("context", "threads", "parallel"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InvalidRequest(f"{name}={value!r}: a whole number of at least 1 is needed")
+        if self.backend not in BACKENDS:
+            raise InvalidRequest(f"backend={self.backend!r}: known backends are {', '.join(map(repr, BACKENDS))}")
+
+
+def load(
+    path_or_name: str | os.PathLike[str], options: LoadOptions, *, progress: Progress | None, cancel: CancelFlag | None
+) -> Loaded:
+    """Load on a thread of its own; see `_load` for the stages. Raises Cancelled within 50 ms of the flag being set."""
+    flag = CancelFlag()  # tells the loading thread that nobody waits any more
+
+    def work(report: Progress) -> Loaded:
+        return _load(path_or_name, options, report, flag)
+
+    return run_cancellable(work, flag, progress=progress, cancel=cancel)
+
+
+def run_cancellable(
+    work: Callable[[Progress], Loaded], flag: CancelFlag, *, progress: Progress | None, cancel: CancelFlag | None
+) -> Loaded:
+    """Run `work(report)` on another thread and wait for it; `flag` is set when the wait is given up."""
+    events: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_worker, args=(work, flag, events), name="halfbyte-load", daemon=True).start()
+    try:
+        while True:
+            if cancel is not None and cancel:
+                raise Cancelled("loading was cancelled")
+            try:
+                event = events.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
+            if isinstance(event, BaseException):
+                raise event
+            if isinstance(event, Loaded):
+                return event
+            if progress is not None:
+                progress(*event)
+    except BaseException:  # cancelled, Ctrl-C, an error in the caller's own callback, or the work failed
+        flag.set()
+        _discard_result(events)
+        raise
+
+
+def _worker(work: Callable[[Progress], Loaded], flag: CancelFlag, events: SimpleQueue[Any]) -> None:
+    def report(stage: str, done: int, total: int) -> None:
+        if flag:
+            raise Cancelled("loading was cancelled")
+        events.put((stage, done, total))
+
+    try:
+        events.put(work(report))
+    except BaseException as error:  # handed to the thread that waits
+        events.put(error)
+    if flag:
+        _discard_result(events)
+
+
+def _discard_result(events: SimpleQueue[Any]) -> None:
+    """Close an executor that came too late. Both threads call this after the flag is set, so one of them finds it."""
+    while True:
+        try:
+            event = events.get_nowait()
+        except Empty:
+            return
+        if isinstance(event, Loaded):
+            event.executor.close()
+
+
+def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Progress, flag: CancelFlag) -> Loaded:
+    """Find the file, validate it, build the graph and the tokenizer, choose and compile kernels."""
+    path = hub.resolve(path_or_name, progress=report, cancel=flag)
+    report("reading", 0, 3)
+    with GGUFFile.open(path) as file:
+        context = _choose_context(file, options.context)
+        spec = build_model(file, context=context)
+        report("reading", 1, 3)
+        tokenizer = tokenizer_from_metadata(file.metadata)
+        report("reading", 2, 3)
+        if tokenizer.vocab_size > spec.vocab_size:
+            raise HalfbyteError(
+                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert it again"
+            )
+        n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
+        threads = options.threads or physical_cores()
+        report("reading", 3, 3)
+        executor = _make_backend(options.backend).compile(
+            spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report
+        )
+    return Loaded(path, spec, tokenizer, executor, context, threads, options.backend)
+
+
+def _choose_context(file: GGUFFile, wanted: int | None) -> int:
+    if wanted is not None:
+        return wanted
+    architecture = file.metadata.require("general.architecture", str)
+    trained = file.metadata.optional(f"{architecture}.context_length", int, DEFAULT_CONTEXT)
+    return max(1, min(trained, DEFAULT_CONTEXT))
+
+
+def _cpu() -> Backend:
+    from .backends.cpu import CPUBackend  # imports numba
+
+    return CPUBackend()
+
+
+def _reference() -> Backend:
+    from .backends.reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"cpu": _cpu, "reference": _reference}
+
+
+def _make_backend(name: str) -> Backend:
+    return BACKENDS[name]()

@@ -1,0 +1,343 @@
+"""The public model: load it, ask it, close it.
+
+    with Model.load("model.gguf") as model:
+        for piece in model.generate("Once upon a time", max_tokens=64):
+            print(piece, end="")
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats.errors import Cancelled, ContextOverflow, ResourceError
+from .backends.base import CancelFlag, Progress
+from .chat import ChatTemplate, template_for
+from .engine.capacity import PARALLEL
+from .engine.engine import Engine, EngineStats
+from .engine.errors import InvalidRequest
+from .engine.generate import GenerateRequest, LogitsRequest
+from .engine.generation import Generation
+from .engine.sampling import LogitsProcessor, Sampler, SamplingParams
+from .engine.stop import StopStrings
+from .loading import Loaded, LoadOptions, load
+from .session import Session
+from .tokenize import Tokenizer
+
+
+class Model:
+    """A loaded model. Every method may be called from any number of threads at once; requests run side by side.
+
+    Use `Model.load`, as a context manager or with `close()`.
+    """
+
+    def __init__(self, parts: Loaded) -> None:
+        self._parts = parts
+        self._engine = Engine(parts.executor)
+        self._template: ChatTemplate | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path_or_name: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        progress: Progress | None = None,
+        backend: str = "cpu",
+        parallel: int = PARALLEL,
+        cancel: CancelFlag | None = None,
+    ) -> Model:
+        """Load a GGUF file, or a model by name (`halfbyte pull` lists them; it is downloaded when it is not here yet).
+
+        threads    default: physical cores
+        context    tokens one request may use, prompt and answer together; default: as trained, at most 8192
+        progress   called as progress(stage, done, total) on the calling thread
+        backend    "cpu", or "reference": NumPy, slow, the definition of what is right
+        parallel   requests of full context length that memory is reserved for; any number may be made, and shorter ones share the
+                   same room. Reserved memory costs nothing until it is used, and fewer are reserved when memory is
+                   short
+        cancel     ends the load with Cancelled within 50 ms when set by another thread
+
+        Raises ModelFileError for a file that is wrong, UnsupportedError for one this version cannot run,
+        ContextOverflow for a context the model cannot represent, ResourceError when memory does not suffice,
+        InvalidRequest for other arguments.
+        """
+        options = LoadOptions(context=context, threads=threads, backend=backend, parallel=parallel)
+        return cls(load(path_or_name, options, progress=progress, cancel=cancel))
+
+    @property
+    def path(self) -> Path:
+        """The file (the first one of a split model)."""
+        return self._parts.path
+
+    @property
+    def name(self) -> str:
+        """What the file calls the model."""
+        return self._parts.spec.name
+
+    @property
+    def architecture(self) -> str:
+        """The model family, as in the file: "llama", "qwen3", ..."""
+        return self._parts.spec.architecture
+
+    @property
+    def context(self) -> int:
+        """Tokens one request may use, prompt and answer together."""
+        return self._parts.context
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the model was trained for."""
+        return self._parts.spec.context_length
+
+    @property
+    def vocab_size(self) -> int:
+        """Columns of the logits."""
+        return self._parts.spec.vocab_size
+
+    @property
+    def n_layer(self) -> int:
+        return self._parts.spec.n_layer
+
+    @property
+    def n_embd(self) -> int:
+        return self._parts.spec.n_embd
+
+    @property
+    def threads(self) -> int:
+        """Threads the kernels run on."""
+        return self._parts.threads
+
+    @property
+    def backend(self) -> str:
+        return self._parts.backend
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._parts.tokenizer
+
+    @property
+    def is_closed(self) -> bool:
+        return self._engine.is_closed
+
+    def stats(self) -> EngineStats:
+        """What the engine is doing now."""
+        return self._engine.stats()
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of a text. `add_special` adds what the model expects at the start of every text (BOS),
+        `parse_special` reads "<|im_end|>" and the like as the control tokens they spell; switch it off for text you do
+        not trust.
+        """
+        return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, ids: Iterable[int]) -> str:
+        """The text of token ids; bytes that are not UTF-8 become U+FFFD."""
+        return self.tokenizer.decode(self._checked(ids))
+
+    def logits(self, ids: Iterable[int], *, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
+        """Logits after each of `ids`, float32 [len(ids), vocab_size]; row i predicts token i + 1.
+
+        Raises ContextOverflow, InvalidRequest (no tokens, an id out of range), ResourceError (no memory for the
+        result), Cancelled.
+        """
+        tokens = self._checked(ids)
+        self._check_length(tokens, 0)
+        try:
+            request = LogitsRequest(tokens, self.vocab_size, cancel=cancel)
+        except MemoryError:
+            size = len(tokens) * self.vocab_size * 4
+            raise ResourceError(f"no memory for {size:,} bytes of logits ({len(tokens)} tokens); ask for fewer") from None
+        self._engine.submit(request, len(tokens))
+        try:
+            end = request.next_event()
+        except BaseException:  # Ctrl-C while waiting
+            request.cancel()
+            raise
+        if end.error is not None:
+            raise end.error
+        if end.reason == "cancelled":
+            raise Cancelled("the computation of logits was cancelled")
+        return request.logits
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        seed: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        logprobs: int | None = None,
+        processors: Sequence[LogitsProcessor] = (),
+        stop: str | Sequence[str] = (),
+        cancel: CancelFlag | None = None,
+    ) -> Generation:
+        """Continue a text. Returns at once; iterate over the result for pieces of text, or `.read()` all of it.
+
+        prompt       text (BOS is added, control tokens are read: see `tokenize`) or token ids, used as they are
+        max_tokens   default: until the model ends or the context is full (`finish_reason` "length")
+        stop         strings that end the text; they are not part of it
+        cancel       a flag another thread may set; `Generation.cancel()` does the same for one request
+        The others are explained by SamplingParams; temperature=0 always takes the likeliest token.
+
+        Raises ContextOverflow (prompt and max_tokens exceed the context; nothing is ever cut off), InvalidRequest,
+        ModelClosed.
+        """
+        params = SamplingParams(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            seed=seed,
+            logit_bias=logit_bias,
+            logprobs=logprobs,
+            processors=tuple(processors),
+        )
+        tokens = self.tokenize(prompt) if isinstance(prompt, str) else self._checked(prompt)
+        return self._start(tokens, params, max_tokens, stop, cancel)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        seed: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        logprobs: int | None = None,
+        processors: Sequence[LogitsProcessor] = (),
+        stop: str | Sequence[str] = (),
+        cancel: CancelFlag | None = None,
+    ) -> Generation:
+        """Answer a conversation: `messages` are dicts with "role" and "content", put into the model's own chat format.
+
+        `tools` are JSON schemas of functions; `template_options` are switches of the template, such as
+        {"enable_thinking": False}. The rest is as for `generate`.
+        """
+        prompt = self.chat_prompt(messages, tools=tools, template_options=template_options)
+        return self.generate(
+            prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            seed=seed,
+            logit_bias=logit_bias,
+            logprobs=logprobs,
+            processors=processors,
+            stop=stop,
+            cancel=cancel,
+        )
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """The tokens that `chat` would send: the rendered template, with exactly one BOS where the model wants one."""
+        if self._template is None:
+            self._template = template_for(self.tokenizer)
+        text = self._template.render(
+            messages, tools=tools, add_generation_prompt=add_generation_prompt, **dict(template_options or {})
+        )
+        tokens = self.tokenize(text)
+        if len(tokens) > 1 and tokens[0] == tokens[1] == self.tokenizer.bos_id:
+            return tokens[1:]  # the template wrote it too
+        return tokens
+
+    def session(
+        self, *, messages: Sequence[Mapping[str, Any]] = (), tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> Session:
+        """A conversation that remembers; `messages` is how it begins, for instance with a system message."""
+        return Session(self, messages, tools)
+
+    def close(self) -> None:
+        """End all requests with ModelClosed and give back threads and memory. Harmless when repeated."""
+        self._engine.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        engine = getattr(self, "_engine", None)  # absent when __init__ failed
+        if engine is not None:
+            engine.close(wait=False)  # the collector may run in any thread, even in the engine's own
+
+    def __repr__(self) -> str:
+        state = ", closed" if self.is_closed else ""
+        where = f"{self.backend} x {self.threads}"
+        return f"<Model {self.name!r} ({self.architecture}), context {self.context}, {where}{state}>"
+
+    def _start(
+        self,
+        tokens: list[int],
+        params: SamplingParams,
+        max_tokens: int | None,
+        stop: str | Sequence[str],
+        cancel: CancelFlag | None,
+    ) -> Generation:
+        if max_tokens is not None and max_tokens < 1:
+            raise InvalidRequest(f"max_tokens={max_tokens}: at least 1 is needed, or None for as many as fit")
+        self._check_length(tokens, max_tokens or 1)
+        limit = self.context if max_tokens is None else len(tokens) + max_tokens
+        request = GenerateRequest(
+            tokens,
+            limit=limit,
+            sampler=Sampler(params, self.vocab_size),
+            stream=self.tokenizer.stream(),
+            stops=StopStrings([stop] if isinstance(stop, str) else list(stop)),
+            eog_ids=self.tokenizer.eog_ids,
+            cancel=cancel,
+        )
+        self._engine.submit(request, limit)
+        return Generation(request)
+
+    def _check_length(self, tokens: list[int], extra: int) -> None:
+        if not tokens:
+            raise InvalidRequest("the prompt is empty: at least one token is needed")
+        if len(tokens) + extra > self.context:
+            raise ContextOverflow(len(tokens) + extra, self.context)
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        """Token ids as plain ints, each of them a row of the embedding table."""
+        tokens = [operator.index(i) for i in ids]
+        for token in tokens:
+            if not 0 <= token < self.vocab_size:
+                raise InvalidRequest(f"token id {token} is not in the vocabulary of {self.vocab_size}")
+        return tokens
