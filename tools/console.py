@@ -37,6 +37,11 @@ def note(text: str) -> None:
     click.echo(visible(text), err=True)
 
 
+def note_inline(text: str) -> None:
+    """A remark without a line end."""
+    click.echo(visible(text), err=True, nl=False)
+
+
 def write_json(value: Any, *, indent: int | None = None) -> None:
     """One JSON document. Pure ASCII: exact on every console, and no control character is ever raw.
 

@@ -1,0 +1,201 @@
+"""The state of `halfbyte chat` and its slash commands. Reading and showing are done elsewhere.
+
+`Conversation` holds the messages and the options; `run_command` changes them and returns what to say about it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..formats.errors import HalfbyteError
+from .options import SAMPLING
+
+Message = dict[str, str]
+ROLES = ("system", "user", "assistant")
+MAX_FILE = 64 << 20  # bytes of a saved conversation
+
+HELP = """\
+/help              show this
+/reset             forget the conversation, keep the system text
+/system TEXT       set the system text and forget the conversation; without TEXT: remove it
+/undo              forget the last question and its answer
+/retry             answer the last question again
+/save FILE         write the conversation as JSON
+/load FILE         read one back
+/set KEY VALUE     change a sampling option (temperature, top_p, seed, max_tokens, ...); /set alone shows them
+/stats             tokens and speed of the last answer
+/exit              leave (Ctrl-D does too)
+A line that begins with // is sent with one slash less. A \\ at the end of a line continues it on the next.
+Ctrl-C stops an answer."""
+
+
+class CommandError(HalfbyteError):
+    """A slash command that cannot be carried out; the conversation is unchanged."""
+
+
+class Leave(Exception):
+    """The user asked to end the program."""
+
+
+class Retry(Exception):
+    """The last question is to be answered again."""
+
+
+@dataclass
+class Conversation:
+    """Messages in order, the system message first if there is one; sampling options; facts about the last answer."""
+
+    system: str = ""
+    messages: list[Message] = field(default_factory=list)  # without the system message
+    options: dict[str, Any] = field(default_factory=dict)
+    stats: str = "nothing has been answered yet"
+
+    def with_question(self, text: str) -> list[Message]:
+        """The messages to send for a new question; nothing is remembered yet."""
+        first = [{"role": "system", "content": self.system}] if self.system else []
+        return [*first, *self.messages, {"role": "user", "content": text}]
+
+    def remember(self, question: str, answer: str) -> None:
+        """Keep a question with its answer, whole or stopped; one without any answer never happened."""
+        if answer:
+            self.messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+    def take_back(self) -> str:
+        """Remove the last question and all that followed; return the question."""
+        for i in range(len(self.messages) - 1, -1, -1):
+            if self.messages[i]["role"] == "user":
+                question = self.messages[i]["content"]
+                del self.messages[i:]
+                return question
+        raise CommandError("there is no question to go back to")
+
+
+def run_command(conversation: Conversation, line: str) -> str:
+    """Carry out a line that begins with "/"; what to tell the user. Raises CommandError, Leave, Retry."""
+    name, _, argument = line[1:].partition(" ")
+    if name not in _COMMANDS:
+        raise CommandError(f"there is no command /{name}; /help lists them")
+    return _COMMANDS[name](conversation, argument.strip())
+
+
+def _help(conversation: Conversation, argument: str) -> str:
+    return HELP
+
+
+def _exit(conversation: Conversation, argument: str) -> str:
+    raise Leave
+
+
+def _retry(conversation: Conversation, argument: str) -> str:
+    raise Retry
+
+
+def _reset(conversation: Conversation, argument: str) -> str:
+    conversation.messages.clear()
+    return "the conversation starts anew"
+
+
+def _system(conversation: Conversation, argument: str) -> str:
+    conversation.system = argument
+    conversation.messages.clear()
+    return "system text set; the conversation starts anew" if argument else "system text removed"
+
+
+def _undo(conversation: Conversation, argument: str) -> str:
+    question = conversation.take_back()
+    return f"forgot: {question[:60]}{'...' if len(question) > 60 else ''}"
+
+
+def _stats(conversation: Conversation, argument: str) -> str:
+    return f"{conversation.stats}; {len(conversation.messages)} messages in the conversation"
+
+
+def _set(conversation: Conversation, argument: str) -> str:
+    key, _, value = argument.partition(" ")
+    key, value = key.replace("-", "_"), value.strip()
+    if not key:
+        return "\n".join(f"{name} = {conversation.options.get(name, '(default)')}" for name in SAMPLING)
+    if key not in SAMPLING:
+        raise CommandError(f"there is no option {key!r}; known: {', '.join(SAMPLING)}")
+    if value in ("", "default"):
+        conversation.options.pop(key, None)
+        return f"{key} is at its default"
+    try:
+        conversation.options[key] = SAMPLING[key][0](value)
+    except ValueError:
+        kind = "a whole number" if SAMPLING[key][0] is int else "a number"
+        raise CommandError(f"{key} needs {kind}, not {value!r}") from None
+    return f"{key} = {conversation.options[key]}"
+
+
+def _save(conversation: Conversation, argument: str) -> str:
+    path = _path(argument, "/save FILE")
+    first = [{"role": "system", "content": conversation.system}] if conversation.system else []
+    document = json.dumps({"messages": first + conversation.messages}, indent=1, ensure_ascii=False)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(document + "\n", encoding="utf-8", errors="surrogatepass")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CommandError(f"{path}: cannot write: {error.strerror}") from error
+    return f"{len(conversation.messages)} messages written to {path}"
+
+
+def _load(conversation: Conversation, argument: str) -> str:
+    path = _path(argument, "/load FILE")
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise CommandError(f"{path}: longer than {MAX_FILE:,} bytes; not a conversation")
+        messages = _checked(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise CommandError(f"{path}: cannot read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"{path}: not a saved conversation: {error}") from error
+    conversation.system = messages.pop(0)["content"] if messages and messages[0]["role"] == "system" else ""
+    conversation.messages = messages
+    return f"{len(messages)} messages read from {path}"
+
+
+def _checked(document: Any) -> list[Message]:
+    """The messages of a loaded document. ValueError says what is wrong; any file may be named."""
+    messages = document.get("messages") if isinstance(document, dict) else document
+    if not isinstance(messages, list):
+        raise ValueError('expected a list "messages"')
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise ValueError(f'message {i} needs a "role" of {", ".join(ROLES)}')
+        if not isinstance(message.get("content"), str):
+            raise ValueError(f'message {i} needs a "content" of text')
+        if message["role"] == "system" and i:
+            raise ValueError(f"message {i}: only the first may be a system message")
+    return [{"role": m["role"], "content": m["content"]} for m in messages]
+
+
+def _path(argument: str, usage: str) -> Path:
+    """A file name, quoted or not."""
+    words = shlex.split(argument) if argument[:1] in ("'", '"') and argument[-1:] == argument[:1] else [argument]
+    if len(words) != 1 or not words[0]:
+        raise CommandError(f"which file? {usage}")
+    return Path(words[0]).expanduser()
+
+
+_COMMANDS: dict[str, Callable[[Conversation, str], str]] = {
+    "help": _help,
+    "reset": _reset,
+    "system": _system,
+    "undo": _undo,
+    "retry": _retry,
+    "save": _save,
+    "load": _load,
+    "set": _set,
+    "stats": _stats,
+    "exit": _exit,
+    "quit": _exit,
+}

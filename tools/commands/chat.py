@@ -1,0 +1,90 @@
+"""`halfbyte chat`: a conversation at the terminal, or through a pipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...formats.errors import HalfbyteError
+from .. import answer, console
+from ..chat import CommandError, Conversation, Leave, Retry, run_command
+from ..lines import LineReader
+from ..options import LoadChoices, chosen_sampling, loading_options, open_model, sampling_options
+
+if TYPE_CHECKING:
+    from ...runtime.model import Model
+
+
+@click.command()
+@click.argument("model")
+@click.option("--system", metavar="TEXT", default="", help="Instructions for the whole conversation.")
+@sampling_options
+@loading_options
+def command(model: str, system: str, threads: int | None, context: int | None, backend: str, **sampling: Any) -> None:
+    """Talk with MODEL, a GGUF file or a name that `pull` knows.
+
+    The conversation is remembered until it no longer fits the context. Ctrl-C stops an answer; Ctrl-D, /exit, or
+    Ctrl-C twice at the prompt leaves. /help lists the commands. Lines from a pipe are answered one after the other.
+    """
+    conversation = Conversation(system=system, options=chosen_sampling(sampling))
+    with open_model(model, LoadChoices(threads, context, backend)) as loaded:
+        if loaded.tokenizer.chat_template() is None:
+            console.note(
+                "note: this model has no chat format; ChatML is used and answers may be poor (see `halfbyte run`)"
+            )
+        lines = LineReader()
+        if lines.is_interactive:
+            console.note(f"{loaded.name or model}. /help for help, Ctrl-D to leave.")
+        Repl(loaded, conversation, lines).run()
+
+
+class Repl:
+    """Reads, answers, and survives: an error or a Ctrl-C ends one answer, not the conversation."""
+
+    def __init__(self, model: Model, conversation: Conversation, lines: LineReader) -> None:
+        self.model, self.conversation, self.lines = model, conversation, lines
+
+    def run(self) -> None:
+        """Until the input ends or the user leaves."""
+        warned = False  # a Ctrl-C at the prompt has been answered with advice
+        while True:
+            try:
+                line = self.lines.read()
+                warned = False
+                self._handle(line)
+            except (EOFError, Leave):
+                break
+            except KeyboardInterrupt:
+                if warned or not self.lines.is_interactive:
+                    raise
+                warned = True
+                console.note("\n(Ctrl-C again or Ctrl-D to leave)")
+            except HalfbyteError as error:
+                # a person reads it and goes on; a script must learn of it through the exit code
+                if not self.lines.is_interactive and not isinstance(error, CommandError):
+                    raise
+                console.error(str(error))
+        if self.lines.is_interactive:
+            console.note("")
+
+    def _handle(self, line: str) -> None:
+        if line.startswith("/") and not line.startswith("//"):
+            try:
+                console.note(run_command(self.conversation, line))
+            except Retry:
+                self._answer(self.conversation.take_back())
+        elif line:
+            self._answer(line.removeprefix("/") if line.startswith("//") else line)
+
+    def _answer(self, question: str) -> None:
+        generation = self.model.chat(self.conversation.with_question(question), **self.conversation.options)
+        try:
+            answer.show(generation)
+        except KeyboardInterrupt:
+            generation.close()
+            if not self.lines.is_interactive:
+                raise
+            console.note("[stopped]")
+        self.conversation.stats = answer.cost(generation)
+        self.conversation.remember(question, generation.text)

@@ -1,0 +1,81 @@
+"""Options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .progress import ProgressLine
+
+if TYPE_CHECKING:
+    from ..runtime.model import Model
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# option -> type and help; the defaults are those of the library, so that there is one place that says them
+SAMPLING: dict[str, tuple[type, str]] = {
+    "max_tokens": (int, "Most tokens to write (default: until the model ends or the context is full)."),
+    "temperature": (float, "0 always takes the likeliest token (default 0.8)."),
+    "top_k": (int, "Choose among the K likeliest tokens, 0: all (default 40)."),
+    "top_p": (float, "Choose among the likeliest tokens that share this probability (default 0.95)."),
+    "min_p": (float, "Leave out tokens less likely than this part of the likeliest (default 0.05)."),
+    "repeat_penalty": (float, "Above 1 discourages repetition (default 1.0)."),
+    "seed": (int, "Makes the answer repeatable."),
+}
+
+
+def sampling_options(command: F) -> F:
+    """The options of SAMPLING and --stop, in that order."""
+    command = click.option(
+        "--stop", multiple=True, metavar="TEXT", help="End the answer before this text; repeatable."
+    )(command)
+    for name, (type_, text) in reversed(SAMPLING.items()):
+        command = click.option(f"--{name.replace('_', '-')}", type=type_, help=text)(command)
+    return command
+
+
+def loading_options(command: F) -> F:
+    """The options of LoadChoices."""
+    backend = click.option(
+        "--backend",
+        type=click.Choice(["cpu", "reference"]),
+        default="cpu",
+        help="reference: plain NumPy, slow, the definition of what is right.",
+    )
+    context = click.option(
+        "--context", type=click.IntRange(1), help="Tokens of prompt and answer (default: up to 8192)."
+    )
+    threads = click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core.")
+    return threads(context(backend(command)))
+
+
+@dataclass(frozen=True)
+class LoadChoices:
+    """What the loading options said; None is the library's default."""
+
+    threads: int | None = None
+    context: int | None = None
+    backend: str = "cpu"
+
+
+def chosen_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments for `Model.generate`: only what the user gave. `values` are a command's parameters."""
+    given = {name: values[name] for name in SAMPLING if values.get(name) is not None}
+    return {**given, "stop": list(values["stop"])} if values.get("stop") else given
+
+
+@contextlib.contextmanager
+def open_model(name: str, choices: LoadChoices) -> Iterator[Model]:
+    """A loaded model, with a progress line on a terminal while it loads; closed at the end."""
+    from ..runtime.model import Model  # imports NumPy and, for the CPU backend, Numba
+
+    with ProgressLine() as progress:
+        model = Model.load(
+            name, threads=choices.threads, context=choices.context, backend=choices.backend, progress=progress
+        )
+    with model:
+        yield model
