@@ -35,9 +35,11 @@ def encode_entry(key: str, value: object, value_type: ValueType | None, byte_ord
     u32, u64 = Struct(byte_order + "I"), Struct(byte_order + "Q")
     if isinstance(value, list | tuple | np.ndarray):
         items: Any = value
-        element = _element_type(key, items) if value_type in (None, ValueType.ARRAY) else value_type
-        head += u32.pack(ValueType.ARRAY) + u32.pack(element or 0) + u64.pack(len(items))
-        return head + _encode_items(key, items, element or ValueType.UINT8, byte_order)
+        element = value_type
+        if element is None or element is ValueType.ARRAY:
+            element = _element_type(key, items)
+        head += u32.pack(ValueType.ARRAY) + u32.pack(element) + u64.pack(len(items))
+        return head + _encode_items(key, items, element, byte_order)
     type_ = _scalar_type(key, value) if value_type is None else value_type
     if type_ is ValueType.ARRAY:
         raise WriteError(f"key {key!r}: an ARRAY needs a list or a one-dimensional array, not {type(value).__name__}")

@@ -10,7 +10,7 @@ from .header import parse_header
 from .pieces import swap
 from .plan import Declared, ShardPlan
 from .source import open_source
-from .tensors import pad, swap_width
+from .tensors import pad, swap_order
 
 
 class Output:
@@ -70,12 +70,12 @@ class Output:
             self._files[-1].write(plan.header)
 
     def _write_pieces(self, file: DurableFile, tensor: Declared, pieces: Iterator[memoryview]) -> None:
-        width = swap_width(tensor.type, tensor.name) if self._byte_order == ">" else 1
+        order = swap_order(tensor.type, tensor.name) if self._byte_order == ">" else None
         left = tensor.n_bytes
         for piece in pieces:
             if len(piece) > left:
                 raise WriteError(f"tensor {tensor.name!r} has {tensor.n_bytes:,} bytes, more were given")
-            for part in swap(piece, width, tensor.name):
+            for part in swap(piece, order, tensor.name):
                 file.write(part)
             left -= len(piece)
         if left:

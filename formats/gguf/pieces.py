@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import WriteError
 
@@ -39,13 +40,14 @@ def _array_pieces(array: np.ndarray[Any, Any]) -> Iterator[memoryview]:
         yield memoryview(array.astype(little).tobytes())
 
 
-def swap(piece: memoryview, width: int, name: str) -> Iterator[memoryview]:
-    """The same numbers of `width` bytes in the other byte order."""
-    if width == 1:
+def swap(piece: memoryview, order: NDArray[np.intp] | None, name: str) -> Iterator[memoryview]:
+    """Whole blocks with their bytes taken in `order` (see `swap_order`); None leaves them as they are."""
+    if order is None:
         yield piece
         return
-    if len(piece) % width:
-        raise WriteError(f"tensor {name!r}: a big-endian file needs pieces of whole {width}-byte numbers")
-    for start in range(0, len(piece), _CHUNK):
-        numbers = np.frombuffer(piece[start : start + _CHUNK], np.uint8).reshape(-1, width)
-        yield memoryview(numbers[:, ::-1].tobytes())
+    if len(piece) % order.size:
+        raise WriteError(f"tensor {name!r}: a big-endian file needs pieces of whole blocks of {order.size} bytes")
+    step = _CHUNK // order.size * order.size
+    for start in range(0, len(piece), step):
+        blocks = np.frombuffer(piece[start : start + step], np.uint8).reshape(-1, order.size)
+        yield memoryview(blocks[:, order].tobytes())

@@ -15,16 +15,23 @@ from .limits import MAX_DIMS, MAX_INT64
 from .source import Source
 from .types import GGMLType
 
-# Types whose byte order is well defined: plain numbers. The order inside quantized blocks is not specified.
-SWAP_BYTES: dict[GGMLType, int] = {
-    GGMLType.F32: 4,
-    GGMLType.F16: 2,
-    GGMLType.BF16: 2,
-    GGMLType.F64: 8,
-    GGMLType.I8: 1,
-    GGMLType.I16: 2,
-    GGMLType.I32: 4,
-    GGMLType.I64: 8,
+# Where the multi-byte numbers of a block lie, (offset, width): these are reversed in big-endian files. Types are listed
+# for which ggml's own converter (gguf_convert_endian.py) or the plain number format says so.
+SWAPPED: dict[GGMLType, tuple[tuple[int, int], ...]] = {
+    GGMLType.F32: ((0, 4),),
+    GGMLType.F16: ((0, 2),),
+    GGMLType.BF16: ((0, 2),),
+    GGMLType.F64: ((0, 8),),
+    GGMLType.I8: (),
+    GGMLType.I16: ((0, 2),),
+    GGMLType.I32: ((0, 4),),
+    GGMLType.I64: ((0, 8),),
+    GGMLType.Q4_0: ((0, 2),),
+    GGMLType.Q8_0: ((0, 2),),
+    GGMLType.Q4_K: ((0, 2), (2, 2)),
+    GGMLType.Q6_K: ((208, 2),),
+    GGMLType.MXFP4: (),
+    GGMLType.NVFP4: (),
 }
 _TYPES = {int(t): t for t in GGMLType}
 _REMOVED = {
@@ -78,7 +85,7 @@ class GGUFTensor:
         """Read-only bytes, uint8[*shape[:-1], row_bytes], in little-endian layout.
 
         A view of the mapped file; only tensors of big-endian files are copied, in order to swap them.
-        Raises UnsupportedError for quantized tensors of big-endian files.
+        Raises UnsupportedError for types whose big-endian layout is not defined.
         """
         raw = self._source.array[self.offset : self.offset + self.n_bytes]
         if self.byte_order == ">":
@@ -87,18 +94,21 @@ class GGUFTensor:
         return raw.reshape(*self.shape[:-1], self.row_bytes)
 
     def _swapped(self, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        width = swap_width(self.type, f"{self.path}: tensor {self.name!r}")
-        return raw.reshape(-1, width)[:, ::-1].reshape(-1) if width > 1 else raw
+        order = swap_order(self.type, f"{self.path}: tensor {self.name!r}")
+        return raw.reshape(-1, order.size)[:, order].reshape(-1)
 
 
-def swap_width(type_: GGMLType, what: str) -> int:
-    """Bytes of one number of a big-endian tensor of this type; UnsupportedError where the order is not defined."""
-    if type_ not in SWAP_BYTES:
+def swap_order(type_: GGMLType, what: str) -> NDArray[np.intp]:
+    """The order in which a block's bytes are taken to change its byte order, intp[block_bytes]; its own inverse."""
+    if type_ not in SWAPPED:
         raise UnsupportedError(
-            f"{what}: the byte order of {type_.name} blocks is not defined for big-endian files; "
+            f"{what}: the layout of {type_.name} in big-endian files is not defined; "
             "use a little-endian copy of the model"
         )
-    return SWAP_BYTES[type_]
+    order = np.arange(type_.block_bytes)
+    for start, width in SWAPPED[type_]:
+        order[start : start + width] = order[start : start + width][::-1]
+    return order
 
 
 # Builds the error for a broken rule: (class, problem, field suffix, value, what is allowed).

@@ -68,12 +68,12 @@ def parse_value(c: Cursor, key: str) -> Entry:
 def decode(entry: Entry, view: memoryview, byte_order: str) -> Value:
     """The Python value of an entry whose bounds were checked by `parse_value`; the result is kept in the entry."""
     if entry.value is None:
-        if entry.type is ValueType.STRING:
+        if entry.element_type is None:  # a string: scalars were decoded while parsing
             entry.value = _decode_strings(entry, view, byte_order)[0]
         elif entry.element_type is ValueType.STRING:
             entry.value = _decode_strings(entry, view, byte_order)
         else:
-            entry.value = _decode_array(entry, view, byte_order)
+            entry.value = _decode_array(entry, entry.element_type, view, byte_order)
     return entry.value
 
 
@@ -123,9 +123,9 @@ def _check_bools(c: Cursor, offset: int, count: int, key: str) -> None:
         raise BoolError("not a bool", path=c.path, offset=at, field=key, got=c.view[at], allowed="0 or 1")
 
 
-def _decode_array(entry: Entry, view: memoryview, byte_order: str) -> NDArray[Any]:
+def _decode_array(entry: Entry, element: ValueType, view: memoryview, byte_order: str) -> NDArray[Any]:
     """A native-endian, aligned, read-only copy: the bytes in the file sit at any address."""
-    code = SCALARS[entry.element_type or ValueType.UINT8][1]
+    code = SCALARS[element][1]
     stored = np.dtype(code).newbyteorder(byte_order)  # type: ignore[arg-type]
     if not entry.count:
         return np.zeros(0, code)

@@ -29,7 +29,7 @@ from .output import Output
 from .pieces import flatten
 from .plan import Declared, Layout, ShardPlan, plan_files
 from .split import SPLIT_KEYS
-from .tensors import check_shape, check_size, swap_width
+from .tensors import check_shape, check_size, swap_order
 from .types import GGMLType, ValueType
 
 
@@ -84,7 +84,8 @@ class GGUFWriter:
         skipped = SPLIT_KEYS.union(exclude)
         for key in metadata:
             if key not in skipped:
-                self.add(key, metadata[key], metadata.element_type(key) or metadata.value_type(key))
+                element = metadata.element_type(key)
+                self.add(key, metadata[key], metadata.value_type(key) if element is None else element)
 
     def add_tensor(self, name: str, shape: Sequence[int], type: GGMLType) -> None:
         """Declare a tensor of `shape` in NumPy order: the row, shape[-1], comes last."""
@@ -93,7 +94,7 @@ class GGUFWriter:
         if name in self._tensors:
             raise WriteError(f"tensor {name!r} was declared twice")
         if self.byte_order == ">":
-            swap_width(type, f"tensor {name!r}")
+            swap_order(type, f"tensor {name!r}")
         ne = tuple(int(n) for n in reversed(shape))
 
         def complain(

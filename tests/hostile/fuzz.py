@@ -2,8 +2,8 @@
 
     python -m tests.hostile.fuzz --count 100000 --seed 1 [--entry open] [--only INDEX]
 
-An entry point may return or raise HalfbyteError. Everything else is a finding: another exception, more than a second, or
-the death of the process, which is why the command works through child processes. Exit code 1 if there is any finding.
+An entry point may return or raise HalfbyteError. Everything else is a finding: another exception, more than a second,
+or the death of the process, which is why the command works through child processes. Exit code 1 if anything is found.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .mutate import mutate
 
 HANG_S = 1.0
 DEAD_S = 20.0  # a child that makes no progress for this long is killed
+_START_S = 120.0  # a child must have started by then
 _SHOWN = 20
 
 ENTRY_POINTS: dict[str, Callable[[bytes], None]] = {}
@@ -133,7 +134,7 @@ def fuzz_isolated(name: str, seed: int, count: int, *, batch: int = 10_000, dead
     first = 0
     while first < count:
         last = min(first + batch, count)
-        progress, queue = context.Value("q", first, lock=False), context.SimpleQueue()
+        progress, queue = context.Value("q", -1, lock=False), context.SimpleQueue()
         child = context.Process(target=_child, args=(name, seed, first, last, progress, queue))
         child.start()
         report = _wait(child, progress, queue, dead_s)
@@ -142,6 +143,8 @@ def fuzz_isolated(name: str, seed: int, count: int, *, batch: int = 10_000, dead
             child.kill()
             child.join()
             stuck = int(progress.value)
+            if stuck < 0:
+                raise RuntimeError(f"the child process did not start (exit code {child.exitcode})")
             total.findings.append((stuck, kind, f"exit code {child.exitcode}"))
             report = fuzz(entry_point(name), seed, range(first, stuck))  # its counts were lost with the child
             last = stuck + 1
@@ -154,7 +157,7 @@ def fuzz_isolated(name: str, seed: int, count: int, *, batch: int = 10_000, dead
 
 def _wait(child: Any, progress: Any, queue: Any, dead_s: float) -> Report | None:
     """The child's report, or None when it died or stopped making progress."""
-    seen, since = -1, time.monotonic()
+    seen, since = -1, time.monotonic()  # -1: still importing
     while child.is_alive() or not queue.empty():
         if not queue.empty():
             report: Report = queue.get()
@@ -162,7 +165,7 @@ def _wait(child: Any, progress: Any, queue: Any, dead_s: float) -> Report | None
             return report
         if progress.value != seen:
             seen, since = progress.value, time.monotonic()
-        if time.monotonic() - since > dead_s:
+        if time.monotonic() - since > (dead_s if seen >= 0 else _START_S):
             return None
         time.sleep(0.01)
     return None
