@@ -1,7 +1,7 @@
 """Tiny random models of every family, in two forms made from the same weights: Hugging Face names, and a GGUF file.
 
 A case is a Hugging Face configuration. Its weights come from NumPy generators seeded by case and tensor name, so that
-nothing but the logits of transformers has to be stored (tests/fixtures/families, made by tests/fixtures/make/families.py).
+only the logits of transformers have to be stored (tests/fixtures/families, made by tests/fixtures/make/families.py).
 Dimensions differ pairwise and are awkward, norms and biases are random: a wrong layout cannot cancel.
 """
 
@@ -48,7 +48,7 @@ class Case:
 
 
 def write_gguf(case: Case, path: Path, *, change: Callable[[dict[str, Any], Arrays], None] | None = None) -> Path:
-    """Write the case as llama.cpp's converter would. `change` may edit metadata and tensors first, to break the file."""
+    """Write the case as llama.cpp's converter would. `change` may edit metadata and tensors first."""
     metadata, tensors = to_gguf(case)
     if change is not None:
         change(metadata, tensors)
