@@ -72,10 +72,14 @@ class DurableFile:
             _replace(self.partial, self.path)
             _sync_folder(self.path.parent)
 
-    def discard(self) -> None:
-        """Close and remove the partial file; the target is untouched."""
+    def close(self) -> None:
+        """Close and leave the partial file as it is."""
         with suppress(OSError):
             self._file.close()
+
+    def discard(self) -> None:
+        """Close and remove the partial file; the target is untouched."""
+        self.close()
         with suppress(OSError):
             self.partial.unlink()
 

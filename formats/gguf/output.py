@@ -54,8 +54,12 @@ class Output:
         self.finished = True
         # The first shard last: it is the one people open, so an interrupted set does not load. From here on the
         # files are complete, and a refused rename leaves them as .partial.
-        for file in reversed(self._files):
-            file.publish()
+        try:
+            for file in reversed(self._files):
+                file.publish()
+        finally:
+            for file in self._files:
+                file.close()
 
     def discard(self) -> None:
         for file in self._files:

@@ -14,19 +14,26 @@ _CHUNK = 16 << 20  # bytes converted at a time, so that memory does not grow wit
 
 
 def flatten(data: Any) -> Iterator[memoryview]:
-    """Flatten what `write_tensor` accepts into little-endian bytes, without copying contiguous arrays."""
-    if isinstance(data, np.ndarray):
-        yield from _array_pieces(data)
-        return
+    """Turn what `write_tensor` accepts into little-endian bytes, without copying contiguous arrays."""
+    if isinstance(data, str) or not (_is_bytes(data) or isinstance(data, Iterable)):
+        raise WriteError(f"tensor data is bytes, an array or an iterable of them, not {type(data)!r}")
+    for part in [data] if _is_bytes(data) else data:
+        if isinstance(part, np.ndarray):
+            yield from _array_pieces(part)
+        elif _is_bytes(part):
+            view = memoryview(part)
+            yield view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
+        else:
+            raise WriteError(f"a piece of tensor data is bytes or an array, not {type(part)!r}")
+
+
+def _is_bytes(data: Any) -> bool:
+    """Whether `data` has the buffer protocol. (Python 3.12 has a class for that.)"""
     try:
-        view = memoryview(data)
+        memoryview(data).release()
     except TypeError:
-        if not isinstance(data, Iterable):
-            raise WriteError(f"tensor data is bytes, an array or an iterable of them, not {type(data)!r}") from None
-        for part in data:
-            yield from flatten(part)
-        return
-    yield view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        return False
+    return True
 
 
 def _array_pieces(array: np.ndarray[Any, Any]) -> Iterator[memoryview]:

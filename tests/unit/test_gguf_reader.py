@@ -1,0 +1,116 @@
+"""Tensor views: zero copy, read-only, alive as long as they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from halfbyte.formats.errors import ResourceError, UnsupportedError
+from halfbyte.formats.gguf import GGMLType, GGUFFile
+from halfbyte.formats.gguf.types import BLOCKS
+from halfbyte.tests.hostile.raw import STR, Raw
+
+
+def model(order: str = "<") -> bytes:
+    raw = Raw(order).header(3, 1).array("tokens", STR, ["a", "b"])
+    raw.tensor("q", (64, 3, 2), GGMLType.Q8_0, 0).tensor("f", (5, 3), GGMLType.F32, 416).tensor("s", (), 0, 480)
+    return raw.pad().body(484).done()
+
+
+def test_attributes() -> None:
+    file = GGUFFile.from_buffer(model(), name="m")
+    q = file.tensors["q"]
+    assert (q.name, q.type, q.ne, q.shape) == ("q", GGMLType.Q8_0, (64, 3, 2), (2, 3, 64))
+    assert (q.n_elements, q.row_bytes, q.n_bytes, q.path) == (384, 68, 408, "m")
+    assert q.data.shape == (2, 3, 68)
+    assert file.tensors["f"].offset == q.offset + 416
+    assert file.tensors["s"].shape == (1,)
+    assert "3 tensors" in repr(file)
+    assert (file.version, file.byte_order, file.alignment, file.size) == (3, "<", 32, len(model()))
+
+
+def test_views_are_not_copies_and_read_only(tmp_path: Path) -> None:
+    buffer = np.frombuffer(model(), np.uint8)
+    assert np.shares_memory(GGUFFile.from_buffer(buffer).tensors["q"].data, buffer)
+    writable = bytearray(model())
+    path = tmp_path / "m.gguf"
+    path.write_bytes(writable)
+    for file in (GGUFFile.from_buffer(writable), GGUFFile.open(path), GGUFFile.open(path, use_mmap=False)):
+        data = file.tensors["f"].data
+        assert not data.flags.owndata
+        with pytest.raises(ValueError, match="read-only"):
+            data[0, 0] = 1
+        assert np.shares_memory(data, file.tensors["f"].data)
+
+
+def test_views_survive_close_and_the_file_is_released_after_them(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(model())
+    with GGUFFile.open(path) as file:
+        tensor = file.tensors["f"]
+        data = tensor.data
+    assert data.tobytes() == model()[tensor.offset : tensor.offset + 60]
+    with pytest.raises(ValueError, match="closed"):
+        _ = tensor.data
+    with pytest.raises(ValueError, match="closed"):
+        file.metadata["tokens"]
+    file.close()  # twice is fine
+    del data
+    path.unlink()  # Windows would refuse while the file is mapped
+
+
+def test_decoded_metadata_survives_close() -> None:
+    with GGUFFile.from_buffer(model()) as file:
+        assert file.metadata["tokens"] == ["a", "b"]
+    assert file.metadata["tokens"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("type_", [GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.I64, GGMLType.F64, GGMLType.I8])
+def test_big_endian_numbers_are_swapped(type_: GGMLType) -> None:
+    n = 6 * type_.block_bytes
+    little = np.arange(n, dtype=np.uint8)
+    big = little.reshape(6, -1)[:, ::-1].tobytes()
+    data = Raw(">").header(1).tensor("t", (3, 2), type_).pad().raw(big).done()
+    tensor = GGUFFile.from_buffer(data).tensors["t"]
+    assert tensor.data.tobytes() == little.tobytes()
+    assert not tensor.data.flags.writeable
+
+
+def test_big_endian_blocks_swap_their_scales_only() -> None:
+    block = bytes([0x3C, 0x00]) + bytes(range(32))  # a Q8_0 block: scale 1.0 in big-endian, 32 weights
+    data = Raw(">").header(1).tensor("t", (32,), GGMLType.Q8_0).pad().raw(block).done()
+    assert GGUFFile.from_buffer(data).tensors["t"].data.tobytes() == b"\x00\x3c" + bytes(range(32))
+
+
+def test_big_endian_types_without_a_definition_are_refused() -> None:
+    data = Raw(">").header(1).tensor("t", (256,), GGMLType.IQ2_XXS).pad().raw(bytes(66)).done()
+    tensor = GGUFFile.from_buffer(data).tensors["t"]
+    with pytest.raises(UnsupportedError, match="IQ2_XXS"):
+        _ = tensor.data
+
+
+def test_every_type_has_its_size() -> None:
+    for type_, (elements, n_bytes) in BLOCKS.items():
+        data = Raw().header(1).tensor("t", (2 * elements, 3), type_).pad().raw(bytes(6 * n_bytes)).done()
+        assert GGUFFile.from_buffer(data).tensors["t"].data.shape == (3, 2 * n_bytes)
+
+
+def test_a_file_that_does_not_fit_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(model())
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("halfbyte.formats.gguf.source.mmap.mmap", fail)
+    with pytest.raises(ResourceError, match="does not fit"):
+        GGUFFile.open(path)
+
+
+def test_failed_open_releases_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(model()[:-1])
+    with pytest.raises(Exception, match="data ends at byte"):
+        GGUFFile.open(path)
+    path.unlink()
