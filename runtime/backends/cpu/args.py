@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .features import target
+
 _PTR = "u8"
 _INT = "i8"
 
@@ -43,6 +45,7 @@ _ARGS: dict[str, np.dtype] = {
     "linear_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, out=_PTR,
         x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, **_ROWS,
+        limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does
     ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
     "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),
@@ -65,16 +68,51 @@ _ARGS: dict[str, np.dtype] = {
     ),
     # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]
     "moe_route": _struct(
-        logits=_PTR, ids=_PTR, weights=_PTR, n_expert=_INT, n_used=_INT, normalize=_INT, factor="f4",
+        logits=_PTR, ids=_PTR, weights=_PTR, n_expert=_INT, n_used=_INT, normalize=_INT, factor="f4", on_outputs=_INT,
     ),
     # row r of out [n_tokens * n_used, n] uses expert ids[r] of weight [n_expert, n, cols]; `shared`: x has one row a token
     "expert_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, n_expert=_INT, bias=_PTR, out=_PTR, ids=_PTR, n_used=_INT, shared=_INT,
-        x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, cols=_INT,
+        x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, cols=_INT, on_outputs=_INT,
     ),
-    "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT),
+    "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT, on_outputs=_INT),
 }  # fmt: skip
+
+OCT = 8  # rows of a panel that are transposed at once
+ROW_SPACE = 256  # bytes of one unpacked row before it is transposed
+
+
+def gemm_scratch_bytes(cols: int) -> int:
+    """Private memory of a panel product: tile, first values, row buffers, scales and biases, panel (see linear/gemm.py)."""
+    isa = target().isa
+    registers, tile = isa.gemm_tile
+    rows = isa.lanes * registers
+    scales = 2 * 4 * rows * (cols // 16 + 1)
+    return 4 * rows * (tile + 1) + OCT * ROW_SPACE + scales + 4 * rows * cols + 256
+
+
+def scratch_bytes(n_head: int, n_head_kv: int, key_dim: int, value_dim: int) -> int:
+    """Private memory of attention (see attention.py)."""
+    rows = 32 * (n_head // n_head_kv)
+    return 4 * rows * (key_dim + value_dim + 64 + 4) + 4096
+
+
 _ARGS["linear_gemm"] = _ARGS["linear_rows"]
+
+
+# Attention works on tiles: as many tokens of one sequence as make TILE_ROWS query rows of one key/value head.
+TILE_ROWS = 64
+PANEL = 8  # query rows of one microkernel
+
+
+def scratch_bytes(n_head: int, n_head_kv: int, key_dim: int, value_dim: int) -> int:
+    """Private memory that each thread needs for `attention`, and for `rope` of such heads."""
+    rows = -(-max(TILE_ROWS, n_head // n_head_kv) // PANEL) * PANEL
+    width = -(-value_dim // 16) * 16
+    per_row = key_dim + width + 16 + 1  # query, output, sum (a vector of parts), maximum
+    per_panel = PANEL * 32 + PANEL  # scores, corrections
+    page = 32 * (key_dim + width)  # a page of keys and of values, widened
+    return 4 * (rows * per_row + per_panel + page) + 7 * 64  # each part starts on a cache line
 
 
 def args_of(family: str) -> np.dtype:

@@ -38,7 +38,7 @@ LEVELS: tuple[Isa, ...] = (
     Isa("avx_vnni", 8, "vpdpbusd", (2, 3), True, frozenset({"avx2", "fma", "f16c", "avxvnni"})),
     Isa("avx2", 8, "vpmaddubsw", (2, 2), True, frozenset({"avx2", "fma", "f16c"})),
     Isa("neon_dotprod", 4, "sdot", (2, 4), True, frozenset({"neon", "dotprod"})),
-    Isa("generic", 4, "widen", (1, 4), False, frozenset()),
+    Isa("generic", 4, "widen", (2, 2), False, frozenset()),
 )  # fmt: skip
 
 

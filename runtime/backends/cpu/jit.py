@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-import numpy as np
 from numba.core import compiler, types
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
@@ -26,6 +25,8 @@ FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 # Functions called by kernels: scalars, vectors and addresses in and out, always inlined.
 device = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, forceinline=True)
+
+_SYMBOL = "halfbyte_kernel"  # every object has one entry point, and an engine of its own
 
 Kernel = Callable[[Any, Any, int, int], None]
 _kernels: dict[str, Callable[[str], Kernel]] = {}  # name before the dot -> function of the part behind it
@@ -64,45 +65,36 @@ def _flags() -> compiler.Flags:
 
 def compile_kernel(name: str) -> bytes:
     """Compile the kernel `family` or `family.variant` for `features.target()`; returns its cache file."""
-    from . import kernels  # registers every kernel
-
-    kernels.register_all()
-    family, _, variant = name.partition(".")
-    function = _kernels[family](variant)
-    records = tuple(numba.from_dtype(dtype) for dtype in (args_of(family), STEP))
-    return _compile(function, (*records, types.int64, types.int64), types.void, "halfbyte_" + name.replace(".", "_"))
+    module, machine = _compile(name)
+    return pack(_SYMBOL, machine.emit_object(module))
 
 
-def compile_function(function: Callable[..., Any], signature: types.FunctionType, symbol: str) -> bytes:
-    """Compile a function of scalars (the walk of a plan) the same way."""
-    return _compile(function, signature.args, signature.return_type, symbol)
+def assembly(name: str) -> str:
+    """Assembly of a kernel, for the tests that look for an instruction."""
+    module, machine = _compile(name)
+    return str(machine.emit_assembly(module))
 
 
-def _compile(function: Callable[..., Any], arguments: tuple[Any, ...], returns: Any, symbol: str) -> bytes:
+def _compile(name: str) -> tuple[Any, Any]:
+    """The optimized LLVM module of a kernel, its entry point renamed to _SYMBOL, and the target machine."""
+    function, arguments, returns = _source(name)
     typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
     typing_context.refresh()
     target_context.refresh()
     result = compiler.compile_extra(typing_context, target_context, function, arguments, returns, _flags(), {})
     module = result.library._final_module
-    module.get_function(result.fndesc.llvm_func_name).name = symbol
-    return pack(symbol, result.library._codegen._tm.emit_object(module))
+    module.get_function(result.fndesc.llvm_func_name).name = _SYMBOL
+    return module, result.library._codegen._tm
 
 
-def assembly(name: str) -> str:
-    """Assembly of a kernel, for the tests that look for an instruction."""
+def _source(name: str) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
+    """Function, argument types and return type of a kernel, or of one of the team's own functions."""
     from . import kernels
+    from .kernels import walk
 
-    kernels.register_all()
     family, _, variant = name.partition(".")
+    if family == "team":
+        return getattr(walk, variant), (types.uint64, types.int64), types.int64
+    kernels.register(family)
     records = tuple(numba.from_dtype(dtype) for dtype in (args_of(family), STEP))
-    typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
-    typing_context.refresh()
-    target_context.refresh()
-    result = compiler.compile_extra(
-        typing_context, target_context, _kernels[family](variant), (*records, types.int64, types.int64), types.void,
-        _flags(), {},
-    )  # fmt: skip
-    return str(result.library._codegen._tm.emit_assembly(result.library._final_module))
-
-
-_ = np  # records are NumPy dtypes
+    return _kernels[family](variant), (*records, types.int64, types.int64), types.void

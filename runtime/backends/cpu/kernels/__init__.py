@@ -1,8 +1,31 @@
-"""Every kernel of the CPU backend. Importing a module registers its kernels; only the compiler process does that."""
+"""Every kernel of the CPU backend, and the module that holds it. Only the compiler process imports those modules."""
 
 from __future__ import annotations
 
+from importlib import import_module
 
-def register_all() -> None:
-    from . import elementwise, norm  # noqa: F401
-    from .linear import act, embed, experts, gemm, rows  # noqa: F401
+_MODULES = {
+    "add": "elementwise",
+    "scale": "elementwise",
+    "glu": "elementwise",
+    "activation": "elementwise",
+    "softcap": "elementwise",
+    "rms_norm": "norm",
+    "layer_norm": "norm",
+    "rope": "rope",
+    "kv_store": "attention",
+    "attention": "attention",
+    "take_rows": "rows",
+    "moe_route": "moe",
+    "expert_combine": "moe",
+    "quantize": "linear.act",
+    "embed": "linear.embed",
+    "linear_rows": "linear.rows",
+    "linear_gemm": "linear.gemm",
+    "expert_rows": "linear.experts",
+}
+
+
+def register(family: str) -> None:
+    """Import the module of a kernel family, which registers it with `jit`."""
+    import_module(f"{__name__}.{_MODULES[family]}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .emit import F32, Emitter, Vec
+from llvmlite import ir
+
+from .emit import F32, I32, I64, Emitter, Vec
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693145751953125, 1.42860677124e-6  # the high part has few bits: n * it is exact
@@ -25,6 +27,49 @@ def exp(e: Emitter, x: Vec) -> Vec:
     value = p * power * power2
     value = e.select(e.less(x, -87.33654), e.like(x, 0.0), value)
     return e.select(e.less(e.like(x, 88.72283), x), e.like(x, float("inf")), value)
+
+
+def exp_negative(e: Emitter, x: Vec) -> Vec:
+    """e^x for x <= 0, within 2 units in the last place; 0 below -87 (also for -inf). What a softmax needs, and no more."""
+    n = e.round_even(e.maximum(x, -87.0) * _LOG2E)
+    whole = e.to_float(n)
+    r = e.fma(whole, e.like(x, -_LN2_HIGH), x)
+    r = e.fma(whole, e.like(x, -_LN2_LOW), r)
+    p = e.like(x, 1.0 / 720.0)
+    for c in (1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0):
+        p = e.fma(p, r, e.like(x, c))
+    value = p * e.bitcast((n + 127) << 23, F32, x.n)  # a product, so that NaN stays NaN
+    return e.select(e.less(x, -87.0), e.like(x, 0.0), value)
+
+
+def sincos(e: Emitter, x: Vec) -> tuple[Vec, Vec]:
+    """Sine and cosine within 1e-7, for |x| < 2^20: the angle is reduced to [-pi/4, pi/4] in float64."""
+    f64 = ir.VectorType(ir.DoubleType(), x.n)
+    b, magic = e.b, ir.Constant(f64, [1.5 * 2.0**52] * x.n)  # adding it rounds to an integer, left in the low bits
+    wide = b.fpext(x.ll, f64)
+    # No fast-math here: it would cancel the constant.
+    shifted = b.fadd(b.fmul(wide, ir.Constant(f64, [0.6366197723675814] * x.n)), magic)
+    turns = b.fmul(b.fsub(shifted, magic), ir.Constant(f64, [1.5707963267948966] * x.n))
+    r = Vec(e, b.fptrunc(b.fsub(wide, turns), x.ll.type))
+    quadrant = e.truncate(e.bitcast(Vec(e, shifted), I64, x.n), I32)
+    square = r * r
+    sine = e.like(x, 1.0 / 362880.0)
+    for c in (-1.0 / 5040.0, 1.0 / 120.0, -1.0 / 6.0, 1.0):
+        sine = e.fma(sine, square, e.like(x, c))
+    sine = sine * r
+    cosine = e.like(x, -1.0 / 3628800.0)
+    for c in (1.0 / 40320.0, -1.0 / 720.0, 1.0 / 24.0, -0.5, 1.0):
+        cosine = e.fma(cosine, square, e.like(x, c))
+    odd = Vec(e, b.icmp_signed("!=", (quadrant & 1).ll, e.like(quadrant, 0).ll))
+    return (
+        _flip(e, e.select(odd, cosine, sine), quadrant & 2),
+        _flip(e, e.select(odd, sine, cosine), (quadrant + 1) & 2),
+    )
+
+
+def _flip(e: Emitter, x: Vec, two: Vec) -> Vec:
+    """-x in lanes where `two` is 2, x where it is 0."""
+    return e.bitcast(e.bitcast(x, I32, x.n) ^ (two << 30), F32, x.n)
 
 
 def sigmoid(e: Emitter, x: Vec) -> Vec:

@@ -104,6 +104,17 @@ def exp(e: Emitter, x: Vec) -> Vec:
 
 
 @emitted(f32x16, f32x16)
+def swap_pairs(e: Emitter, x: Vec) -> Vec:
+    """Each even lane changes places with the odd lane after it."""
+    return x.take([i ^ 1 for i in range(16)])
+
+
+@emitted(f32x16, f32x16)
+def exp_negative(e: Emitter, x: Vec) -> Vec:
+    return math.exp_negative(e, x)
+
+
+@emitted(f32x16, f32x16)
 def silu(e: Emitter, x: Vec) -> Vec:
     return math.silu(e, x)
 

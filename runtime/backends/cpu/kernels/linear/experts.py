@@ -18,7 +18,7 @@ def expert_rows(name: str) -> Kernel:
     is_float = np.int64(name in FLOATS)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
-        rows = step.n_tokens * a.n_used
+        rows = (step.n_outputs if a.on_outputs != 0 else step.n_tokens) * a.n_used
         groups = np.uint64(a.cols // 32)
         none = (np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
         start, stop = share(a.n, 1, tid, nth)

@@ -14,6 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
+from ...args import OCT, ROW_SPACE
 from ...features import target
 from ...jit import Kernel, device, kernel_family
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
@@ -26,9 +27,7 @@ from .weights import Block32, WeightType, single_block
 
 LANES = target().isa.lanes
 REGISTERS, TILE = target().isa.gemm_tile
-ROWS = LANES * REGISTERS  # rows of a panel; a multiple of 8
-OCT = 8  # rows transposed at once
-ROW_SPACE = 256  # bytes of one unpacked row before it is transposed
+ROWS = LANES * REGISTERS  # rows of a panel; a multiple of OCT
 
 _PLACES = types.UniTuple(address, 6)
 
@@ -275,6 +274,8 @@ def linear_gemm(name: str) -> Kernel:
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         tokens = rows_of(a, step)
+        if tokens <= a.limit:
+            return
         groups = np.uint64(a.cols // 32)
         four, eight = np.uint64(4) * groups, np.uint64(8) * groups
         if is_float:

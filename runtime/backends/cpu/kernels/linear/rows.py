@@ -160,6 +160,8 @@ def linear_rows(name: str) -> Kernel:
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         tokens = rows_of(a, step)
+        if tokens > a.limit:
+            return
         groups = np.uint64(a.cols // 32)
         if is_float:
             strides = (np.uint64(4 * a.cols), np.uint64(0), np.uint64(0), np.uint64(0))

@@ -1,0 +1,54 @@
+"""The CPU backend: lower the graph, compile what is missing, lay out memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...cache.kv import KVPool
+from ...graph.ir import Graph
+from ..base import Progress
+from .compile import ensure_compiled
+from .executor import CPUExecutor
+from .features import LEVELS, rejected_levels, target
+from .lower import KERNEL_TYPES, Lowering
+from .objects import kernel_dir
+from .team import FUNCTIONS, Team
+
+
+class CPUBackend:
+    """Executes graphs with compiled kernels on a team of threads."""
+
+    name = "cpu"
+
+    def compile(
+        self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None
+    ) -> CPUExecutor:
+        """See base.Backend.compile. Reports progress as the stage "compile" with a count of kernels."""
+        kv = KVPool(graph.state, n_pages)
+        few, many = (Lowering(graph, kv, max_tokens, many=many).run() for many in (False, True))
+        ensure_compiled(
+            kernel_names(few, many), workers=threads, report=(lambda d, t: progress("compile", d, t)) if progress else None
+        )
+        return CPUExecutor(few, many, kv, Team(threads))
+
+
+def kernel_names(*lowerings: Lowering) -> Iterable[str]:
+    """Every kernel that the plans call, and the functions of the team itself."""
+    return {*FUNCTIONS, *(call.kernel for low in lowerings for call in low.calls)}
+
+
+def describe() -> dict[str, Any]:
+    """What `halfbyte doctor` shows: the target, the level chosen and why not a better one, and the types with kernels."""
+    machine = target()
+    return {
+        "cpu": machine.cpu,
+        "features": sorted(machine.features),
+        "level": machine.isa.name,
+        "levels": [level.name for level in LEVELS],
+        "rejected": rejected_levels(machine.features),
+        "dot": machine.isa.dot,
+        "gemm_tile": machine.isa.gemm_tile,
+        "types": sorted(KERNEL_TYPES),
+        "kernel_dir": str(kernel_dir()),
+    }

@@ -1,0 +1,117 @@
+"""Running steps: arguments are laid out once, a step only fills in one record and lets the team walk the table."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....formats.errors import Cancelled
+from ...cache.kv import KVPool
+from ...graph.plan import Arena, Buffer, barriers, place
+from ...step import Step
+from ..base import CancelFlag
+from . import objects
+from .args import STEP, args_of
+from .lower import FEW, Call, Lowering
+from .team import Team
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Calls ready to be walked: the table (kernel, arguments, barrier before), and what keeps their memory alive."""
+
+    calls: tuple[Call, ...]
+    table: NDArray[np.int64]
+    kept: tuple[Any, ...]
+
+
+class CPUExecutor:
+    """See base.Executor. Two plans over one arena: one for steps of a few tokens, one for many."""
+
+    def __init__(self, few: Lowering, many: Lowering, kv: KVPool, team: Team) -> None:
+        self.kv, self.max_tokens = kv, many.max_tokens
+        self._team = team
+        self._n_vocab = many.graph.logits.cols
+        # Untouched memory costs nothing, so logits have room for every token of a step.
+        self._logits = np.empty((self.max_tokens, self._n_vocab), np.float32)
+        arenas = [place([c.access for c in low.calls], outside=[low.logits]) for low in (few, many)]
+        self._arena = _aligned(max(arena.n_bytes for arena in arenas))
+        self._few, self._many = (
+            self._plan(low, arena) for low, arena in zip((few, many), arenas, strict=True)
+        )
+        scratch = -(-max(few.scratch_bytes, many.scratch_bytes) // 4096) * 4096
+        self._scratch = _aligned(scratch * team.n)
+        self._step = np.zeros((), STEP)
+        self._step["scratch"], self._step["scratch_bytes"] = self._scratch.ctypes.data, scratch
+        self._never = CancelFlag()
+        self._close = weakref.finalize(self, team.close)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of activations, without the logits."""
+        return self._arena.nbytes + self._scratch.nbytes
+
+    def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
+        """See base.Executor.run."""
+        if not 0 < step.n_tokens <= self.max_tokens:
+            raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
+        flag = cancel or self._never
+        kept = self._fill(step, flag)
+        plan = self._few if step.n_tokens <= FEW else self._many
+        failed = self._team.run(plan.table, self._step, flag.word)
+        del kept
+        if failed:
+            call = plan.calls[failed - 1]
+            raise objects.KernelError(f"kernel {call.kernel} of {call.node.name} indexed outside an array")
+        if flag:
+            raise Cancelled("cancelled while a step was running")
+        return self._logits[: len(step.outputs)]
+
+    def close(self) -> None:
+        """End the threads. The executor cannot be used afterwards."""
+        self._close()
+
+    def _fill(self, step: Step, flag: CancelFlag) -> list[NDArray[Any]]:
+        record = self._step
+        arrays = {
+            name: np.ascontiguousarray(getattr(step, name), np.int32)
+            for name in ("tokens", "positions", "sequence", "pages", "outputs")
+        }
+        for name, array in arrays.items():
+            record[name] = array.ctypes.data
+        record["n_tokens"], record["n_outputs"] = step.n_tokens, len(step.outputs)
+        record["n_sequences"], record["pages_per_sequence"] = step.pages.shape
+        record["cancel"] = flag.word.ctypes.data
+        return list(arrays.values())
+
+    def _plan(self, low: Lowering, arena: Arena) -> Plan:
+        accesses = [call.access for call in low.calls]
+        table = np.zeros((len(low.calls), 3), np.int64)
+        kept: list[Any] = []
+        logits = low.logits
+        for row, call, barrier in zip(table, low.calls, barriers(accesses, arena), strict=True):
+            args = np.zeros((), args_of(call.kernel.partition(".")[0]))
+            for name, value in call.args.items():
+                if value is logits:
+                    args[name] = self._logits.ctypes.data
+                elif isinstance(value, Buffer):
+                    args[name] = self._arena.ctypes.data + arena.offsets[value]
+                elif isinstance(value, np.ndarray):
+                    args[name] = value.ctypes.data
+                    kept.append(value)
+                else:
+                    args[name] = value
+            kept.append(args)
+            row[:] = objects.load(call.kernel), args.ctypes.data, barrier
+        return Plan(tuple(low.calls), table, tuple(kept))
+
+
+def _aligned(n_bytes: int) -> NDArray[np.uint8]:
+    """Memory that starts on a cache line."""
+    raw = np.empty(n_bytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + n_bytes]

@@ -1,0 +1,108 @@
+"""The thread team: N threads that run one step together, each in a single call without the GIL.
+
+Between steps threads first spin (a decode step follows the last within microseconds), then sleep on a lock and cost nothing.
+The team has no kernels; it is given a table of calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+
+from . import objects
+from .team_layout import CALLS, FAILED, MAX_THREADS, N_CALLS, N_THREADS, SHUTDOWN, SLEEP, SLEEP_TIME, SPIN, STEP_AT, STEP_CANCEL, WORDS, YIELD
+
+SPIN_LIMIT = 20_000  # pauses before sleeping: about a millisecond
+FUNCTIONS = ("team.serve", "team.lead", "team.publish")  # compiled like kernels, see compile.py
+
+
+class Team:
+    """`n` threads: the caller of `run` and n - 1 helpers. One step at a time; `run` may be called from any thread."""
+
+    def __init__(self, n: int) -> None:
+        self.n = max(1, min(n, MAX_THREADS))
+        self._words = np.zeros(WORDS + 8, np.int64)
+        base = self._words.ctypes.data
+        self._words = self._words[(-base % 64) // 8 :]
+        self._words[N_THREADS], self._words[SPIN] = self.n, SPIN_LIMIT
+        self._words[YIELD], self._words[SLEEP], self._words[SLEEP_TIME] = _system_calls()
+        self._locks = [_closed_lock() for _ in range(self.n)]
+        self._serve, self._lead, self._publish = (_function(name) for name in FUNCTIONS)
+        arguments = (self._serve, self._words, self._locks)
+        self._threads = [
+            threading.Thread(target=_serve_forever, args=(*arguments, t), name=f"halfbyte-team-{t}", daemon=True)
+            for t in range(1, self.n)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._finalizer = weakref.finalize(self, _shut_down, self._publish, self._words, self._locks)
+
+    def run(self, calls: np.ndarray, step: np.ndarray, cancel: np.ndarray) -> int:
+        """Walk `calls` (int64 [n, 3]: kernel, arguments, barrier before) for the step; 1 + number of a failed call, or 0."""
+        words = self._words
+        words[CALLS], words[N_CALLS] = calls.ctypes.data, len(calls)
+        words[STEP_AT], words[STEP_CANCEL], words[FAILED] = step.ctypes.data, cancel.ctypes.data, 0
+        parked = self._publish(words.ctypes.data, 0)
+        for t in range(1, self.n):
+            if parked >> t & 1:
+                self._locks[t].release()
+        return self._lead(words.ctypes.data, 0)
+
+    def close(self) -> None:
+        """End the threads and wait for them."""
+        self._finalizer()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+
+def _serve_forever(serve: Any, words: np.ndarray, locks: list[threading.Lock], tid: int) -> None:
+    while serve(words.ctypes.data, tid):
+        locks[tid].acquire()
+
+
+def _shut_down(publish: Any, words: np.ndarray, locks: list[threading.Lock]) -> None:
+    words[SHUTDOWN] = 1
+    parked = publish(words.ctypes.data, 0)
+    for t, lock in enumerate(locks):
+        if parked >> t & 1:
+            lock.release()
+
+
+def _closed_lock() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+def _function(name: str) -> Any:
+    """int64 f(team address, thread), by Numba's calling convention: the result through a pointer, status returned."""
+    address = objects.load(name)
+    kind = ctypes.CFUNCTYPE(
+        ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64
+    )  # releases the GIL
+    native = kind(address)
+
+    def call(team: int, tid: int) -> int:
+        result, error = ctypes.c_int64(), ctypes.c_void_p()
+        native(ctypes.addressof(result), ctypes.addressof(error), team, tid)
+        return result.value
+
+    return call
+
+
+def _system_calls() -> tuple[int, int, int]:
+    """Addresses of two functions int f(int), one that gives way and one that sleeps, and the time the latter takes."""
+    if os.name == "nt":
+        kernel32 = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+        functions, time = (kernel32.SwitchToThread, kernel32.Sleep), 1  # milliseconds
+    else:
+        libc = ctypes.CDLL(None)
+        functions, time = (libc.sched_yield, libc.usleep), 50  # microseconds
+    give_way, sleep = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions)
+    return give_way, sleep, time

@@ -1,0 +1,15 @@
+"""Word numbers of the team's shared memory (int64). Words that several threads write are a cache line apart."""
+
+from __future__ import annotations
+
+LINE = 8  # words in a cache line
+
+GENERATION, ARRIVED, PHASE, STOP, FAILED = (LINE * i for i in range(5))
+CALLS, N_CALLS, STEP_AT, STEP_CANCEL, N_THREADS, SHUTDOWN, YIELD, SLEEP, SLEEP_TIME, SPIN = range(5 * LINE, 5 * LINE + 10)
+MAX_THREADS = 62  # one bit each in `publish`
+PARKED = 7 * LINE
+SEEN = PARKED + MAX_THREADS * LINE
+WORDS = SEEN + MAX_THREADS * LINE
+
+BARRIER_SPINS = 1000  # about 50 microseconds of pauses at a barrier, then
+BARRIER_YIELDS = 100  # so many offers of the core to others, then sleeps

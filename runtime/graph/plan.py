@@ -1,0 +1,96 @@
+"""Memory of a plan: which buffers may share bytes, and which operations must wait for which.
+
+A plan is a list of operations that read and write buffers. A buffer lives from the first operation that writes it to the last
+that touches it; buffers whose lives do not overlap may overlap in the arena. After placement, an operation needs a barrier
+before it exactly when it touches bytes that an operation since the last barrier wrote, or writes bytes that one read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ALIGNMENT = 64  # a cache line
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A piece of the arena, `n_bytes` long at its largest."""
+
+    name: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Access:
+    """What one operation reads and writes. Shared state that is not in the arena (key/value pages) counts as a buffer."""
+
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Offsets of the buffers, and the bytes they need together."""
+
+    offsets: dict[Buffer, int]
+    n_bytes: int
+
+    def overlap(self, a: Buffer, b: Buffer) -> bool:
+        if a is b:
+            return True
+        if a not in self.offsets or b not in self.offsets:
+            return False
+        start, other = self.offsets[a], self.offsets[b]
+        return start < other + b.n_bytes and other < start + a.n_bytes
+
+
+def place(accesses: Sequence[Access], *, outside: Sequence[Buffer] = ()) -> Arena:
+    """Give every buffer an offset: largest first, at the lowest offset that no buffer alive at the same time uses."""
+    lives: dict[Buffer, tuple[int, int]] = {}
+    for i, access in enumerate(accesses):
+        for buffer in (*access.reads, *access.writes):
+            first, _ = lives.get(buffer, (i, i))
+            lives[buffer] = (first, i)
+    for buffer in outside:
+        lives.pop(buffer, None)
+    offsets: dict[Buffer, int] = {}
+    for buffer in sorted(lives, key=lambda b: (-b.n_bytes, lives[b])):
+        offsets[buffer] = _lowest_gap(buffer, lives, offsets)
+    total = max((offsets[b] + b.n_bytes for b in offsets), default=0)
+    return Arena(offsets, total)
+
+
+def _lowest_gap(buffer: Buffer, lives: dict[Buffer, tuple[int, int]], offsets: dict[Buffer, int]) -> int:
+    first, last = lives[buffer]
+    taken = sorted(
+        (offsets[other], offsets[other] + other.n_bytes)
+        for other in offsets
+        if lives[other][0] <= last and first <= lives[other][1]
+    )
+    offset = 0
+    for start, stop in taken:
+        if offset + buffer.n_bytes <= start:
+            break
+        offset = max(offset, -(-stop // ALIGNMENT) * ALIGNMENT)
+    return offset
+
+
+def barriers(accesses: Sequence[Access], arena: Arena) -> list[bool]:
+    """For each operation, whether all threads must have finished the earlier ones first."""
+    result: list[bool] = []
+    reads: list[Buffer] = []
+    writes: list[Buffer] = []
+    for access in accesses:
+        touched = (*access.reads, *access.writes)
+        conflict = _any_overlap(arena, touched, writes) or _any_overlap(arena, access.writes, reads)
+        if conflict:
+            reads, writes = [], []
+        reads += access.reads
+        writes += access.writes
+        result.append(conflict)
+    return result
+
+
+def _any_overlap(arena: Arena, left: Sequence[Buffer], right: Sequence[Buffer]) -> bool:
+    return any(arena.overlap(a, b) for a in left for b in right)
