@@ -31,16 +31,29 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """The parts of a model. The file is closed: the weights keep it mapped for as long as the executor lives."""
+class Facts:
+    """What there is to say about a loaded model; holds neither weights nor memory."""
 
     path: Path
-    spec: ModelSpec
-    tokenizer: Tokenizer
-    executor: Executor
+    name: str
+    architecture: str
+    context_length: int
+    vocab_size: int
+    n_layer: int
+    n_embd: int
+    n_params: int
     context: int
     threads: int
     backend: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The parts of a model. The file is closed: the weights keep it mapped for as long as the executor lives."""
+
+    facts: Facts
+    tokenizer: Tokenizer
+    executor: Executor
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,7 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
         report("reading", 2, 3)
         if tokenizer.vocab_size > spec.vocab_size:
             raise HalfbyteError(
-                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert it again"
+                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert again"
             )
         n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
         threads = options.threads or physical_cores()
@@ -144,7 +157,23 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
         executor = _make_backend(options.backend).compile(
             spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report
         )
-    return Loaded(path, spec, tokenizer, executor, context, threads, options.backend)
+    return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
+
+
+def _facts(path: Path, spec: ModelSpec, context: int, threads: int, backend: str) -> Facts:
+    return Facts(
+        path=path,
+        name=spec.name,
+        architecture=spec.architecture,
+        context_length=spec.context_length,
+        vocab_size=spec.vocab_size,
+        n_layer=spec.n_layer,
+        n_embd=spec.n_embd,
+        n_params=spec.n_params,
+        context=context,
+        threads=threads,
+        backend=backend,
+    )
 
 
 def _choose_context(file: GGUFFile, wanted: int | None) -> int:

@@ -39,7 +39,7 @@ class Model:
     """
 
     def __init__(self, parts: Loaded) -> None:
-        self._parts = parts
+        self._facts, self._tokenizer = parts.facts, parts.tokenizer
         self._engine = Engine(parts.executor)
         self._template: ChatTemplate | None = None
 
@@ -61,9 +61,8 @@ class Model:
         context    tokens one request may use, prompt and answer together; default: as trained, at most 8192
         progress   called as progress(stage, done, total) on the calling thread
         backend    "cpu", or "reference": NumPy, slow, the definition of what is right
-        parallel   requests of full context length that memory is reserved for; any number may be made, and shorter ones share the
-                   same room. Reserved memory costs nothing until it is used, and fewer are reserved when memory is
-                   short
+        parallel   requests of full context length that memory is reserved for. Any number may be made, and shorter ones
+                   share the room; reserved memory costs nothing until used, and less is reserved where it is short
         cancel     ends the load with Cancelled within 50 ms when set by another thread
 
         Raises ModelFileError for a file that is wrong, UnsupportedError for one this version cannot run,
@@ -76,53 +75,58 @@ class Model:
     @property
     def path(self) -> Path:
         """The file (the first one of a split model)."""
-        return self._parts.path
+        return self._facts.path
 
     @property
     def name(self) -> str:
         """What the file calls the model."""
-        return self._parts.spec.name
+        return self._facts.name
 
     @property
     def architecture(self) -> str:
         """The model family, as in the file: "llama", "qwen3", ..."""
-        return self._parts.spec.architecture
+        return self._facts.architecture
 
     @property
     def context(self) -> int:
         """Tokens one request may use, prompt and answer together."""
-        return self._parts.context
+        return self._facts.context
 
     @property
     def context_length(self) -> int:
         """Tokens the model was trained for."""
-        return self._parts.spec.context_length
+        return self._facts.context_length
 
     @property
     def vocab_size(self) -> int:
         """Columns of the logits."""
-        return self._parts.spec.vocab_size
+        return self._facts.vocab_size
 
     @property
     def n_layer(self) -> int:
-        return self._parts.spec.n_layer
+        return self._facts.n_layer
 
     @property
     def n_embd(self) -> int:
-        return self._parts.spec.n_embd
+        return self._facts.n_embd
+
+    @property
+    def n_params(self) -> int:
+        """Elements of all tensors."""
+        return self._facts.n_params
 
     @property
     def threads(self) -> int:
         """Threads the kernels run on."""
-        return self._parts.threads
+        return self._facts.threads
 
     @property
     def backend(self) -> str:
-        return self._parts.backend
+        return self._facts.backend
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self._parts.tokenizer
+        return self._tokenizer
 
     @property
     def is_closed(self) -> bool:
@@ -155,7 +159,7 @@ class Model:
             request = LogitsRequest(tokens, self.vocab_size, cancel=cancel)
         except MemoryError:
             size = len(tokens) * self.vocab_size * 4
-            raise ResourceError(f"no memory for {size:,} bytes of logits ({len(tokens)} tokens); ask for fewer") from None
+            raise ResourceError(f"no memory for {size:,} bytes of logits; ask for fewer tokens") from None
         self._engine.submit(request, len(tokens))
         try:
             end = request.next_event()

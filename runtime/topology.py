@@ -144,7 +144,8 @@ def _windows_memory() -> Memory:
         _fields_ = (
             ("length", ctypes.c_ulong),
             ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in "total free page_total page_free v_total v_free extended".split()),
+            *((name, ctypes.c_ulonglong) for name in ("total", "free", "page_total", "page_free")),
+            *((name, ctypes.c_ulonglong) for name in ("virtual_total", "virtual_free", "extended")),
         )
 
     status = Status(length=ctypes.sizeof(Status))

@@ -36,12 +36,14 @@ class KVPool:
         for pages in (*self.keys.values(), *self.values.values()):
             pages[target] = pages[source]
 
-    def gather(self, layer: int, pages: NDArray[np.int32], length: int) -> tuple[NDArray, NDArray]:
+    def gather(
+        self, layer: int, pages: NDArray[np.int32], length: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Positions 0..length-1 of a sequence as float32: keys [n_head_kv, length, key_dim], values likewise."""
         used = pages[: -(-length // PAGE)]
         keys = self.keys[layer][used].transpose(1, 0, 3, 2)  # head, page, slot, dim
         values = self.values[layer][used].transpose(1, 0, 2, 3)
-        return tuple(a.reshape(a.shape[0], -1, a.shape[-1])[:, :length].astype(np.float32) for a in (keys, values))
+        return _joined(keys, length), _joined(values, length)
 
     @staticmethod
     def page_bytes(specs: Sequence[KVSpec], dtype: DTypeLike = np.float16) -> int:
@@ -52,3 +54,8 @@ class KVPool:
     def n_bytes(self) -> int:
         """Bytes reserved when every page is in use."""
         return sum(a.nbytes for a in (*self.keys.values(), *self.values.values()))
+
+
+def _joined(pages: NDArray[np.floating], length: int) -> NDArray[np.float32]:
+    """[head, page, slot, dim] -> float32 [head, length, dim]."""
+    return pages.reshape(pages.shape[0], -1, pages.shape[-1])[:, :length].astype(np.float32)

@@ -49,10 +49,10 @@ class Engine:
     """Owns an executor. `submit` and `close` may be called from any thread."""
 
     def __init__(self, executor: Executor, *, max_sequences: int = 64) -> None:
-        self.cache = BlockManager(executor.kv.n_pages, executor.kv.copy_page)
-        self.scheduler = Scheduler(self.cache, max_tokens=executor.max_tokens, max_sequences=max_sequences)
         self.runner = Runner(executor)
-        self._wakeup = threading.Condition()  # guards the fields below; its lock is reentrant: __del__ may close us anywhere
+        self.cache = BlockManager(executor.kv.n_pages, self.runner.copy_page)
+        self.scheduler = Scheduler(self.cache, max_tokens=executor.max_tokens, max_sequences=max_sequences)
+        self._wakeup = threading.Condition()  # guards the fields below; reentrant: __del__ may close us anywhere
         self._inbox: list[Request] = []
         self._ended: list[Request] = []
         self._live: set[Request] = set()
@@ -122,13 +122,13 @@ class Engine:
             request.fail(ModelClosed("the model was closed while the request was running"))
         if thread is None:
             if first:
-                self.runner.executor.close()
+                self.runner.close()
         elif wait and thread is not threading.current_thread():
             thread.join()
 
     def _check_caller(self) -> None:
         if os.getpid() != self._pid:
-            raise InvalidRequest("this model was loaded before a fork; load it in the child, or start children by spawn")
+            raise InvalidRequest("the model was loaded before a fork; load it in the child, or start children by spawn")
         if threading.current_thread() is self._thread:
             raise InvalidRequest("a logits processor cannot use the model that is calling it")
 
@@ -139,7 +139,7 @@ class Engine:
         except BaseException as error:  # our own mistake: nobody may be left waiting for a thread that is gone
             self._abandon(error)
         finally:
-            self.runner.executor.close()
+            self.runner.close()
 
     def _advance(self) -> bool:
         """One step; False when the engine is to stop. A function, so that an idle engine holds on to no request."""

@@ -65,7 +65,7 @@ class Generation:
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why it ended: "stop" (the model or a stop string), "length" (max_tokens or context), "cancelled"; else None."""
+        """Why it ended: "stop" (by the model or a stop string), "length" (no room), "cancelled"; None before that."""
         return self._end.reason if self._end is not None else None  # type: ignore[return-value]
 
     @property

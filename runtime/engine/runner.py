@@ -11,7 +11,7 @@ from .sequence import Chunk
 
 
 class Runner:
-    """Runs chunks on one executor; counts what was run."""
+    """Runs chunks on one executor, to which it holds the only reference; counts what was run."""
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
@@ -25,6 +25,15 @@ class Runner:
         self.num_tokens += sum(chunk.count for chunk in chunks)
         ends = np.cumsum([chunk.n_outputs for chunk in chunks])
         return np.split(logits, ends[:-1])
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy one page of keys and values in every layer."""
+        self.executor.kv.copy_page(source, target)
+
+    def close(self) -> None:
+        """Close the executor and let go of it: the weights it reads from the file and its caches are free then."""
+        self.executor.close()
+        del self.executor
 
 
 def make_step(chunks: list[Chunk]) -> Step:

@@ -100,7 +100,7 @@ class Scheduler:
         ready = [s for s in self.running if not s.owner.is_paused]
         decoding = [s for s in ready if s.n_left == 1]
         chunks = [c for s in decoding if (c := self._chunk(s, 1)) is not None]
-        chunks = [c for c in chunks if c.sequence.handle is not None]  # an older one may have taken a younger one's room
+        chunks = [c for c in chunks if c.sequence.handle is not None]  # an older one may have taken its room
         prefilling = sorted((s for s in ready if s.n_left > 1 and s.handle is not None), key=lambda s: s.n_left)
         tokens = self.max_tokens - len(chunks)
         if chunks:

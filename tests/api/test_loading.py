@@ -1,0 +1,82 @@
+"""Loading on a thread of its own: cancelling, progress on the caller's thread, refused options."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from halfbyte import CancelFlag, Cancelled, ContextOverflow, InvalidRequest, Model
+from halfbyte.runtime import loading
+from halfbyte.runtime.backends.reference import ReferenceBackend, ReferenceExecutor
+
+
+@pytest.fixture
+def slow_backend(monkeypatch):
+    """A backend that compiles for a second without reporting anything, as a compiler may."""
+    closed = threading.Event()
+
+    class Slow(ReferenceBackend):
+        def compile(self, graph, **options):
+            time.sleep(1.0)
+            return super().compile(graph, **options)
+
+    close = ReferenceExecutor.close
+    monkeypatch.setattr(ReferenceExecutor, "close", lambda self: (close(self), closed.set()))
+    monkeypatch.setitem(loading.BACKENDS, "reference", Slow)
+    return closed
+
+
+def test_progress_is_reported_on_the_callers_thread():
+    seen = []
+    Model.load(
+        "stories260k", backend="reference", progress=lambda *event: seen.append((threading.get_ident(), *event))
+    ).close()
+    assert {ident for ident, *_ in seen} == {threading.get_ident()}
+    assert [event for _, *event in seen if event[0] == "reading"] == [["reading", i, 3] for i in range(4)]
+
+
+def test_cancel_releases_the_caller_whatever_the_loader_does(slow_backend):
+    flag, set_at = CancelFlag(), []
+    threading.Timer(0.4, lambda: (set_at.append(time.perf_counter()), flag.set())).start()
+    with pytest.raises(Cancelled):
+        Model.load("stories260k", backend="reference", cancel=flag)
+    assert time.perf_counter() - set_at[0] < 0.05
+    assert slow_backend.wait(5), "the executor that came too late was not closed"
+
+
+def test_an_error_in_the_callers_progress_stops_the_load(slow_backend):
+    def progress(stage: str, done: int, total: int) -> None:
+        raise ZeroDivisionError("in the callback")
+
+    with pytest.raises(ZeroDivisionError):
+        Model.load("stories260k", backend="reference", progress=progress)
+
+
+def test_a_flag_that_is_already_set():
+    flag = CancelFlag()
+    flag.set()
+    with pytest.raises(Cancelled):
+        Model.load("stories260k", backend="reference", cancel=flag)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"context": wrong} for wrong in (0, 1.5, True)),
+        *({"threads": wrong} for wrong in (0, -1)),
+        {"parallel": 0},
+        {"backend": "gpu"},
+    ],
+)
+def test_options_that_make_no_sense(options):
+    with pytest.raises(InvalidRequest, match=next(iter(options))):
+        Model.load("stories260k", **{"backend": "reference", **options})
+
+
+def test_the_context_can_be_chosen():
+    with Model.load("stories260k", backend="reference", context=100, parallel=1) as model:
+        assert model.context == 100
+        with pytest.raises(ContextOverflow, match=r"101 tokens .* 100"):
+            model.generate([1] * 91, max_tokens=10)
+        assert model.stats().pages_available == 4
