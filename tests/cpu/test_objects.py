@@ -1,0 +1,117 @@
+"""The kernel cache survives whatever a disk or another user does to it (AT-32)."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from halfbyte.runtime.backends.cpu import compile as compiler
+from halfbyte.runtime.backends.cpu import objects
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kernel cache of this test's own."""
+    monkeypatch.setenv("HALFBYTE_HOME", str(tmp_path))
+    objects.kernel_dir.cache_clear()
+    monkeypatch.setattr(objects, "_addresses", {})
+    yield tmp_path
+    objects.kernel_dir.cache_clear()
+
+
+def _file(name: str) -> Path:
+    return objects.kernel_dir() / f"{name}.o"
+
+
+def test_a_kernel_is_compiled_once(cache: Path) -> None:
+    counts: list[tuple[int, int]] = []
+    assert compiler.ensure_compiled(["add", "scale"], workers=2, report=lambda *c: counts.append(c)) == 2
+    assert counts == [(0, 2), (1, 2), (2, 2)]
+    assert compiler.ensure_compiled(["add", "scale"], workers=2) == 0
+    assert objects.load("add") == objects.load("add") != objects.load("scale")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "zeroed", "garbage", "empty", "other kernel version"])
+def test_a_damaged_file_is_compiled_again(cache: Path, damage: str) -> None:
+    compiler.ensure_compiled(["add"], workers=1)
+    file = _file("add")
+    whole = file.read_bytes()
+    broken = {
+        "truncated": whole[: len(whole) // 2],
+        "zeroed": bytes(len(whole)),
+        "garbage": os.urandom(len(whole)),
+        "empty": b"",
+        "other kernel version": b"halfbyte kernel 0\n" + whole[18:],
+    }[damage]
+    file.write_bytes(broken)
+    with pytest.raises(objects.KernelError, match="add is not compiled"):
+        objects.load("add")
+    assert compiler.ensure_compiled(["add"], workers=1) == 1
+    assert objects.unpack(file.read_bytes()) is not None
+    objects.load("add")
+
+
+def test_every_flipped_byte_is_noticed() -> None:
+    data = objects.pack("symbol", b"some code")
+    assert objects.unpack(data) == ("symbol", b"some code")
+    for i in range(len(data)):
+        assert objects.unpack(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :]) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
+def test_the_directory_is_private(cache: Path) -> None:
+    assert stat.S_IMODE(objects.kernel_dir().stat().st_mode) == 0o700
+    objects.kernel_dir().chmod(0o777)
+    objects.kernel_dir.cache_clear()
+    assert stat.S_IMODE(objects.kernel_dir().stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
+def test_a_directory_of_another_user_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = objects.kernel_dir()
+    objects.kernel_dir.cache_clear()
+    monkeypatch.setattr(os, "getuid", lambda: refused.stat().st_uid + 1)
+    assert objects.kernel_dir() != refused
+
+
+def test_an_unwritable_home_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    monkeypatch.setenv("HALFBYTE_HOME", str(blocked))
+    monkeypatch.setattr(objects, "_addresses", {})
+    objects.kernel_dir.cache_clear()
+    try:
+        assert compiler.ensure_compiled(["add"], workers=1) == 1
+        objects.load("add")
+    finally:
+        objects.kernel_dir.cache_clear()
+
+
+def test_two_processes_fill_one_cache(cache: Path) -> None:
+    code = (
+        "from halfbyte.runtime.backends.cpu.compile import ensure_compiled as e, objects as o;"
+        "e(['add', 'scale', 'rms_norm'], workers=2); [o.load(n) for n in ('add', 'scale', 'rms_norm')]"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)]
+    for child in children:
+        assert child.communicate(timeout=120)[1] == b""
+        assert child.returncode == 0
+    assert sorted(p.name for p in objects.kernel_dir().iterdir()) == ["add.o", "rms_norm.o", "scale.o"]
+
+
+def test_a_kernel_that_does_not_exist_says_so(cache: Path) -> None:
+    with pytest.raises(objects.KernelError, match=r"kernel nonsense did not compile: KeyError"):
+        compiler.ensure_compiled(["nonsense"], workers=1)
+
+
+def test_loading_kernels_does_not_import_numba(cache: Path) -> None:
+    compiler.ensure_compiled(["add"], workers=1)
+    code = (
+        "import sys; from halfbyte.runtime.backends.cpu import objects; objects.load('add');"
+        "sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,90 @@
+"""The thread team: every call runs on every thread, once, in order; it sleeps when idle and ends when told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from halfbyte.runtime.backends.cpu.args import STEP, args_of
+from halfbyte.runtime.backends.cpu.compile import ensure_compiled
+from halfbyte.runtime.backends.cpu.objects import load
+from halfbyte.runtime.backends.cpu.team import FUNCTIONS, Team
+
+
+@pytest.fixture(params=[1, 2, 3, 5])
+def team(request: pytest.FixtureRequest) -> Iterator[Team]:
+    ensure_compiled([*FUNCTIONS, "add"], workers=2)
+    team = Team(request.param)
+    yield team
+    team.close()
+
+
+class Counter:
+    """n calls of x += 1 over `size` numbers, a barrier before each."""
+
+    def __init__(self, size: int, calls: int) -> None:
+        self.x, self.one = np.zeros(size, np.float32), np.ones(size, np.float32)
+        self.args = np.zeros((), args_of("add"))
+        for name, array in (("x", self.x), ("y", self.one), ("out", self.x)):
+            self.args[name] = array.ctypes.data
+        self.args["cols"], self.args["repeat"] = size, 1
+        self.table = np.array([[load("add"), self.args.ctypes.data, 1]] * calls, np.int64)
+        self.step = np.zeros((), STEP)
+        self.step["n_tokens"] = 1
+        self.cancel = np.zeros(1, np.int64)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 997])
+def test_every_number_is_counted_by_exactly_one_thread(team: Team, size: int) -> None:
+    counter = Counter(size, calls=7)
+    for run in range(1, 4):
+        assert team.run(counter.table, counter.step, counter.cancel) == 0
+        assert np.array_equal(counter.x, np.full(size, 7.0 * run))
+
+
+def test_an_empty_plan_and_no_rows(team: Team) -> None:
+    counter = Counter(10, calls=3)
+    assert team.run(counter.table[:0], counter.step, counter.cancel) == 0
+    counter.step["n_tokens"] = 0
+    team.run(counter.table, counter.step, counter.cancel)
+    assert not counter.x.any()
+
+
+def test_it_wakes_after_sleeping(team: Team) -> None:
+    counter = Counter(300, calls=2)
+    for _ in range(5):
+        team.run(counter.table, counter.step, counter.cancel)
+        time.sleep(0.03)  # far beyond the time it spins
+    assert (counter.x == 10).all()
+
+
+def test_cancel_stops_at_the_next_barrier(team: Team) -> None:
+    counter = Counter(64 * 64, calls=200_000)
+    timer = threading.Timer(0.05, lambda: counter.cancel.__setitem__(0, 1))
+    timer.start()
+    start = time.perf_counter()
+    team.run(counter.table, counter.step, counter.cancel)
+    elapsed = time.perf_counter() - start
+    assert 0 < counter.x[0] < 200_000
+    assert elapsed < 5
+    assert (counter.x == counter.x[0]).all(), "all threads stopped at the same call"
+
+
+def test_idle_threads_cost_nothing(team: Team) -> None:
+    counter = Counter(100, calls=1)
+    team.run(counter.table, counter.step, counter.cancel)
+    time.sleep(0.1)  # let them fall asleep
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.05
+
+
+def test_closing_ends_the_threads() -> None:
+    ensure_compiled(FUNCTIONS, workers=1)
+    before = threading.active_count()
+    for _ in range(20):
+        Team(4).close()
+    assert threading.active_count() == before
