@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from halfbyte.formats.gguf import GGMLType, GGUFFile, GGUFWriter
+from halfbyte.tests.hostile.fuzz import ENTRY_POINTS, fuzz
 from halfbyte.tools.describe import describe, group_of
 
 TEMPLATE = "{% for m in messages %}\x1b]52;c;ZXZpbA==\x07{{ m.content }}{% endfor %}"
@@ -129,6 +130,12 @@ def test_split_models_are_shown_whole(tmp_path: Path, halfbyte: Any) -> None:
     about = json.loads(halfbyte("inspect", shard, "--json").stdout)
     assert about["split"]["count"] == len(about["split"]["files"]) == len(list(tmp_path.glob("big-*.gguf")))
     assert about["tensors"] == 2
+
+
+def test_no_findings_in_3000_mutated_files() -> None:
+    report = fuzz(ENTRY_POINTS["inspect"], 77, range(3000))
+    assert not report.findings, report.table()
+    assert report.verdicts["loaded"] > 50, "some files must get as far as the description"
 
 
 @pytest.mark.parametrize(

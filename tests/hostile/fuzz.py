@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import multiprocessing
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from typing import Any
 
 from halfbyte.formats.errors import HalfbyteError
 from halfbyte.formats.gguf import GGUFFile
+from halfbyte.tools.describe import describe, describe_metadata, describe_tensors
 
 from .mutate import mutate
 
@@ -70,7 +72,14 @@ def read_all(data: bytes) -> None:
                 int(flat[0]) + int(flat[-1])
 
 
+def inspect(data: bytes) -> None:
+    """What `halfbyte inspect` shows, without printing it."""
+    with GGUFFile.from_buffer(data) as file:
+        json.dumps([describe(file), describe_metadata(file.metadata), describe_tensors(file.tensors.values())])
+
+
 register("open", read_all)
+register("inspect", inspect)
 
 
 @dataclass
