@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from halfbyte.formats.gguf import GGMLType, GGUFWriter
+from halfbyte.formats.gguf import GGMLType, GGUFWriter, ValueType
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -52,9 +52,14 @@ def write_gguf(case: Case, path: Path, *, change: Callable[[dict[str, Any], Arra
     metadata, tensors = to_gguf(case)
     if change is not None:
         change(metadata, tensors)
+    return write(metadata, tensors, path)
+
+
+def write(metadata: Mapping[str, Any], tensors: Mapping[str, Array], path: Path) -> Path:
+    """Write a float32 GGUF file. A NumPy float64 stays one, other floats become float32."""
     writer = GGUFWriter(path)
     for key, value in metadata.items():
-        writer.add(key, value)
+        writer.add(key, value, ValueType.FLOAT64 if isinstance(value, np.float64) else None)
     for name, array in tensors.items():
         writer.add_tensor(name, array.shape, GGMLType.F32)
     with writer.open():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ...formats.errors import ModelFileError
 from ...formats.gguf import GGUFFile
 
@@ -32,11 +30,14 @@ class Config:
             raise self.refuse(key, value, f"{minimum} to {maximum}")
         return value
 
-    def number(self, key: str, default: float | None = None, *, maximum: float = math.inf) -> float:
-        """A finite number in (0, maximum]. Required unless there is a default."""
-        value = self.scope.require(key, float) if default is None else self.scope.optional(key, float, default)
-        if not (math.isfinite(value) and 0 < value <= maximum):
-            raise self.refuse(key, value, "finite and above 0" + ("" if maximum == math.inf else f", up to {maximum}"))
+    def number(self, key: str, default: float | None = None, *, low: float = 1e-6, high: float = 1e6) -> float:
+        """A number in [low, high], which NaN is not. Required unless there is a default, which is not checked."""
+        value = self.scope.require(key, float) if default is None else self.scope.optional(key, float, None)
+        if value is None:
+            assert default is not None
+            return default
+        if not low <= value <= high:
+            raise self.refuse(key, value, f"{low:g} to {high:g}")
         return value
 
     def refuse(self, key: str, value: object, allowed: str) -> ModelFileError:

@@ -24,7 +24,7 @@ def build(g: GraphBuilder, c: Config) -> Hparams:
     hp = read_hparams(c)
     rope = read_rope(g, c, "neox", hp.attention.key_dim, hp.context_length)
     layers = _layers(c, hp, rope)
-    cap = c.number("final_logit_softcapping", math.inf) if "final_logit_softcapping" in c.scope else None
+    cap = c.number("final_logit_softcapping") if "final_logit_softcapping" in c.scope else None
     x = g.embed("token_embd", hp.n_vocab, hp.n_embd, scale=math.sqrt(hp.n_embd))
     for i, (attention, rotation) in enumerate(layers):
         with g.block(i):
@@ -43,7 +43,7 @@ def _layers(c: Config, hp: Hparams, rope: Rope) -> list[tuple[Attention, Rope]]:
     a = hp.attention
     if hp.n_layer == N_LAYER_27B and "attention.scale" not in c.scope:
         a = replace(a, scale=1 / math.sqrt(hp.n_embd / a.n_head))
-    local_base = c.number("rope.freq_base_swa", 10_000.0, maximum=1e12)
+    local_base = c.number("rope.freq_base_swa", 10_000.0, low=1.0, high=1e12)
     pattern = c.count("attention.sliding_window_pattern", minimum=1, default=WINDOW_PATTERN)
     if not a.window:
         return [(a, rope)] * hp.n_layer

@@ -64,7 +64,7 @@ def read_hparams(c: Config, *, eps_key: str = "attention.layer_norm_rms_epsilon"
         n_ff=c.count("feed_forward_length"),
         n_vocab=_vocabulary(c),
         context_length=c.count("context_length", MAX_CONTEXT),
-        eps=c.number(eps_key, maximum=1.0),
+        eps=c.number(eps_key, low=1e-20, high=1.0),
         attention=_read_attention(c, n_embd),
         experts=mixture,
     )

@@ -22,6 +22,7 @@ from ..graph.builder import GraphBuilder
 from .config import MAX_CONTEXT, Config
 
 F64 = NDArray[np.float64]
+MIN_FACTOR, MAX_FACTOR = 1e-6, 1e12  # of stored factors; frequencies stay far from the limits of float32
 SCALINGS = ("none", "linear", "yarn", "longrope")
 
 
@@ -76,7 +77,7 @@ def read_rope(g: GraphBuilder, c: Config, style: str, key_dim: int, context_leng
     n_rot = c.count("rope.dimension_count", key_dim, minimum=2, default=key_dim)
     if n_rot % 2:
         raise c.refuse("rope.dimension_count", n_rot, "an even number")
-    base = c.number("rope.freq_base", 10_000.0, maximum=1e12)
+    base = c.number("rope.freq_base", 10_000.0, low=1.0, high=1e12)
     original = c.count("rope.scaling.original_context_length", MAX_CONTEXT, default=context_length)
     kind = c.scope.optional("rope.scaling.type", str, "linear")
     if kind not in SCALINGS:
@@ -104,7 +105,7 @@ def _scaling_factor(c: Config, kind: str) -> float:
 def _read_yarn(c: Config, plain: F64, factor: float, base: float, original: int) -> tuple[F64, float]:
     if base <= 1:
         raise c.refuse("rope.freq_base", base, "above 1, for yarn")
-    extrapolation = c.number("rope.scaling.yarn_ext_factor", 1.0, maximum=1.0)
+    extrapolation = c.number("rope.scaling.yarn_ext_factor", 1.0, low=0.0, high=1.0)
     table = yarn_frequencies(
         plain,
         factor=factor,
@@ -128,6 +129,7 @@ def _stored_factors(g: GraphBuilder, c: Config, n_rot: int, *, long: bool) -> ND
     if wanted not in names:
         raise ModelFileError("tensor is missing", path=c.path, field=f"{wanted}.weight")
     factors = decode(weights[wanted].data, weights[wanted].type).astype(np.float64)
-    if not (np.isfinite(factors).all() and (factors > 0).all()):
-        raise ModelFileError("a rope factor is not a positive number", path=c.path, field=f"{wanted}.weight")
+    if not ((factors >= MIN_FACTOR) & (factors <= MAX_FACTOR)).all():  # NaN is neither
+        allowed = f"{MIN_FACTOR:g} to {MAX_FACTOR:g}"
+        raise ModelFileError("a rope factor is out of range", path=c.path, field=f"{wanted}.weight", allowed=allowed)
     return factors
