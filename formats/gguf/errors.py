@@ -1,33 +1,33 @@
 """One exception per way a GGUF file can be wrong.
 
-    ModelFileError
-    |-- FileAccessError           missing, a directory, not a regular file, no permission
-    |-- GGUFError
-        |-- NotGGUFError          another format, recognised where possible
-        |-- VersionError          version 0, 1 or from the future
-        |-- TruncatedError        the file ends inside the header
-        |-- CountError            more keys or tensors than the remaining bytes can hold, or than we accept
-        |-- HeaderSizeError       the header is larger than we accept
-        |-- StringLengthError     a string longer than the remaining bytes
-        |-- ArrayLengthError      an array longer than the remaining bytes
-        |-- KeyNameError          a key that is empty, too long, not UTF-8, or holds a NUL
-        |-- DuplicateKeyError
-        |-- ValueTypeError        unknown value type
-        |-- NestedArrayError      an array of arrays
-        |-- BoolError             a bool byte that is neither 0 nor 1
-        |-- AlignmentError        general.alignment is not a UINT32 power of two in range
-        |-- TensorNameError       empty, too long, not UTF-8, or holds a NUL
-        |-- DuplicateTensorError
-        |-- TensorShapeError      number of dimensions, negative dimension, element count not below 2**63
-        |-- TensorTypeError       unknown or removed tensor type
-        |-- TensorBlockError      row length is not a multiple of the type's block
-        |-- TensorOffsetError     offset differs from the running padded sum
-        |-- TensorDataError       tensor data lies outside the file: the file is truncated
-        |-- SplitError            a set of shards is incomplete or contradicts itself
-        |-- MetadataError         a key the model needs is missing or has the wrong type
+ModelFileError
+|-- FileAccessError           missing, a directory, not a regular file, no permission
+|-- GGUFError
+    |-- NotGGUFError          another format, recognised where possible
+    |-- VersionError          version 0, 1 or from the future
+    |-- TruncatedError        the file ends inside the header
+    |-- CountError            more keys or tensors than the remaining bytes can hold, or than we accept
+    |-- HeaderSizeError       the header is larger than we accept
+    |-- StringLengthError     a string longer than the remaining bytes
+    |-- ArrayLengthError      an array longer than the remaining bytes
+    |-- KeyNameError          a key that is empty, too long, not UTF-8, or holds a NUL
+    |-- DuplicateKeyError
+    |-- ValueTypeError        unknown value type
+    |-- NestedArrayError      an array of arrays
+    |-- BoolError             a bool byte that is neither 0 nor 1
+    |-- AlignmentError        general.alignment is not a UINT32 power of two in range
+    |-- TensorNameError       empty, too long, not UTF-8, or holds a NUL
+    |-- DuplicateTensorError
+    |-- TensorShapeError      number of dimensions, negative dimension, element count not below 2**63
+    |-- TensorTypeError       unknown or removed tensor type
+    |-- TensorBlockError      row length is not a multiple of the type's block
+    |-- TensorOffsetError     offset differs from the running padded sum
+    |-- TensorDataError       tensor data lies outside the file: the file is truncated
+    |-- SplitError            a set of shards is incomplete or contradicts itself
+    |-- MetadataError         a key the model needs is missing or has the wrong type
 
-    HalfbyteError
-    |-- WriteError                the caller asked the writer for something a GGUF file cannot hold
+HalfbyteError
+|-- WriteError                the caller asked the writer for something a GGUF file cannot hold
 """
 
 from __future__ import annotations

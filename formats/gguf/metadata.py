@@ -1,11 +1,11 @@
 """Typed access to metadata: required, defaulted and must-equal are three different calls, and unread keys are an error.
 
-    md = file.metadata.scope("llama")
-    n_head = md.require("attention.head_count", int)
-    theta = md.optional("rope.freq_base", float, 10_000.0)
-    md.expect("attention.causal", True)          # nothing else is implemented
-    md.ignore("vocab_size", "rope.scaling.*")    # known, and harmless to skip
-    md.done()                                    # UnsupportedError names every "llama." key nobody read
+md = file.metadata.scope("llama")
+n_head = md.require("attention.head_count", int)
+theta = md.optional("rope.freq_base", float, 10_000.0)
+md.expect("attention.causal", True)          # nothing else is implemented
+md.ignore("vocab_size", "rope.scaling.*")    # known, and harmless to skip
+md.done()                                    # UnsupportedError names every "llama." key nobody read
 """
 
 from __future__ import annotations

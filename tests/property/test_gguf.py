@@ -33,6 +33,9 @@ INTS = {
 PEER_SWAPS = {GGMLType.F32, GGMLType.F16, GGMLType.F64, GGMLType.I8, GGMLType.I16, GGMLType.I32, GGMLType.I64}
 
 
+SLOW = [HealthCheck.too_slow]
+
+
 @dataclass(frozen=True)
 class Model:
     """What to write: keys as (type, element type, value), tensors as (shape, type)."""
@@ -122,7 +125,7 @@ def equal(found: object, value: object) -> bool:
     return [*found] == value if isinstance(found, np.ndarray) else found == value and type(found) is type(value)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=SLOW, derandomize=True, database=None)
 @given(models(), st.integers(1, 3))
 def test_write_read_write(model: Model, pieces: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +149,7 @@ def test_write_read_write(model: Model, pieces: int) -> None:
         assert not list(Path(folder).glob("*.partial"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW, derandomize=True, database=None)
 @given(models())
 def test_the_gguf_package_reads_what_we_write(model: Model) -> None:
     # Its limits: known types, no empty tensors or arrays, valid UTF-8, no keys that collide with its header fields.
