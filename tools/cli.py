@@ -71,9 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in options
     rest = [word for word in options if word != "--debug"] + arguments[len(options) :]
     try:
-        result = cli.main(args=rest, prog_name="halfbyte", standalone_mode=False)
+        # not cli.main(): it answers Ctrl-C itself
+        with cli.make_context("halfbyte", rest or ["--help"]) as context:
+            cli.invoke(context)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, not at interpreter exit
-        code = result if isinstance(result, int) else 0
+        code = 0
     except BaseException as error:
         code = _explain(error, debug=debug)
     sys.exit(code)
@@ -101,7 +103,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        console.note("interrupted")
+        # a terminal has just echoed ^C
+        console.note("\ninterrupted" if console.is_terminal(sys.stderr) else "interrupted")
         return EXIT_INTERRUPTED
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)

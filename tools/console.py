@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,21 @@ from .escape import one_line, visible
 
 
 def prepare() -> None:
-    """Let no console encoding raise: what it cannot show is written as an escape. Call once, first."""
+    """Let no console encoding raise: what it cannot show becomes an escape. Show warnings of the library as notes."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a replaced stream (a test, a GUI) may be anything
             reconfigure(errors="backslashreplace")
+    logger = logging.getLogger(__package__.partition(".")[0])
+    if not logger.handlers:
+        logger.addHandler(NoteHandler(logging.WARNING))
+
+
+class NoteHandler(logging.Handler):
+    """Warnings of the library, as remarks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"note: {record.getMessage()}")
 
 
 def say(text: str = "") -> None:

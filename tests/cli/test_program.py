@@ -27,6 +27,12 @@ def test_help_lists_every_command_and_the_exit_codes(halfbyte: Any) -> None:
         assert word in done.stdout
 
 
+def test_without_arguments_there_is_help(halfbyte: Any) -> None:
+    done = halfbyte()
+    assert done.returncode == 0
+    assert done.stdout == halfbyte("--help").stdout
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, halfbyte: Any) -> None:
     done = halfbyte(name, "--help")

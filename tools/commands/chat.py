@@ -13,6 +13,7 @@ from ..lines import LineReader
 from ..options import LoadChoices, chosen_sampling, loading_options, open_model, sampling_options
 
 if TYPE_CHECKING:
+    from ...runtime.engine.generation import Generation
     from ...runtime.model import Model
 
 
@@ -29,10 +30,6 @@ def command(model: str, system: str, threads: int | None, context: int | None, b
     """
     conversation = Conversation(system=system, options=chosen_sampling(sampling))
     with open_model(model, LoadChoices(threads, context, backend)) as loaded:
-        if loaded.tokenizer.chat_template() is None:
-            console.note(
-                "note: this model has no chat format; ChatML is used and answers may be poor (see `halfbyte run`)"
-            )
         lines = LineReader()
         if lines.is_interactive:
             console.note(f"{loaded.name or model}. /help for help, Ctrl-D to leave.")
@@ -51,15 +48,23 @@ class Repl:
         while True:
             try:
                 line = self.lines.read()
-                warned = False
-                self._handle(line)
-            except (EOFError, Leave):
+            except EOFError:
                 break
             except KeyboardInterrupt:
                 if warned or not self.lines.is_interactive:
                     raise
                 warned = True
                 console.note("\n(Ctrl-C again or Ctrl-D to leave)")
+                continue
+            warned = False
+            try:
+                self._handle(line)
+            except Leave:
+                break
+            except KeyboardInterrupt:
+                if not self.lines.is_interactive:
+                    raise
+                console.note("[stopped]")
             except HalfbyteError as error:
                 # a person reads it and goes on; a script must learn of it through the exit code
                 if not self.lines.is_interactive and not isinstance(error, CommandError):
@@ -83,8 +88,10 @@ class Repl:
             answer.show(generation)
         except KeyboardInterrupt:
             generation.close()
-            if not self.lines.is_interactive:
-                raise
-            console.note("[stopped]")
+            self._remember(question, generation)  # what was said so far is part of the conversation
+            raise
+        self._remember(question, generation)
+
+    def _remember(self, question: str, generation: Generation) -> None:
         self.conversation.stats = answer.cost(generation)
         self.conversation.remember(question, generation.text)

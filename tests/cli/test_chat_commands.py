@@ -1,0 +1,137 @@
+"""The slash commands of `halfbyte chat`, without a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from halfbyte.tools.chat import HELP, CommandError, Conversation, Leave, Retry, run_command
+from halfbyte.tools.options import SAMPLING
+
+
+@pytest.fixture
+def conversation() -> Conversation:
+    talk = Conversation(system="Be brief.")
+    talk.remember("One?", "Yes.")
+    talk.remember("Two?", "No.")
+    return talk
+
+
+def test_a_question_comes_after_everything_that_was_said(conversation: Conversation) -> None:
+    assert [m["content"] for m in conversation.with_question("Three?")] == [
+        "Be brief.",
+        "One?",
+        "Yes.",
+        "Two?",
+        "No.",
+        "Three?",
+    ]
+    assert len(conversation.messages) == 4, "asking remembers nothing: the answer may fail"
+
+
+def test_an_answer_that_never_came_is_not_remembered(conversation: Conversation) -> None:
+    conversation.remember("Three?", "")
+    assert len(conversation.messages) == 4
+
+
+def test_reset_keeps_the_system_text(conversation: Conversation) -> None:
+    run_command(conversation, "/reset")
+    assert conversation.messages == []
+    assert conversation.system == "Be brief."
+
+
+def test_system(conversation: Conversation) -> None:
+    run_command(conversation, "/system  Rhyme always. ")
+    assert (conversation.system, conversation.messages) == ("Rhyme always.", [])
+    run_command(conversation, "/system")
+    assert conversation.with_question("x") == [{"role": "user", "content": "x"}]
+
+
+def test_undo_and_its_end(conversation: Conversation) -> None:
+    assert "Two?" in run_command(conversation, "/undo")
+    assert [m["content"] for m in conversation.messages] == ["One?", "Yes."]
+    run_command(conversation, "/undo")
+    with pytest.raises(CommandError, match="no question"):
+        run_command(conversation, "/undo")
+
+
+def test_retry_and_exit_are_signals(conversation: Conversation) -> None:
+    with pytest.raises(Retry):
+        run_command(conversation, "/retry")
+    assert conversation.take_back() == "Two?"
+    for line in ("/exit", "/quit"):
+        with pytest.raises(Leave):
+            run_command(conversation, line)
+
+
+@pytest.mark.parametrize("name", ["talk.json", "with space.json", "'with space.json'"])
+def test_save_and_load(name: str, conversation: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    conversation.remember("Zürich \ud800?", "日本")
+    run_command(conversation, f"/save {name}")
+    again = Conversation()
+    run_command(again, f"/load {name}")
+    assert (again.system, again.messages[:-2]) == (conversation.system, conversation.messages[:-2])
+    assert again.messages[-1]["content"] == "日本"
+    assert [path.name for path in tmp_path.iterdir()] == [name.strip("'")]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("{", "not a saved conversation"),
+        ("3", "expected a list"),
+        ('{"messages": {}}', "expected a list"),
+        ('[{"role": "root", "content": "x"}]', "message 0"),
+        ('[{"role": "user", "content": 3}]', "content"),
+        ('[{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]', "only the first"),
+        ("[" * 100_000, "not a saved conversation"),
+    ],
+)
+def test_a_wrong_file_changes_nothing(document: str, message: str, conversation: Conversation, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.json"
+    path.write_text(document, encoding="utf-8")
+    before = json.dumps(conversation.messages)
+    with pytest.raises(CommandError, match=message):
+        run_command(conversation, f"/load {path}")
+    assert json.dumps(conversation.messages) == before
+
+
+@pytest.mark.parametrize("line", ["/save", "/load", "/load /no/such/file", "/save /no/such/folder/file"])
+def test_file_errors_are_told(line: str, conversation: Conversation) -> None:
+    with pytest.raises(CommandError):
+        run_command(conversation, line)
+
+
+def test_set(conversation: Conversation) -> None:
+    assert run_command(conversation, "/set temperature 0.5") == "temperature = 0.5"
+    assert run_command(conversation, "/set max-tokens 7") == "max_tokens = 7"
+    assert conversation.options == {"temperature": 0.5, "max_tokens": 7}
+    shown = run_command(conversation, "/set")
+    assert "temperature = 0.5" in shown
+    assert "seed = (default)" in shown
+    run_command(conversation, "/set temperature default")
+    assert conversation.options == {"max_tokens": 7}
+
+
+@pytest.mark.parametrize("line", ["/set speed 3", "/set seed 1.5", "/set top_p high"])
+def test_a_wrong_option_changes_nothing(line: str, conversation: Conversation) -> None:
+    with pytest.raises(CommandError):
+        run_command(conversation, line)
+    assert conversation.options == {}
+
+
+def test_unknown_commands_point_to_help(conversation: Conversation) -> None:
+    with pytest.raises(CommandError, match="/help"):
+        run_command(conversation, "/frobnicate now")
+    assert run_command(conversation, "/help") == HELP
+    assert "messages" in run_command(conversation, "/stats")
+
+
+def test_every_sampling_option_is_one_of_the_model() -> None:
+    import inspect
+
+    from halfbyte.runtime.model import Model
+
+    assert set(SAMPLING) <= set(inspect.signature(Model.generate).parameters)
