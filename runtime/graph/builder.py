@@ -44,8 +44,10 @@ class GraphBuilder:
     def block(self, layer: int) -> Iterator[None]:
         """Inside, names begin with `blk.{layer}.`"""
         self._prefix, self._layer = f"blk.{layer}.", layer
-        yield
-        self._prefix, self._layer = "", -1
+        try:
+            yield
+        finally:
+            self._prefix, self._layer = "", -1
 
     # Weights
 
