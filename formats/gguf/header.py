@@ -202,7 +202,9 @@ def _lay_out(
         raise TensorDataError(problem, path=source.path, offset=data_start, field="data", hint=_DAMAGED)
     tensors: dict[str, GGUFTensor] = {}
     expected = 0
-    for info in infos:
+    infos.reverse()
+    while infos:  # consumed, so that a header full of tensors never exists twice in memory
+        info = infos.pop()
         if info.name in tensors:
             raise DuplicateTensorError("duplicate tensor name", path=source.path, offset=info.at, field=info.name)
         if info.offset != expected:
