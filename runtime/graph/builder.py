@@ -33,7 +33,7 @@ class GraphBuilder:
     """Collects nodes. `n_params` counts the elements of the tensors in use; a tied tensor counts once."""
 
     def __init__(self, tensors: Mapping[str, GGUFTensor], path: str | os.PathLike[str] | None = None) -> None:
-        self._tensors, self._path = tensors, path
+        self._tensors, self.path = tensors, path
         self._used: dict[str, Weight] = {}
         self._nodes: list[Node] = []
         self._state: list[KVSpec] = []
@@ -63,10 +63,10 @@ class GraphBuilder:
         full = self._prefix + name
         tensor = self._tensors.get(full)
         if tensor is None:
-            raise ModelFileError("tensor is missing", path=self._path, field=full, allowed=f"shape {shape}")
+            raise ModelFileError("tensor is missing", path=self.path, field=full, allowed=f"shape {shape}")
         if tensor.shape != shape:
             raise ModelFileError(
-                "tensor has the wrong shape", path=self._path, field=full, got=tensor.shape, allowed=str(shape)
+                "tensor has the wrong shape", path=self.path, field=full, got=tensor.shape, allowed=str(shape)
             )
         if full not in self._used:
             self._used[full] = self._checked(tensor)
@@ -77,7 +77,7 @@ class GraphBuilder:
             allowed = "F32, F16, BF16"
             raise ModelFileError(
                 "a norm or bias cannot be of this type",
-                path=self._path,
+                path=self.path,
                 field=tensor.name,
                 got=tensor.type.name,
                 allowed=allowed,
@@ -85,7 +85,7 @@ class GraphBuilder:
         try:
             codec_for(tensor.type)
         except UnsupportedError as error:
-            raise UnsupportedError(f"{self._path}: {tensor.name!r}: {error}") from None
+            raise UnsupportedError(f"{self.path}: {tensor.name!r}: {error}") from None
         return Weight(tensor.name, tensor.type, tensor.shape, tensor.data)
 
     @property
@@ -180,7 +180,7 @@ class GraphBuilder:
         if unused:
             listed = ", ".join(unused[:10]) + (f" and {len(unused) - 10} more" if len(unused) > 10 else "")
             raise UnsupportedError(
-                f"{self._path}: this version has no use for the tensors {listed}. "
+                f"{self.path}: this version has no use for the tensors {listed}. "
                 "Running the model without them could give wrong answers; update Halfbyte"
             )
         graph = Graph(tuple(self._nodes), self._logits, tuple(self._state))

@@ -57,7 +57,7 @@ def moe_swiglu(g: GraphBuilder, x: Value, hp: Hparams, e: Experts) -> Value:
     """A SwiGLU per expert; the weights of the experts used add up to one."""
     if g.has("ffn_gate.0.weight"):
         raise UnsupportedError(
-            "this file stores each expert in its own tensor, a layout from before March 2024; "
+            f"{g.path}: each expert is a tensor of its own, a layout from before March 2024; "
             "convert the model again, or download a newer conversion"
         )
     logits = g.linear(x, "ffn_gate_inp", e.n_expert)

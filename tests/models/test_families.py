@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from halfbyte.formats.errors import Cancelled
-from halfbyte.formats.gguf import GGUFFile
+from halfbyte.formats.gguf import GGMLType
+from halfbyte.formats.quants import codec_for, decode
 from halfbyte.runtime.backends.base import CancelFlag
 from halfbyte.runtime.backends.reference import ReferenceBackend, ReferenceExecutor
 from halfbyte.runtime.graph.ir import Graph, Node
-from halfbyte.runtime.models import FAMILIES, ModelSpec, build_model
+from halfbyte.runtime.models import FAMILIES, ModelSpec
 
-from ..builders import CASES, N_TOKENS, Case, write_gguf
+from ..builders import CASES, N_TOKENS, Arrays, Case, open_case
 from ..fixtures.make import families as fixtures
 from .running import N_PAGES, distance, page_table, prefill, run_in_chunks, step
 
@@ -36,7 +37,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def spec(case: Case, tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
-    return build_model(GGUFFile.open(write_gguf(case, tmp_path_factory.mktemp("model") / f"{case.name}.gguf")))
+    return open_case(case, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def with_fault(graph: Graph, op: str, change: Callable[[dict[str, Any]], dict[st
 def test_a_planted_fault_is_noticed(fault: str, tmp_path: Path) -> None:
     noticed = 0
     for case in CASES.values():
-        spec = build_model(GGUFFile.open(write_gguf(case, tmp_path / f"{case.name}.gguf")))
+        spec = open_case(case, tmp_path)
         broken = with_fault(spec.graph, *FAULTS[fault])
         if broken is not None:
             expected = fixtures.load(case.name)["logits"]
@@ -131,7 +132,7 @@ def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
     """Every tensor of every case matters: a little noise on any of them shows in the logits."""
     rng = np.random.default_rng(8)
     for case in CASES.values():
-        spec = build_model(GGUFFile.open(write_gguf(case, tmp_path / f"{case.name}.gguf")))
+        spec = open_case(case, tmp_path)
         expected = fixtures.load(case.name)["logits"]
         ex = executor(spec.graph)
         prefill(ex, case.tokens())  # decodes the weights
@@ -142,6 +143,24 @@ def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
             values += rng.normal(0, 0.02, values.shape).astype(np.float32)
             assert not distance(prefill(ex, case.tokens()), expected) < TOLERANCE, (case.name, weight.name)
             values[...] = original
+
+
+@pytest.mark.parametrize("type_", [GGMLType.F16, GGMLType.Q8_0, GGMLType.Q4_0])
+def test_quantized_weights_are_decoded(type_: GGMLType, tmp_path: Path) -> None:
+    """A quantized file equals a float32 file of the rounded weights; some matrices have no whole blocks and stay."""
+
+    def round_weights(_: dict[str, Any], tensors: Arrays) -> None:
+        for name, array in tensors.items():
+            if array.ndim == 2 and array.shape[1] % type_.block_size == 0:
+                tensors[name] = decode(codec_for(type_).encode(np.ascontiguousarray(array)), type_)
+
+    case = CASES["qwen2"]
+    quantized, rounded = open_case(case, tmp_path, matrix_type=type_), open_case(case, tmp_path, change=round_weights)
+    types = {weight.type for node in quantized.graph.nodes for weight in node.weights.values()}
+    assert types == {type_, GGMLType.F32}
+    found, expected = (prefill(executor(spec.graph), case.tokens()) for spec in (quantized, rounded))
+    assert np.array_equal(found, expected)
+    assert distance(found, fixtures.load(case.name)["logits"]) > TOLERANCE, "nothing was quantized"
 
 
 def test_every_family_has_a_case() -> None:
@@ -156,7 +175,7 @@ def test_a_missing_fixture_fails() -> None:
 
 def test_cancel_between_ops_leaves_earlier_positions_intact(tmp_path: Path) -> None:
     case = CASES["llama"]
-    spec = build_model(GGUFFile.open(write_gguf(case, tmp_path / "model.gguf")))
+    spec = open_case(case, tmp_path)
     ex, tokens, pages = executor(spec.graph), case.tokens(), page_table(1)
     whole = prefill(ex, tokens)
     ex.run(step([(0, 0, tokens[:30])], pages, []))
@@ -170,7 +189,7 @@ def test_cancel_between_ops_leaves_earlier_positions_intact(tmp_path: Path) -> N
 
 def test_step_size_is_checked(tmp_path: Path) -> None:
     case = CASES["llama"]
-    spec = build_model(GGUFFile.open(write_gguf(case, tmp_path / "model.gguf")))
+    spec = open_case(case, tmp_path)
     ex = ReferenceBackend().compile(spec.graph, n_pages=2, max_tokens=3)
     with pytest.raises(ValueError, match="a step of 4 tokens; this executor takes 1 to 3"):
         ex.run(step([(0, 0, case.tokens()[:4])], page_table(1), [0]))

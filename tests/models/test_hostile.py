@@ -13,14 +13,11 @@ from halfbyte.formats.errors import ContextOverflow, ModelFileError, Unsupported
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.runtime.models import ModelSpec, build_model
 
-from ..builders import CASES, Arrays, to_gguf, write, write_gguf
-
-Change = Callable[[dict[str, Any], Arrays], None]
+from ..builders import CASES, Change, open_case, to_gguf, write
 
 
 def build(case: str, change: Change, folder: Path, context: int | None = None) -> ModelSpec:
-    with GGUFFile.open(write_gguf(CASES[case], folder / "model.gguf", change=change)) as file:
-        return build_model(file, context=context)
+    return open_case(CASES[case], folder, context=context, change=change)
 
 
 def sets(**values: Any) -> Change:
@@ -118,7 +115,7 @@ def test_contradictions(name: str, tmp_path: Path) -> None:
     case, change, message = WRONG[name]
     with pytest.raises(ModelFileError, match=message) as error:
         build(case, change, tmp_path)
-    assert "model.gguf" in str(error.value)
+    assert f"{case}.gguf" in str(error.value)
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -143,7 +140,7 @@ def test_no_number_causes_another_exception(case: str, tmp_path: Path) -> None:
             stored = value if type(old) is int else np.float64(value)
             path = write(metadata | {key: stored}, tensors, tmp_path / "model.gguf")
             try:
-                with GGUFFile.open(path) as file:
+                with GGUFFile.open(path, use_mmap=False) as file:
                     build_model(file)
             except (ModelFileError, UnsupportedError):
                 refused += 1
