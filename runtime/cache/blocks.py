@@ -70,7 +70,7 @@ class BlockManager:
         if not self.extend(table, len(tokens)):
             self._release(table)
             return None
-        if partial is not None and self._node[partial.page] is partial:  # it may just have been evicted for us
+        if partial is not None:  # its page may just have become ours, but nobody has written to it yet
             self._copy_page(partial.page, table.pages[table.n_known])
             table.length += n_partial
         return table

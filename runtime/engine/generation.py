@@ -81,6 +81,12 @@ class Generation:
             decode_seconds=max(0.0, c.last - c.first),
         )
 
+    @property
+    def prompt_progress(self) -> tuple[int, int]:
+        """Tokens of the prompt that are done, found in the cache or computed, and how many there are."""
+        r = self._request
+        return (r.n_prompt if r.n_sampled else min(r.sequence.n_done, r.n_prompt)), r.n_prompt
+
     def events(self) -> Iterator[Token]:
         """The tokens as they come, for those who need ids or probabilities; text held back to the end is in `text`."""
         while (event := self._next()) is not None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...formats.errors import ContextOverflow
 from ..cache.protocol import SequenceCache
+from ..step import PAGE
 from .sequence import Chunk, Sequence
 
 PROMPT_SHARE = 4  # one part in so many of a step is for prompts while others generate
@@ -82,10 +83,12 @@ class Scheduler:
                 self.cache.truncate(chunk.sequence.handle, chunk.start)
 
     def _admit(self) -> None:
-        """Move waiting sequences in while there is room, in order; a paused one does not hold up those behind it."""
+        """Move waiting sequences in while there is room, in order; one that is not ready holds up nobody."""
         for sequence in [s for s in self.waiting if not s.owner.is_paused]:
             if len(self.running) >= self.max_sequences:
                 return
+            if self._is_worth_waiting(sequence):
+                continue
             handle = self.cache.allocate(sequence.tokens, reuse=not sequence.every_row)
             if handle is None:
                 return
@@ -95,6 +98,14 @@ class Scheduler:
             self.waiting.remove(sequence)
             self.running.append(sequence)
             self.running.sort(key=lambda s: s.number)
+
+    def _is_worth_waiting(self, sequence: Sequence) -> bool:
+        """Whether a running sequence is about to compute a beginning that this one could share."""
+        return not sequence.every_row and any(
+            _shared_pages(sequence.tokens, other.tokens) * PAGE > other.n_done
+            for other in self.running
+            if not other.owner.is_paused
+        )
 
     def _form(self) -> list[Chunk]:
         ready = [s for s in self.running if not s.owner.is_paused]
@@ -146,3 +157,9 @@ class Scheduler:
         if sequence.handle is not None:
             self.cache.free(sequence.handle)
             sequence.handle = None
+
+
+def _shared_pages(a: list[int], b: list[int]) -> int:
+    """Full pages in which both agree, the last token of `a` not counted: it is computed in any case."""
+    limit = min(len(a) - 1, len(b)) // PAGE
+    return next((i for i in range(limit) if a[i * PAGE : (i + 1) * PAGE] != b[i * PAGE : (i + 1) * PAGE]), limit)

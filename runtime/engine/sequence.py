@@ -28,7 +28,8 @@ class Sequence:
     @property
     def n_done(self) -> int:
         """Tokens whose state is in the cache."""
-        return self.handle.length if self.handle is not None else 0
+        handle = self.handle  # read once: other threads ask too
+        return handle.length if handle is not None else 0
 
     @property
     def n_left(self) -> int:

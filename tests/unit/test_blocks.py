@@ -101,6 +101,15 @@ def test_a_page_that_agrees_for_a_few_tokens_only_is_not_worth_a_copy():
     assert pool.manager.allocate([*text(MIN_COPIED), -1, -2]).length == MIN_COPIED
 
 
+def test_a_page_may_be_evicted_to_make_room_for_a_copy_of_itself():
+    pool = Pool(2)
+    pool.manager.free(pool.fill(text(PAGE)))
+    tokens = [*text(20), *text(PAGE, salt=1)]
+    table = pool.manager.allocate(tokens)
+    assert table.length == 20 and pool.manager.num_cached == 0
+    assert pool.read(table) == text(20)
+
+
 def test_fork_copies_the_unfinished_page_when_one_of_both_writes():
     pool = Pool(8)
     tokens = text(PAGE + 5)

@@ -95,6 +95,40 @@ def test_a_second_prompt_that_begins_alike_starts_where_the_first_ended():
     assert (chunk.start, chunk.count, second.n_shared) == (4 * PAGE, 5, 4 * PAGE)
 
 
+def test_prompts_that_begin_alike_and_come_together_compute_the_beginning_once():
+    scheduler = make_scheduler(max_tokens=512)
+    first, second, other = make_sequence(4 * PAGE), make_sequence(4 * PAGE + 9), make_sequence(7, salt=1)
+    submit(scheduler, first, second, other)
+    chunks = scheduler.schedule()
+    assert {id(c.sequence) for c in chunks} == {id(first), id(other)}
+    run(scheduler, chunks)
+    (chunk,) = [c for c in scheduler.schedule() if c.sequence is second]
+    assert (chunk.start, chunk.count) == (4 * PAGE, 9)
+
+
+def test_nobody_waits_for_a_beginning_that_will_not_come():
+    scheduler = make_scheduler(max_tokens=PAGE)
+    first, second = make_sequence(9 * PAGE), make_sequence(PAGE + 5)
+    submit(scheduler, first, second)
+    run(scheduler, scheduler.schedule())  # the first page, which is all they share
+    assert second in [c.sequence for c in scheduler.schedule()]
+    third = make_sequence(8 * PAGE)
+    submit(scheduler, third)
+    scheduler.remove(first)
+    assert third in [c.sequence for c in scheduler.schedule()]
+
+
+def test_nobody_waits_for_a_beginning_whose_reader_lags():
+    scheduler = make_scheduler()
+    lazy = make_sequence(PAGE - 1)
+    submit(scheduler, lazy)
+    run(scheduler, scheduler.schedule())  # its next token would complete a page
+    lazy.owner.is_paused = True
+    eager = Sequence([*lazy.tokens, 1, 2, 3], Owner())
+    submit(scheduler, eager)
+    assert [c.sequence for c in scheduler.schedule()] == [eager]
+
+
 def test_no_room_means_waiting_in_order_of_arrival():
     scheduler = make_scheduler(n_pages=4, max_tokens=512)
     first, big, small = make_sequence(2 * PAGE, 1), make_sequence(3 * PAGE, 2), make_sequence(PAGE, 3)
@@ -109,9 +143,11 @@ def test_the_youngest_gives_up_its_room_and_resumes_from_the_cache():
     old, young = make_sequence(2 * PAGE, 1), make_sequence(2 * PAGE, 2)
     submit(scheduler, old, young)
     run(scheduler, scheduler.schedule())
+    late = make_sequence(4 * PAGE, 3)
+    submit(scheduler, late)
     chunks = scheduler.schedule()  # both need a third page
     assert [c.sequence for c in chunks] == [old] and scheduler.num_preempted == 1
-    assert list(scheduler.waiting) == [young] and young.handle is None
+    assert list(scheduler.waiting) == [young, late] and young.handle is None
     run(scheduler, chunks)
     scheduler.remove(old)
     (chunk,) = scheduler.schedule()
