@@ -41,7 +41,7 @@ def cost(generation: Generation) -> str:
 
 def as_json(generation: Generation, model: str) -> dict[str, Any]:
     """The whole result of a generation that was read to its end."""
-    result = {
+    result: dict[str, Any] = {
         "model": model,
         "text": generation.text,
         "ids": generation.ids,

@@ -38,6 +38,10 @@ def download(
 
     Raises PipMissing, DownloadError with pip's own last words, Cancelled.
     """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise PipMissing(
+            f"this program has no Python of its own to run pip with; put the file of {requirement} beside it"
+        )
     # pip writes into a folder of our own: two processes never share one, and a wheel appears complete or not at all
     own = cache.make_folder(cache.temporary_name(folder / "pip"))
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--only-binary=:all:"]
@@ -69,6 +73,7 @@ def _run(command: Sequence[str], on_line: Callable[[str], None], cancel: Cancel)
         encoding="utf-8",
         errors="replace",
         env=environment,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # a desktop app must not flash a console
     ) as child:
         assert child.stdout is not None and child.stderr is not None
         lines: queue.Queue[str | None] = queue.Queue()

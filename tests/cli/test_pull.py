@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +43,26 @@ def test_an_offline_hub_name(halfbyte: Any) -> None:
     done = halfbyte("pull", "hf:owner/repo/model.gguf")
     assert done.returncode == 2
     assert "hub cannot be reached" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_ends_a_download_that_hangs(environment: dict[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        offline = {"PIP_INDEX_URL": url, "PIP_CONFIG_FILE": os.devnull, "PIP_EXTRA_INDEX_URL": "", "NO_PROXY": "*"}
+        command = [sys.executable, "-m", "halfbyte", "pull", "smollm2"]
+        env = {**environment, **offline, "HALFBYTE_HOME": str(home)}
+        with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            silent.settimeout(60)
+            connection, _ = silent.accept()  # pip is waiting for an answer now
+            begin = time.monotonic()
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=30)
+            connection.close()
+    assert (child.returncode, errors) == (130, b"interrupted\n")
+    assert time.monotonic() - begin < 2.0, "0.3 s on an idle machine; here with room for a busy one"
+    assert not list(home.rglob("*.partial"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")

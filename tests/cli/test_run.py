@@ -147,7 +147,7 @@ def test_perplexity_is_that_of_llama_cpp(halfbyte: Any, tmp_path: Path) -> None:
     result = json.loads(done.stdout)
     assert result["tokens"] == expected["tokens"]
     for key in ("nll", "ppl", "error"):
-        # llama.cpp rounds activations of float32 weights too; measured difference 2e-5
+        # llama.cpp keeps keys and values in float16; measured difference 7e-5
         assert result[key] == pytest.approx(expected[key], rel=1e-3), key
     one = halfbyte("perplexity", "stories260k", "--text", "text.txt", "--context", 64, "--chunks", 1, *REFERENCE)
     assert f"perplexity {result['windows'][0]:.4f} +-" in one.stdout

@@ -211,6 +211,13 @@ def test_a_python_without_pip_is_told_how_to_proceed(
         index.resolve()
 
 
+def test_a_frozen_program_does_not_start_itself_again(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_wheel(index.folder, 1, BYTES[:CUT])
+    monkeypatch.setattr(pip.sys, "frozen", True, raising=False)
+    with pytest.raises(pip.PipMissing, match="no Python of its own"):
+        index.resolve()
+
+
 def test_pips_own_words_are_passed_on_in_one_line() -> None:
     errors = "WARNING: Retrying (Retry(total=0)) after connection broken by 'E'\nERROR: a\nERROR: No match\n"
     message = str(pip._failure("x==1", 1, errors))

@@ -43,7 +43,7 @@ class Counter:
         self._announced = False
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage.startswith("compiling"):
+        if stage == "compile":
             self.compiled = done
             if not self._announced and not console.is_terminal(sys.stderr):
                 console.note(f"compiling {total} kernels")  # a log gets one line instead of a moving one
