@@ -12,7 +12,7 @@ from ...formats.quants import decode
 from ..cache.kv import KVPool
 from ..graph.ir import Graph, Node, Weight
 from ..ops import OPS
-from ..step import Step
+from ..step import PAGE, Step
 from .base import CancelFlag, Progress
 
 
@@ -43,8 +43,7 @@ class ReferenceExecutor:
 
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
         """See base.Executor.run. The result is a new array."""
-        if not 0 < step.n_tokens <= self.max_tokens:
-            raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
+        self._check(step)
         values: dict[int, NDArray[Any]] = {}
         for index, node in enumerate(self._graph.nodes):
             if cancel:
@@ -59,6 +58,16 @@ class ReferenceExecutor:
     def close(self) -> None:
         """Forget the decoded weights."""
         self._decoded.clear()
+
+    def _check(self, step: Step) -> None:
+        """Negative indices would silently count from the end: the judge must not accept such a step."""
+        if not 0 < step.n_tokens <= self.max_tokens:
+            raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
+        if min(step.tokens.min(), step.positions.min(), step.sequence.min()) < 0:
+            raise ValueError("a step with a negative token, position or sequence")
+        pages = step.pages[step.sequence, step.positions // PAGE]
+        if not ((pages >= 0) & (pages < self.kv.n_pages)).all():
+            raise ValueError(f"a token of the step has no page; pages are 0 to {self.kv.n_pages - 1}")
 
     def _apply(self, node: Node, inputs: list[NDArray[Any]], step: Step) -> tuple[NDArray[Any], ...]:
         spec = OPS[node.op]

@@ -187,10 +187,16 @@ def test_cancel_between_ops_leaves_earlier_positions_intact(tmp_path: Path) -> N
     assert distance(ex.run(step([(0, 30, tokens[30:])], pages, [6]), cancel), whole[[36]]) < SAME
 
 
-def test_step_size_is_checked(tmp_path: Path) -> None:
-    case = CASES["llama"]
-    spec = open_case(case, tmp_path)
-    ex = ReferenceBackend().compile(spec.graph, n_pages=2, max_tokens=3)
+def test_impossible_steps_are_refused(tmp_path: Path) -> None:
+    case, pages = CASES["llama"], np.array([[0, 1, -1]], np.int32)
+    ex = ReferenceBackend().compile(open_case(case, tmp_path).graph, n_pages=2, max_tokens=3)
+    tokens = case.tokens()[:3]
+    ex.run(step([(0, 62, tokens[:2])], pages, [0]))
     with pytest.raises(ValueError, match="a step of 4 tokens; this executor takes 1 to 3"):
-        ex.run(step([(0, 0, case.tokens()[:4])], page_table(1), [0]))
+        ex.run(step([(0, 0, case.tokens()[:4])], pages, [0]))
+    with pytest.raises(ValueError, match="negative token"):
+        ex.run(step([(0, 0, -tokens)], pages, [0]))
+    for table in (pages, np.array([[0, 1, 2]], np.int32)):
+        with pytest.raises(ValueError, match="has no page; pages are 0 to 1"):
+            ex.run(step([(0, 62, tokens)], table, [0]))
     ex.close()
