@@ -40,7 +40,7 @@ def download(
     """
     if not sys.executable or getattr(sys, "frozen", False):
         raise PipMissing(
-            f"this program has no Python of its own to run pip with; put the file of {requirement} beside it"
+            f"a frozen program cannot run pip; fetch {requirement} elsewhere and give the path of its file"
         )
     # pip writes into a folder of our own: two processes never share one, and a wheel appears complete or not at all
     own = cache.make_folder(cache.temporary_name(folder / "pip"))
