@@ -71,9 +71,7 @@ class ChatTemplate:
             return "".join(run(self._template, variables, meter, now))
         except TemplateError as error:
             line = line_of(self._template, error)
-            if line is None:
-                raise
-            raise TemplateError(f"{error} (template line {line})") from None
+            raise TemplateError(f"{error} (template line {line})" if line else str(error)) from None
         except RecursionError:
             raise TemplateError("the chat template nests values or calls too deeply; it was stopped") from None
         except MemoryError:

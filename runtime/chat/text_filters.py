@@ -14,7 +14,7 @@ from . import methods
 from .filters import filter_named
 from .formatting import check_printf
 from .list_filters import mapped
-from .values import ITERATORS, Guard
+from .values import ITERATORS, Guard, checked_int
 
 if TYPE_CHECKING:
     from .sandbox import RenderContext
@@ -180,7 +180,7 @@ def _from_json(context: RenderContext, guard: Guard, value: Any) -> Any:
         raise TypeError("from_json takes a string")
     guard.tick(1 + len(value) // 4)
     guard.meter.allocate(32 * len(value) + 64)  # '[[],[],...': 3 characters make an object of 64 bytes
-    return json.loads(value)
+    return json.loads(value, parse_int=lambda digits: checked_int(int(digits[:_MAX_NUMBER_TEXT])))
 
 
 # -- numbers
@@ -196,7 +196,7 @@ def _abs(context: RenderContext, guard: Guard, value: Any) -> Any:
 @filter_named("int")
 def _int(context: RenderContext, guard: Guard, value: Any, default: Any = 0, base: int = 10) -> Any:
     _check_number(value)
-    return _original["int"](value, default, base)
+    return checked_int(_original["int"](value, default, base))
 
 
 @filter_named("float")

@@ -247,6 +247,13 @@ def _data_only(*values: Any) -> None:
             raise TypeError(f"a {type(value).__name__} cannot be used with an operator")
 
 
+def checked_int(value: Any) -> Any:
+    """`value`; TemplateError if it is an integer with more digits than a template may compute with."""
+    if isinstance(value, int):
+        _check_bits(value.bit_length())
+    return value
+
+
 def _check_bits(bits: int) -> None:
     if bits > MAX_INT_BITS:
         raise TemplateError(f"the chat template computes an integer of more than {MAX_INT_BITS} bits; it was stopped")

@@ -152,6 +152,8 @@ BOMBS: Final[dict[str, str]] = {
     "round": "{{ 5|round(-1000000000) }}",
     "round_floor": "{{ 5|round(1000000000, 'floor') }}",
     "int": "{{ ('9' * 900000)|int }}",
+    "int_hex": "{{ ('0x' ~ 'f' * 4000)|int(base=16) }}",
+    "from_json_int": "{{ ('9' * 100000)|from_json }}",
     "tojson_indent": "{{ [[1]]|tojson(indent=1000000000) }}",
     "tojson_deep": "{% set ns = namespace(a=[1]) %}{% for i in range(900) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a|tojson(indent=32) }}",
     "tojson_separators": "{{ [1,2]|tojson(separators=(',' * 1000000, ':')) }}",
