@@ -1,0 +1,107 @@
+"""Rules of the house that a reader relies on, checked on the source itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("formats", "runtime", "converters", "tools")
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+# room -> rooms it may import
+MAY_IMPORT = {
+    "formats": {"formats"},
+    "runtime": {"formats", "runtime"},
+    "converters": {"formats", "runtime", "converters"},
+    "tools": set(ROOMS),
+}
+# inside runtime: package -> packages of runtime it may not import
+MAY_NOT_IMPORT = {
+    "ops": {"models", "backends", "engine"},
+    "graph": {"models", "backends", "engine", "cache"},
+    "models": {"backends", "engine", "cache"},
+    "backends": {"models", "engine", "tokenize", "chat"},
+    "cache": {"backends", "engine", "models"},
+    "tokenize": {"graph", "ops", "models", "backends", "engine", "cache"},
+}
+
+
+def _module(path: Path) -> tuple[str, ...]:
+    return path.relative_to(ROOT).with_suffix("").parts
+
+
+def _imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """Modules imported, as paths from the package root; other packages as their name."""
+    package = _module(path)[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            yield (*base, *(node.module or "").split("."))
+
+
+def test_there_is_source() -> None:
+    assert len(SOURCES) > 100
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_rooms(path: Path) -> None:
+    room, *inner = _module(path)
+    for target in _imports(path):
+        assert target[0] != "halfbyte", "rooms import each other relatively"
+        assert target[0] != "tests"
+        if target[0] in ROOMS:
+            assert target[0] in MAY_IMPORT[room], f"{room} may not import {target}"
+        if room == "runtime" and target[0] == "runtime" and len(target) > 1:
+            assert target[1] not in MAY_NOT_IMPORT.get(inner[0], set()), f"runtime/{inner[0]} may not import {target}"
+
+
+def test_numba_is_asked_in_the_compiler_only() -> None:
+    """Nothing that a warm process imports imports numba; `njit` itself is in one file."""
+    cpu = ROOT / "runtime" / "backends" / "cpu"
+    for path in SOURCES:
+        names = {target[0] for target in _imports(path)}
+        inside = path.is_relative_to(cpu / "kernels") or path.is_relative_to(cpu / "simd") or path == cpu / "jit.py"
+        assert "numba" not in names or inside, path
+        if path != cpu / "jit.py":
+            assert not re.search(r"\bn?jit\(|@n?jit\b", path.read_text(encoding="utf-8")), path
+
+
+def test_the_environment_is_read_in_one_file() -> None:
+    for path in SOURCES:
+        if path != ROOT / "runtime" / "settings.py":
+            assert not re.search(r"os\.(environ|getenv)", path.read_text(encoding="utf-8")), path
+
+
+def test_libraries_do_not_print() -> None:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("print", "eval", "exec"), (path, node.lineno)
+
+
+def test_readers_do_not_check_with_assert() -> None:
+    """`python -O` removes asserts; a file's numbers are checked with exceptions."""
+    for path in SOURCES:
+        if _module(path)[:2] == ("formats", "gguf"):
+            asserts = [n.lineno for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Assert)]
+            assert not asserts, (path, asserts)
+
+
+def test_files_are_short() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    long = {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > 450}
+    assert not long
+    assert sum(n <= 300 for n in lengths.values()) >= 0.95 * len(lengths), "most files are under 300 lines"
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]), ids=str)
+def test_paths_in_documents_exist(page: Path) -> None:
+    for name in re.findall(r"`((?:formats|runtime|converters|tools|tests|docs|benchmarks)/[\w./-]+)`", page.read_text("utf-8")):
+        assert (ROOT / name.rstrip("/")).exists(), name
