@@ -74,12 +74,10 @@ class Engine:
         with self._wakeup:
             if self._closing:
                 raise ModelClosed("the model is closed; load it again")
+            self._start_thread()
             request.attach(self)
             self._live.add(request)
             self._inbox.append(request)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="halfbyte-engine", daemon=True)
-                self._thread.start()
             self._wakeup.notify()
 
     def reap(self, request: Request) -> None:
@@ -125,6 +123,12 @@ class Engine:
                 self.runner.close()
         elif wait and thread is not threading.current_thread():
             thread.join()
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._loop, name="halfbyte-engine", daemon=True)
+            thread.start()  # may fail: then there is no thread, and the caller learns it
+            self._thread = thread
 
     def _check_caller(self) -> None:
         if os.getpid() != self._pid:
