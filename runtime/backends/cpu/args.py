@@ -91,12 +91,6 @@ def gemm_scratch_bytes(cols: int) -> int:
     return 4 * rows * (tile + 1) + OCT * ROW_SPACE + scales + 4 * rows * cols + 256
 
 
-def scratch_bytes(n_head: int, n_head_kv: int, key_dim: int, value_dim: int) -> int:
-    """Private memory of attention (see attention.py)."""
-    rows = 32 * (n_head // n_head_kv)
-    return 4 * rows * (key_dim + value_dim + 64 + 4) + 4096
-
-
 _ARGS["linear_gemm"] = _ARGS["linear_rows"]
 
 
@@ -105,8 +99,19 @@ TILE_ROWS = 64
 PANEL = 8  # query rows of one microkernel
 
 
+def attention_kernel(n_head: int, n_head_kv: int) -> str:
+    """The attention kernel of a model, by its rows of one token and key/value head, rounded up to a microkernel."""
+    group = n_head // n_head_kv
+    return f"attention.{next((rows for rows in (1, 2, 4) if group <= rows), PANEL)}"
+
+
+def rope_scratch_bytes(n_rot: int) -> int:
+    """Private memory that each thread needs for `rope`: frequencies, cosines and sines of one token."""
+    return 4 * 5 * (-(-n_rot // 32) * 16) + 64
+
+
 def scratch_bytes(n_head: int, n_head_kv: int, key_dim: int, value_dim: int) -> int:
-    """Private memory that each thread needs for `attention`, and for `rope` of such heads."""
+    """Private memory that each thread needs for `attention`."""
     rows = -(-max(TILE_ROWS, n_head // n_head_kv) // PANEL) * PANEL
     width = -(-value_dim // 16) * 16
     per_row = key_dim + width + 16 + 1  # query, output, sum (a vector of parts), maximum

@@ -18,7 +18,7 @@ from ....formats.quants import decode
 from ...cache.kv import KVPool
 from ...graph.ir import Graph, Node, Rows, Value, Weight
 from ...graph.plan import Access, Buffer
-from .args import gemm_scratch_bytes, scratch_bytes
+from .args import attention_kernel, gemm_scratch_bytes, rope_scratch_bytes, scratch_bytes
 
 FEW = 8  # tokens up to which rows of weights are multiplied one by one, see benchmarks/crossover.md
 
@@ -168,6 +168,7 @@ def _take_rows(low: Lowering, node: Node) -> None:
 
 def _rope(low: Lowering, node: Node) -> None:
     a = node.attrs
+    low.scratch_bytes = max(low.scratch_bytes, rope_scratch_bytes(a["n_rot"]))
     low.simple(
         "rope", node, "x", inv_freq=np.ascontiguousarray(a["inv_freq"], np.float32), mscale=a["mscale"],
         n_head=a["n_head"], head_dim=node.inputs[0].cols // a["n_head"], n_rot=a["n_rot"], neox=int(a["style"] == "neox"),
@@ -183,8 +184,8 @@ def _attention(low: Lowering, node: Node) -> None:
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
     low.add("kv_store", node, (k, v), (pages,), k=k, v=v, **where, **sizes)
     low.add(
-        "attention", node, (q, pages), (out,), q=q, out=out, **where, **sizes, n_head=a["n_head"], scale=a["scale"],
-        window=a["window"], softcap=a["softcap"],
+        attention_kernel(a["n_head"], a["n_head_kv"]), node, (q, pages), (out,), q=q, out=out, **where, **sizes,
+        n_head=a["n_head"], scale=a["scale"], window=a["window"], softcap=a["softcap"],
     )  # fmt: skip
     needed = scratch_bytes(a["n_head"], a["n_head_kv"], a["key_dim"], a["value_dim"])
     low.scratch_bytes = max(low.scratch_bytes, needed)

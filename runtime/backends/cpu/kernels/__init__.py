@@ -13,7 +13,7 @@ _MODULES = {
     "rms_norm": "norm",
     "layer_norm": "norm",
     "rope": "rope",
-    "kv_store": "attention",
+    "kv_store": "store",
     "attention": "attention",
     "take_rows": "rows",
     "moe_route": "moe",

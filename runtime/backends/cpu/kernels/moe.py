@@ -30,13 +30,21 @@ def _sum_exp(logits_at, n, largest):  # type: ignore[no-untyped-def]
     return result
 
 
+@device
+def _tokens(a, step):  # type: ignore[no-untyped-def]
+    """Rows of this operation in this step."""
+    if a.on_outputs != 0:
+        return step.n_outputs
+    return step.n_tokens
+
+
 @kernel("moe_route")
 def moe_route(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """Softmax over all experts, then the n_used most probable, best first; of equals the lower index.
 
     Experts are ordered by logit: the same order, but no two are made equal by rounding.
     """
-    start, stop = share(step.n_tokens, 1, tid, nth)
+    start, stop = share(_tokens(a, step), 1, tid, nth)
     for t in range(start, stop):
         at = a.logits + np.uint64(4 * t * a.n_expert)
         logits = f32_view(at, a.n_expert)
@@ -68,7 +76,7 @@ def moe_route(a, step, tid, nth):  # type: ignore[no-untyped-def]
 @kernel("expert_combine")
 def expert_combine(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """out[t] = sum over j of weights[t, j] * y[t * n_used + j]; threads take ranges of the flattened result."""
-    start, stop = share(step.n_tokens * a.cols, 64, tid, nth)
+    start, stop = share(_tokens(a, step) * a.cols, 64, tid, nth)
     at = start
     while at < stop:
         t, column = at // a.cols, at % a.cols

@@ -1,7 +1,7 @@
 """Rotary position embedding.
 
-The sines and cosines of a token are computed once, into the thread's private memory, and used for all heads. The angle is
-the float32 product of position and frequency, as in every trained model's code; its reduction is done in float64.
+The sines and cosines of a token are computed once, into the thread's private memory, and used for all heads. The angle
+is the float32 product of position and frequency, as in every trained model's code; its reduction is done in float64.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def _rotate_halves(x, out, cosine, sine, n_rot):  # type: ignore[no-untyped-def]
         c, s = load(cosine + at), load(sine + at)
         store(out + at, first * c - second * s)
         store(out + at + far, first * s + second * c)
-    source, result, cosines, sines = f32_view(x, n_rot), f32_view(out, n_rot), f32_view(cosine, half), f32_view(sine, half)
+    source, result, c1, s1 = f32_view(x, n_rot), f32_view(out, n_rot), f32_view(cosine, half), f32_view(sine, half)
     for i in range(whole, half):
         one, two = source[i], source[i + half]
-        result[i] = one * cosines[i] - two * sines[i]
-        result[i + half] = one * sines[i] + two * cosines[i]
+        result[i] = one * c1[i] - two * s1[i]
+        result[i + half] = one * s1[i] + two * c1[i]
 
 
 @kernel("rope")

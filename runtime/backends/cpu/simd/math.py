@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from .emit import F32, I32, I64, Emitter, Vec
+from .emit import F32, I32, Emitter, Vec
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693145751953125, 1.42860677124e-6  # the high part has few bits: n * it is exact
@@ -43,15 +43,15 @@ def exp_negative(e: Emitter, x: Vec) -> Vec:
 
 
 def sincos(e: Emitter, x: Vec) -> tuple[Vec, Vec]:
-    """Sine and cosine within 1e-7, for |x| < 2^20: the angle is reduced to [-pi/4, pi/4] in float64."""
+    """Sine and cosine within 1e-7, for 0 <= x < 2^20: the angle is reduced to [-pi/4, pi/4] in float64."""
     f64 = ir.VectorType(ir.DoubleType(), x.n)
-    b, magic = e.b, ir.Constant(f64, [1.5 * 2.0**52] * x.n)  # adding it rounds to an integer, left in the low bits
+    b = e.b
     wide = b.fpext(x.ll, f64)
-    # No fast-math here: it would cancel the constant.
-    shifted = b.fadd(b.fmul(wide, ir.Constant(f64, [0.6366197723675814] * x.n)), magic)
-    turns = b.fmul(b.fsub(shifted, magic), ir.Constant(f64, [1.5707963267948966] * x.n))
-    r = Vec(e, b.fptrunc(b.fsub(wide, turns), x.ll.type))
-    quadrant = e.truncate(e.bitcast(Vec(e, shifted), I64, x.n), I32)
+    turns = b.fadd(b.fmul(wide, ir.Constant(f64, [0.6366197723675814] * x.n)), ir.Constant(f64, [0.5] * x.n))
+    # Rounded by way of integers: fast-math, which Numba sets on every instruction, would cancel an added constant.
+    quadrant = Vec(e, b.fptosi(turns, ir.VectorType(I32, x.n)))
+    whole = b.fmul(b.sitofp(quadrant.ll, f64), ir.Constant(f64, [1.5707963267948966] * x.n))
+    r = Vec(e, b.fptrunc(b.fsub(wide, whole), x.ll.type))
     square = r * r
     sine = e.like(x, 1.0 / 362880.0)
     for c in (-1.0 / 5040.0, 1.0 / 120.0, -1.0 / 6.0, 1.0):

@@ -43,6 +43,12 @@ def load_f32(e: Emitter, at: Vec) -> Vec:
     return e.load(F32, 0, at.ll)
 
 
+@emitted(f32, address)
+def load_f16(e: Emitter, at: Vec) -> Vec:
+    """One float16, widened."""
+    return e.half_to_float(e.splat(e.load(I16, 0, at.ll), 4)).lane(0)
+
+
 @emitted(types.void, address, f32)
 def store_f32(e: Emitter, at: Vec, value: Vec) -> None:
     e.store(value, at.ll)

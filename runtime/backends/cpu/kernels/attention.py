@@ -1,0 +1,207 @@
+"""Causal attention over the pages of the cache, with an online softmax.
+
+A work item is a tile of consecutive tokens of one sequence and one key/value head: all query heads that share that
+head, as rows (token, query head). The tile walks the pages of its sequence once; a panel of rows that cannot see a page skips
+it, and masks are applied on border pages only. Scores, results and widened pages stay in the thread's private memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..args import PANEL, TILE_ROWS
+from ..jit import Kernel, device, kernel_family
+from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32, splat, store, sum_of
+from .attention_tiles import PAGE, cap_scores, hide, products, soften
+
+_LOWEST = np.float32(-3.0e38)  # the maximum of nothing: finite, so that minus infinity minus it is not NaN
+
+
+@device
+def _line(at):  # type: ignore[no-untyped-def]
+    """The next cache line."""
+    return (at + np.uint64(63)) // np.uint64(64) * np.uint64(64)
+
+
+@device
+def _widen(half, wide, lines, columns, width):  # type: ignore[no-untyped-def]
+    """float16 [lines, columns] -> float32 [lines, width]."""
+    whole = columns // 16 * 16
+    for i in range(lines):
+        source, target = half + np.uint64(2 * i * columns), wide + np.uint64(4 * i * width)
+        for c in range(0, whole, 16):
+            store(target + np.uint64(4 * c), load_half(source + np.uint64(2 * c)))
+        rest = f32_view(target, width)
+        for c in range(whole, columns):
+            rest[c] = load_f16(source + np.uint64(2 * c))
+
+
+@device
+def _pack_queries(a, q, at, first, n_rows, rows, head, group):  # type: ignore[no-untyped-def]
+    """Query rows of a tile, times `scale`, as panels [key_dim, rows]; rows past the end are zero."""
+    for m in range((n_rows + rows - 1) // rows * rows):
+        panel = f32_view(at + np.uint64(4 * (m // rows) * rows * a.key_dim), rows * a.key_dim)
+        place = m % rows
+        if m < n_rows:
+            row = (first + m // group) * a.n_head + head * group + m % group
+            source = f32_view(q + np.uint64(4 * row * a.key_dim), a.key_dim)
+            for i in range(a.key_dim):
+                panel[i * rows + place] = source[i] * a.scale
+        else:
+            for i in range(a.key_dim):
+                panel[i * rows + place] = np.float32(0.0)
+
+
+@device
+def _finish(a, out, sums, first, n_rows, width, head, group):  # type: ignore[no-untyped-def]
+    """Divide by the sums and put the rows where they belong."""
+    for m in range(n_rows):
+        factor = np.float32(1.0) / sum_of(load(sums + np.uint64(64 * m)))
+        row = (first + m // group) * a.n_head + head * group + m % group
+        source = out + np.uint64(4 * m * width)
+        target = a.out + np.uint64(4 * row * a.value_dim)
+        whole, scale = a.value_dim // 16 * 16, splat(factor)
+        for c in range(0, whole, 16):
+            store(target + np.uint64(4 * c), load(source + np.uint64(4 * c)) * scale)
+        rest, result = f32_view(source, width), f32_view(target, a.value_dim)
+        for c in range(whole, a.value_dim):
+            result[c] = rest[c] * factor
+
+
+@device
+def _first_seen(position, window):  # type: ignore[no-untyped-def]
+    return max(0, position - window + 1) if window > 0 else 0
+
+
+def _attend(few: int) -> Any:
+    """f(args, step, scratch, first token, tokens, head): one work item. Up to `few` rows use float16 pages in place."""
+    keys_product, values_product = products(few, True)
+    wide_keys_product, wide_values_product = products(PANEL, False)
+
+    @device
+    def attend(a, step, scratch, first, n_tokens, head):  # type: ignore[no-untyped-def]
+        group = a.n_head // a.n_head_kv
+        n_rows = n_tokens * group
+        wide = n_rows > few or a.value_dim % 16 != 0
+        rows = PANEL if wide else few
+        padded = (n_rows + PANEL - 1) // PANEL * PANEL
+        width = (a.value_dim + 15) // 16 * 16
+        # Private memory; `scratch_bytes` counts it.
+        queries = _line(scratch)
+        out = _line(queries + np.uint64(4 * padded * a.key_dim))
+        sums = _line(out + np.uint64(4 * padded * width))
+        maxima = _line(sums + np.uint64(64 * padded))
+        panel = _line(maxima + np.uint64(4 * padded))
+        corrections = panel + np.uint64(4 * PANEL * PAGE)
+        wide_keys = _line(corrections + np.uint64(4 * PANEL))
+        wide_values = wide_keys + np.uint64(4 * PAGE * a.key_dim)
+
+        _pack_queries(a, a.q, queries, first, n_rows, rows, head, group)
+        results, totals, largest = f32_view(out, padded * width), f32_view(sums, padded * 16), f32_view(maxima, padded)
+        for i in range(padded * width):
+            results[i] = np.float32(0.0)
+        for i in range(padded * 16):
+            totals[i] = np.float32(0.0)
+        for i in range(padded):
+            largest[i] = _LOWEST
+        if wide:
+            padding = f32_view(wide_values, PAGE * width)
+            for i in range(PAGE * width):
+                padding[i] = np.float32(0.0)
+
+        position = np.int64(i32_view(step.positions, step.n_tokens)[first])
+        sequence = np.int64(i32_view(step.sequence, step.n_tokens)[first])
+        pages = i32_view(step.pages, step.n_sequences * step.pages_per_sequence)
+        last = position + n_tokens - 1
+        for number in range(_first_seen(position, a.window) // PAGE, last // PAGE + 1):
+            page = np.int64(pages[sequence * step.pages_per_sequence + number])
+            if page < 0:
+                continue
+            begin = number * PAGE
+            keys = a.keys + np.uint64(2 * (page * a.n_head_kv + head) * a.key_dim * PAGE)
+            values = a.values + np.uint64(2 * (page * a.n_head_kv + head) * a.value_dim * PAGE)
+            value_stride = np.uint64(2 * a.value_dim)
+            if wide:
+                _widen(keys, wide_keys, a.key_dim, np.int64(PAGE), np.int64(PAGE))
+                _widen(values, wide_values, min(np.int64(PAGE), last + 1 - begin), a.value_dim, width)
+                keys, values, value_stride = wide_keys, wide_values, np.uint64(4 * width)
+            for m in range(0, n_rows, rows):
+                used = min(rows, n_rows - m)
+                low, high = position + m // group, position + (m + used - 1) // group  # positions of the panel's rows
+                # Keys that some row sees.
+                k0, k1 = max(0, _first_seen(low, a.window) - begin), min(PAGE, high + 1 - begin)
+                if k0 >= k1:
+                    continue
+                scores_of = (queries + np.uint64(4 * m * a.key_dim), keys, panel)
+                if wide:
+                    wide_keys_product(scores_of, a.key_dim)
+                else:
+                    keys_product(scores_of, a.key_dim)
+                if a.softcap > np.float32(0.0):
+                    for r in range(used):
+                        cap_scores(panel + np.uint64(4 * PAGE * r), a.softcap)
+                if begin + PAGE - 1 > low or begin < _first_seen(high, a.window):
+                    for r in range(used):
+                        mine = position + (m + r) // group
+                        hide(
+                            panel + np.uint64(4 * PAGE * r),
+                            min(PAGE, max(0, _first_seen(mine, a.window) - begin)),
+                            max(0, min(PAGE, mine + 1 - begin)),
+                        )
+                soften((panel, maxima + np.uint64(4 * m), sums + np.uint64(64 * m), corrections), used)
+                skip = np.uint64(k0)
+                results_of = (
+                    panel + np.uint64(4) * skip, values + skip * value_stride, value_stride,
+                    out + np.uint64(4 * m * width), np.uint64(4 * width), corrections,
+                )  # fmt: skip
+                if wide:
+                    wide_values_product(results_of, width, k1 - k0)
+                else:
+                    values_product(results_of, width, k1 - k0)
+        _finish(a, out, sums, first, n_rows, width, head, group)
+
+    return attend
+
+
+@device
+def _tile_end(step, first, most):  # type: ignore[no-untyped-def]
+    """The end of a tile: consecutive positions of one sequence, at most `most` tokens."""
+    positions, sequence = i32_view(step.positions, step.n_tokens), i32_view(step.sequence, step.n_tokens)
+    end = first + 1
+    while (
+        end < min(step.n_tokens, first + most)
+        and sequence[end] == sequence[first]
+        and positions[end] == positions[end - 1] + 1
+    ):
+        end += 1
+    return end
+
+
+@kernel_family("attention")
+def attention(few: str) -> Kernel:
+    """out[T, n_head * value_dim]: the tokens of the step over all they may see; `kv_store` has stored their own keys.
+
+    The variant is the number of rows of a single token that decode is made for: see `attention_kernel`. Threads take
+    work items to and fro (0 1 2 2 1 0 0 1 2): later tiles of a prompt see more pages.
+    """
+    attend = _attend(int(few))
+
+    def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
+        most = max(1, TILE_ROWS // (a.n_head // a.n_head_kv))
+        scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
+        item, first = np.int64(0), np.int64(0)
+        while first < step.n_tokens:
+            end = _tile_end(step, first, most)
+            for head in range(a.n_head_kv):
+                place = item % nth
+                owner = place if item // nth % 2 == 0 else nth - 1 - place
+                if owner == tid:
+                    if load_i32(step.cancel) != 0:
+                        return
+                    attend(a, step, scratch, first, end - first, head)
+                item += 1
+            first = end
+
+    return run

@@ -1,0 +1,162 @@
+"""kv_store and attention against the reference of the op, on scattered pages with junk wherever nobody may look."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from halfbyte.runtime.backends.cpu.args import attention_kernel, scratch_bytes
+from halfbyte.runtime.cache.kv import KVPool
+from halfbyte.runtime.graph.ir import KVSpec
+from halfbyte.runtime.ops import OPS
+from halfbyte.runtime.step import PAGE, Step
+from numpy.typing import NDArray
+
+from tests.kernel_harness import call
+from tests.tolerances import ATTENTION
+
+LAYER = 3
+# Tokens and first positions of each sequence of a step. T = 1, 2, 7, 33 and 70.
+STEPS = {
+    1: [(1, 317)],
+    2: [(1, 40), (1, 0)],
+    7: [(4, 30), (1, 0), (2, 97)],
+    33: [(33, 17)],
+    70: [(3, 0), (66, 31), (1, 128)],
+}
+# Heads, key/value heads, key dim, value dim: rows of one token 1 2 3 5 7 10 71, dims that are no multiple of a vector.
+SHAPES = [
+    (3, 3, 24, 40),
+    (4, 2, 256, 112),
+    (6, 2, 80, 48),
+    (5, 1, 64, 32),
+    (14, 2, 33, 96),
+    (20, 2, 48, 64),
+    (71, 1, 16, 24),
+]
+
+
+def make_step(parts: list[tuple[int, int]], window: int, rng: np.random.Generator) -> Step:
+    """Pages in no order; pages that no token sees are missing from the table."""
+    columns = max(first + n - 1 for n, first in parts) // PAGE + 2
+    pages = rng.permutation(len(parts) * columns + 3)[: len(parts) * columns].reshape(len(parts), columns)
+    for s, (n, first) in enumerate(parts):
+        pages[s, (first + n - 1) // PAGE + 1 :] = -1
+        if window:
+            pages[s, : max(0, first - window + 1) // PAGE] = -1
+    positions = np.concatenate([np.arange(first, first + n) for n, first in parts])
+    sequence = np.repeat(np.arange(len(parts)), [n for n, _ in parts])
+    arrays = (np.zeros(len(positions)), positions, sequence, pages, [])
+    return Step(*(np.ascontiguousarray(array, np.int32) for array in arrays))
+
+
+def make_pool(step: Step, parts: list[tuple[int, int]], spec: KVSpec, rng: np.random.Generator) -> KVPool:
+    """NaN everywhere but in the history of each sequence."""
+    pool = KVPool([spec], int(step.pages.max()) + 3, np.float16)
+    keys, values = pool.keys[LAYER], pool.values[LAYER]
+    keys[:], values[:] = np.nan, np.nan
+    for s, (_, first) in enumerate(parts):
+        for position in range(first):
+            page = int(step.pages[s, position // PAGE])
+            if page >= 0:
+                key = rng.standard_normal((spec.n_head_kv, spec.key_dim))
+                pool.store(LAYER, page, position % PAGE, key, rng.standard_normal((spec.n_head_kv, spec.value_dim)))
+    return pool
+
+
+def copy_of(pool: KVPool, spec: KVSpec) -> KVPool:
+    copy = KVPool([spec], pool.n_pages, np.float16)
+    copy.keys[LAYER][:], copy.values[LAYER][:] = pool.keys[LAYER], pool.values[LAYER]
+    return copy
+
+
+def run(
+    pool: KVPool, q: NDArray, k: NDArray, v: NDArray, step: Step, spec: KVSpec, n_head: int, nth: int, *,
+    scale: float, softcap: float, cancelled: bool = False,
+) -> NDArray[np.float32]:  # fmt: skip
+    """What the executor does for an attention node."""
+    where = {"keys": pool.keys[LAYER], "values": pool.values[LAYER]}
+    sizes = {"n_head_kv": spec.n_head_kv, "key_dim": spec.key_dim, "value_dim": spec.value_dim}
+    call("kv_store", nth=nth, step=step, k=k, v=v, **where, **sizes)
+    out = np.full((len(q), n_head * spec.value_dim), np.nan, np.float32)
+    call(
+        attention_kernel(n_head, spec.n_head_kv), nth=nth, step=step, cancelled=cancelled,
+        scratch=scratch_bytes(n_head, *sizes.values()), q=q, out=out, **where, **sizes, n_head=n_head, scale=scale,
+        window=spec.window, softcap=softcap,
+    )  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize("tokens", STEPS)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "-".join(map(str, s)))
+def test_attention(shape: tuple[int, int, int, int], tokens: int) -> None:
+    n_head, n_head_kv, key_dim, value_dim = shape
+    rng = np.random.default_rng([tokens, *shape])
+    parts = STEPS[tokens]
+    for nth, window, softcap in ((1, 0, 0.0), (2, 1, 5.0), (3, 40, 0.0), (5, 70, 2.5), (2, 0, 3.0)):
+        spec = KVSpec(LAYER, n_head_kv, key_dim, value_dim, window)
+        step = make_step(parts, window, rng)
+        pool = make_pool(step, parts, spec, rng)
+        expected_pool = copy_of(pool, spec)
+        sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
+        q, k, v = (rng.standard_normal((tokens, size)).astype(np.float32) for size in sizes)
+        found = run(pool, q, k, v, step, spec, n_head, nth, scale=1.3 / key_dim**0.5, softcap=softcap)
+        expected = OPS["attention"].reference(
+            q, k, v, layer=LAYER, n_head=n_head, n_head_kv=n_head_kv, key_dim=key_dim, value_dim=value_dim,
+            scale=1.3 / key_dim**0.5, window=window, softcap=softcap, step=step, kv=expected_pool,
+        )  # fmt: skip
+        for name in ("keys", "values"):
+            stored, wanted = getattr(pool, name)[LAYER], getattr(expected_pool, name)[LAYER]
+            assert np.array_equal(stored, wanted, equal_nan=True), name
+        assert np.abs(found - expected).max() <= ATTENTION * np.abs(expected).max(), (nth, window, softcap)
+
+
+def test_scores_far_apart() -> None:
+    """Scores from -3e4 to 3e4: the softmax is all on one key, and nothing overflows on the way."""
+    rng = np.random.default_rng(1)
+    spec, parts = KVSpec(LAYER, 1, 16, 32), [(5, 90)]
+    step = make_step(parts, 0, rng)
+    pool = make_pool(step, parts, spec, rng)
+    q, k, v = (rng.standard_normal((5, size)).astype(np.float32) for size in (32, 16, 32))
+    expected_pool = copy_of(pool, spec)
+    found = run(pool, q, k, v, step, spec, 2, 2, scale=1e3, softcap=0.0)
+    expected = OPS["attention"].reference(
+        q, k, v, layer=LAYER, n_head=2, n_head_kv=1, key_dim=16, value_dim=32, scale=1e3, step=step, kv=expected_pool
+    )
+    assert np.abs(found - expected).max() <= 1e-2  # a score of 3e4 errs by 4e-3, and so does its probability
+
+
+def test_nan_is_not_hidden() -> None:
+    rng = np.random.default_rng(2)
+    spec, parts = KVSpec(LAYER, 2, 16, 16), [(3, 40)]
+    step = make_step(parts, 0, rng)
+    pool = make_pool(step, parts, spec, rng)
+    q, k, v = (rng.standard_normal((3, size)).astype(np.float32) for size in (64, 32, 32))
+    q[1, 16] = np.nan  # query head 1 of 4
+    found = run(pool, q, k, v, step, spec, 4, 2, scale=0.2, softcap=0.0).reshape(3, 4, 16)
+    assert np.isnan(found[1, 1]).all()
+    found[1, 1] = 0
+    assert np.isfinite(found).all()
+
+
+def test_a_cancelled_step_does_nothing() -> None:
+    rng = np.random.default_rng(3)
+    spec, parts = KVSpec(LAYER, 2, 16, 16), [(3, 40)]
+    step = make_step(parts, 0, rng)
+    pool = make_pool(step, parts, spec, rng)
+    q, k, v = (rng.standard_normal((3, size)).astype(np.float32) for size in (64, 32, 32))
+    assert np.isnan(run(pool, q, k, v, step, spec, 4, 2, scale=0.2, softcap=0.0, cancelled=True)).all()
+
+
+def test_values_to_half() -> None:
+    """kv_store rounds to nearest even, also subnormal halves; too large becomes infinite."""
+    x = np.array([1.0, -1.0, 2049.0, 2051.0, 65519.0, 65520.0, -1e9, 6e-8, 2.9e-8, 1e-5, 0.0, -0.0], np.float32)
+    x = np.concatenate([x, np.float32(1) + np.arange(20, dtype=np.float32) * np.float32(2.0**-12)])
+    spec = KVSpec(LAYER, 1, 32, 32)
+    pool = KVPool([spec], 1)
+    step = Step(*(np.array(a, np.int32) for a in ([0], [0], [0], [[0]], [])))
+    sizes = {"n_head_kv": 1, "key_dim": 32, "value_dim": 32}
+    call("kv_store", step=step, k=x, v=x, keys=pool.keys[LAYER], values=pool.values[LAYER], **sizes)
+    with np.errstate(over="ignore"):
+        wanted = x.astype(np.float16).view(np.uint16)
+    assert (pool.keys[LAYER][0, 0, :, 0].copy().view(np.uint16) == wanted).all()
+    assert (pool.values[LAYER][0, 0, 0].view(np.uint16) == wanted).all()

@@ -1,0 +1,45 @@
+"""Every tolerance of the kernel tests, with the argument for its size. Kernels are compared with float64 arithmetic."""
+
+from __future__ import annotations
+
+# A float32 sum of n products in 16 lanes errs by at most (n / 16 + 5) * 2^-24 of the sum of absolute products: 768
+# columns give 3.2e-6. Relative to that sum.
+FLOAT32_SUM = 4e-6
+
+# int8 codes of 32 normal values: their largest is about 2.1 sigma, so the rounding error has a standard deviation of
+# 2.1 / 127 / sqrt(12) = 0.0048 sigma; half as much again for small samples. Relative to the norm.
+INT8_ACTIVATIONS = 7.5e-3
+
+# One or two roundings of float32 (2^-24 each), and the rounding of the expected value. Relative to the element.
+ELEMENT = 2.5e-7
+
+# exp within 2 units in the last place (2.4e-7), a division and a product on top. Relative to the element, or to 1 where
+# an activation passes through zero by cancellation.
+ACTIVATION = 6e-7
+
+# erf by Abramowitz and Stegun 7.1.26: absolute error 1.5e-7 of a factor between 0 and 2, times x / 2. Relative to |x|.
+ERF = 3e-7
+
+# Norms: a float32 sum of squares of up to 200 columns in 16 lanes (17 roundings at most, usually 4), root, two
+# products. Relative to the largest element of a row.
+NORM = 1e-6
+
+# The plain loop of layer_norm: LLVM's order of summation, and x - mean, whose absolute error is that of the mean.
+LAYER_NORM = 2e-6
+
+# Sine and cosine: 1e-7 from the polynomials, and products and sums of two terms. Relative to the length of the pair.
+ROPE = 4e-7
+
+# Attention: scores are float32 sums (2e-6 of |q| * |k| * scale, at most 20 here), which moves a probability by that
+# much; probabilities err by ACTIVATION; the weighted sum of values is rescaled at each page. Relative to the largest
+# value.
+ATTENTION = 2e-5
+
+# Routing: probabilities err by ACTIVATION and by the sum over experts.
+PROBABILITY = 1e-6
+
+# Keys and values as float16 (2^-11 each) in a few layers of tiny random models. Relative to the largest logit.
+HALF_KV = 2e-3
+
+# int8 activations (INT8_ACTIVATIONS) at every product of three random layers. Relative to the largest logit.
+INT8_LOGITS = 5e-2
