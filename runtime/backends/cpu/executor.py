@@ -59,7 +59,7 @@ class CPUExecutor:
         """See base.Executor.run."""
         if not 0 < step.n_tokens <= self.max_tokens:
             raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
-        flag = cancel or self._never
+        flag = self._never if cancel is None else cancel  # a flag that is not set yet is false
         kept = self._fill(step, flag)
         plan = self._few if step.n_tokens <= FEW else self._many
         failed = self._team.run(plan.table, self._step, flag.word)

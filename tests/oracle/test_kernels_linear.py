@@ -1,0 +1,126 @@
+"""Products with weights: both kernels of every type against float64 arithmetic on the decoded weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from halfbyte.formats.gguf.types import GGMLType
+from halfbyte.formats.quants import decode
+from numpy.typing import NDArray
+
+from tests.builders_quants import random_blocks
+from tests.kernel_harness import call
+from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS
+
+QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
+FLOATS = ["F32", "F16", "BF16"]
+CODES = {"codes": ("i1", 1), "scale": ("f4", 32), "sum32": ("f4", 32), "sum16": ("f4", 16), "neg32": ("i4", 32)}
+CODES["neg16"] = ("i4", 16)
+
+
+def quantized(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
+    """The int8 form of x, made by the kernel."""
+    tokens, cols = x.shape
+    made = {name: np.zeros((tokens, cols // per), dtype) for name, (dtype, per) in CODES.items()}
+    call("quantize", nth=nth, tokens=tokens, x=x, **made, cols=cols, repeat=1)
+    return made
+
+
+def as_seen(made: dict[str, np.ndarray]) -> NDArray[np.float64]:
+    """The activations that int8 codes and scales stand for."""
+    codes, scale = made["codes"].astype(np.float64), made["scale"].astype(np.float64)
+    return codes * np.repeat(scale, 32, axis=1)
+
+
+def columns(kind: GGMLType) -> list[int]:
+    return [256, 768] if kind.block_size == 256 else [32, 96, 256, 608]
+
+
+@pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])
+@pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
+def test_products(name: str, kernel: str) -> None:
+    kind, rng = GGMLType[name], np.random.default_rng(len(name))
+    sizes = columns(kind) if name in QUANTIZED else [1, 15, 16, 31, 172]
+    for cols in sizes:
+        for n, tokens, nth in ((1, 1, 1), (37, 7, 3), (65, 13, 2)):
+            weight = random_blocks(kind, (n, cols), rng)
+            x = rng.standard_normal((tokens, cols)).astype(np.float32)
+            bias = rng.standard_normal(n).astype(np.float32) if n > 1 else None
+            operand = {"x": x} if name in FLOATS else quantized(x)
+            seen = x.astype(np.float64) if name in FLOATS else as_seen(operand)
+            out = np.full((tokens, n), np.nan, np.float32)
+            limit = tokens if kernel == "linear_rows" else 0
+            call(
+                f"{kernel}.{name}", nth=nth, tokens=tokens, w=weight, row_bytes=kind.row_bytes(cols), n=n, out=out,
+                bias=0 if bias is None else bias, cols=cols, repeat=1, limit=limit, **operand,
+            )  # fmt: skip
+            expected = seen @ decode(weight, kind).astype(np.float64).T + (0 if bias is None else bias)
+            worst = np.abs(seen) @ np.abs(decode(weight, kind).astype(np.float64)).T + 1e-3
+            assert (np.abs(out - expected) <= FLOAT32_SUM * worst).all(), (name, cols, n)
+
+
+@pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])
+def test_the_limit_leaves_the_work_to_the_other_kernel(kernel: str) -> None:
+    x, weight = np.ones((3, 32), np.float32), np.ones((2, 32), np.float32)
+    out = np.full((3, 2), -1, np.float32)
+    limit = 2 if kernel == "linear_rows" else 3
+    arguments = {"w": weight, "row_bytes": 128, "n": 2, "cols": 32, "repeat": 1, "x": x, "out": out}
+    call(f"{kernel}.F32", nth=2, tokens=3, limit=limit, **arguments)
+    assert (out == -1).all()
+
+
+def test_activations_to_int8() -> None:
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal((5, 96)) * np.logspace(-4, 4, 5)[:, None]).astype(np.float32)
+    x[2, 32:64] = 0.0
+    made = quantized(x, nth=3)
+    blocks = x.reshape(5, 3, 32)
+    largest = np.abs(blocks).max(-1)
+    assert np.allclose(made["scale"], largest / 127, rtol=1e-6)
+    assert np.abs(as_seen(made).reshape(5, 3, 32) - blocks).max(-1).__le__(largest / 254 * 1.001).all()
+    codes = made["codes"].astype(np.int64)
+    assert (made["neg32"] == -codes.reshape(5, 3, 32).sum(-1)).all()
+    assert (made["neg16"] == -codes.reshape(5, 6, 16).sum(-1)).all()
+    assert np.allclose(made["sum32"], -made["neg32"] * made["scale"], rtol=1e-6)
+    assert np.allclose(made["sum16"], -made["neg16"] * np.repeat(made["scale"], 2, 1), rtol=1e-6)
+    assert not made["codes"][2, 32:64].any()
+    error = np.linalg.norm(as_seen(made) - x) / np.linalg.norm(x)
+    assert error < INT8_ACTIVATIONS
+
+
+@pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
+def test_embedding_rows(name: str) -> None:
+    kind, rng = GGMLType[name], np.random.default_rng(7)
+    for cols in columns(kind) if name in QUANTIZED else [1, 33]:
+        weight = random_blocks(kind, (11, cols), rng)
+        ids = np.array([10, 0, 3, 3, 7], np.int32)
+        out = np.full((5, cols), np.nan, np.float32)
+        call(
+            f"embed.{name}", nth=2, tokens=5, step={"tokens": ids}, w=weight, row_bytes=kind.row_bytes(cols), n=11,
+            out=out, cols=cols, by_position=0, factor=1.5,
+        )  # fmt: skip
+        expected = decode(weight, kind)[ids] * np.float32(1.5)
+        assert np.allclose(out, expected, rtol=3e-7, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q6_K", "F16"])
+@pytest.mark.parametrize("shared", [0, 1])
+def test_expert_rows(name: str, shared: int) -> None:
+    kind, rng = GGMLType[name], np.random.default_rng(9)
+    tokens, used, experts, n, cols = 5, 2, 7, 19, 256
+    weight = random_blocks(kind, (experts, n, cols), rng)
+    bias = rng.standard_normal((experts, n)).astype(np.float32)
+    ids = rng.integers(0, experts, (tokens, used)).astype(np.int32)
+    rows = tokens if shared else tokens * used
+    x = rng.standard_normal((rows, cols)).astype(np.float32)
+    operand = {"x": x} if name in FLOATS else quantized(x)
+    seen = x.astype(np.float64) if name in FLOATS else as_seen(operand)
+    out = np.full((tokens * used, n), np.nan, np.float32)
+    call(
+        f"expert_rows.{name}", nth=3, tokens=tokens, w=weight, row_bytes=kind.row_bytes(cols), n=n, n_expert=experts,
+        bias=bias, out=out, ids=ids, n_used=used, shared=shared, cols=cols, **operand,
+    )  # fmt: skip
+    matrices = decode(weight, kind).astype(np.float64)
+    for row, expert in enumerate(ids.ravel()):
+        expected = matrices[expert] @ seen[row // used if shared else row] + bias[expert]
+        assert np.allclose(out[row], expected, rtol=1e-4, atol=1e-5)
