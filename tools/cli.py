@@ -5,8 +5,10 @@ Starting must be fast, so this module imports click and nothing else of weight.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -78,7 +80,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except BaseException as error:
         code = _explain(error, debug=debug)
+        if code == EXIT_INTERRUPTED:
+            _leave_at_once(code)
     sys.exit(code)
+
+
+def _leave_at_once(code: int) -> None:
+    """End the process without waiting for kernels or compilers in flight: files are written under temporary names and
+    renamed, so there is nothing they could leave half done, and whoever pressed Ctrl-C wants the prompt back.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _explain(error: BaseException, *, debug: bool) -> int:

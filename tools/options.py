@@ -14,6 +14,7 @@ from .progress import ProgressLine
 if TYPE_CHECKING:
     from ..runtime.model import Model
 
+Progress = Callable[[str, int, int], None]  # stage, done, total
 F = TypeVar("F", bound=Callable[..., Any])
 
 # option -> type and help; the defaults are those of the library, so that there is one place that says them
@@ -68,14 +69,30 @@ def chosen_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "stop": list(values["stop"])} if values.get("stop") else given
 
 
-@contextlib.contextmanager
-def open_model(name: str, choices: LoadChoices) -> Iterator[Model]:
-    """A loaded model, with a progress line on a terminal while it loads; closed at the end."""
+def load_model(name: str, choices: LoadChoices, progress: Progress) -> Model:
+    """Download, if need be, and load. The download is done here, on the main thread, so that Ctrl-C cleans up after it."""
+    from ..runtime import hub
     from ..runtime.model import Model  # imports NumPy and, for the CPU backend, Numba
 
+    path = hub.resolve(name, progress=progress)
+    return Model.load(
+        path, threads=choices.threads, context=choices.context, backend=choices.backend, progress=progress
+    )
+
+
+@contextlib.contextmanager
+def open_model(name: str, choices: LoadChoices) -> Iterator[Model]:
+    """A loaded model, with a progress line on a terminal while it loads; closed at the end.
+
+    After Ctrl-C it is not closed: that would wait for the kernels in flight, and the process is about to end.
+    """
     with ProgressLine() as progress:
-        model = Model.load(
-            name, threads=choices.threads, context=choices.context, backend=choices.backend, progress=progress
-        )
-    with model:
+        model = load_model(name, choices, progress)
+    try:
         yield model
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        model.close()
+        raise
+    model.close()

@@ -46,12 +46,13 @@ def test_an_offline_hub_name(halfbyte: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_ends_a_download_that_hangs(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["pull", "smollm2"], ["run", "smollm2", "Hi"]])
+def test_ctrl_c_ends_a_download_that_hangs(arguments: list[str], environment: dict[str, str], tmp_path: Path) -> None:
     home = tmp_path / "home"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         offline = {"PIP_INDEX_URL": url, "PIP_CONFIG_FILE": os.devnull, "PIP_EXTRA_INDEX_URL": "", "NO_PROXY": "*"}
-        command = [sys.executable, "-m", "halfbyte", "pull", "smollm2"]
+        command = [sys.executable, "-m", "halfbyte", *arguments]
         env = {**environment, **offline, "HALFBYTE_HOME": str(home)}
         with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             silent.settimeout(60)

@@ -8,7 +8,7 @@ import time
 import click
 
 from .. import console
-from ..options import LoadChoices, loading_options
+from ..options import LoadChoices, load_model, loading_options
 from ..progress import ProgressLine
 
 
@@ -26,7 +26,8 @@ def command(model: str, threads: int | None, context: int | None, backend: str, 
     begin = time.monotonic()
     with ProgressLine() as line:
         counter.next = line
-        _load(model, LoadChoices(threads, context, backend), counter)
+        with load_model(model, LoadChoices(threads, context, backend), counter) as loaded:
+            loaded.generate([loaded.tokenizer.bos_id or 0], max_tokens=1, temperature=0).read()
     result = {"model": model, "kernels_compiled": counter.compiled, "seconds": time.monotonic() - begin}
     if as_json:
         console.write_json(result)
@@ -49,12 +50,3 @@ class Counter:
                 console.note(f"compiling {total} kernels")  # a log gets one line instead of a moving one
                 self._announced = True
         self.next(stage, done, total)
-
-
-def _load(model: str, choices: LoadChoices, counter: Counter) -> None:
-    from ...runtime.model import Model
-
-    with Model.load(
-        model, threads=choices.threads, context=choices.context, backend=choices.backend, progress=counter
-    ) as loaded:
-        loaded.generate([loaded.tokenizer.bos_id or 0], max_tokens=1, temperature=0).read()
