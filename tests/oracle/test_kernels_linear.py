@@ -56,6 +56,7 @@ def test_products(name: str, kernel: str) -> None:
             )  # fmt: skip
             expected = seen @ decode(weight, kind).astype(np.float64).T + (0 if bias is None else bias)
             worst = np.abs(seen) @ np.abs(decode(weight, kind).astype(np.float64)).T + 1e-3
+            worst += 0 if bias is None else np.abs(bias)
             assert (np.abs(out - expected) <= FLOAT32_SUM * worst).all(), (name, cols, n)
 
 

@@ -93,7 +93,7 @@ class _Compilation:
         watcher.start()
         try:
             while (name := self._next()) is not None:
-                assert child.stdin and child.stdout
+                assert child.stdin and child.stdout  # both are pipes
                 child.stdin.write(name + "\n")
                 child.stdin.flush()
                 answer = child.stdout.readline().rstrip("\n")
