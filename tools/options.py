@@ -70,7 +70,7 @@ def chosen_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_model(name: str, choices: LoadChoices, progress: Progress) -> Model:
-    """Download, if need be, and load. The download is done here, on the main thread, so that Ctrl-C cleans up after it."""
+    """Download, if need be, and load. The download runs on this, the main thread, so that Ctrl-C cleans up after it."""
     from ..runtime import hub
     from ..runtime.model import Model  # imports NumPy and, for the CPU backend, Numba
 
