@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
 from ...simd.emit import F32, Emitter, Vec
-from .weights import I8, I32, Block32, nibbles
+from .weights import I8, I32, Block32, loads, nibbles
 
 # Twice the value of each code, moved up by 16 so that it is unsigned; the scale is halved to match.
 _LEVELS = [16 + v for v in (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)]
@@ -15,8 +17,8 @@ class MXFP4(Block32):
     block_bytes, bits, offset = 17, 5, 16
 
     @classmethod
-    def block_codes(cls, e: Emitter, at: ir.Value) -> Vec:
-        return e.lookup16(_LEVELS, nibbles(e, at, 1, 16))
+    def block_codes(cls, e: Emitter, at: Sequence[ir.Value]) -> Vec:
+        return e.lookup16(_LEVELS, nibbles(e, loads(e, at, 1, 16)))
 
     @classmethod
     def block_fields(cls, e: Emitter, at: ir.Value) -> list[Vec]:

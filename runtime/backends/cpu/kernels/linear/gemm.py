@@ -68,10 +68,8 @@ def _block_to_row(kind: type[Block32]) -> Any:
     return unpack
 
 
-@emitted(types.void, address, address)
-def _transpose8(e: Emitter, rows: Vec, panel: Vec) -> None:
-    """32 columns of 8 rows (ROW_SPACE bytes apart) into 8 lines of the panel (4 * ROWS bytes apart)."""
-    v = [e.load(I32, 8, rows.ll, ROW_SPACE * r) for r in range(8)]
+def _transposed(e: Emitter, v: list[Vec]) -> list[Vec]:
+    """Eight vectors of eight lanes as a matrix, turned over its diagonal."""
     pairs = [(0, 8, 2, 10, 4, 12, 6, 14), (1, 9, 3, 11, 5, 13, 7, 15)]
     quads = [(0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)]
     halves = [(0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
@@ -81,7 +79,14 @@ def _transpose8(e: Emitter, rows: Vec, panel: Vec) -> None:
             if not i & distance:
                 mixed[i], mixed[i | distance] = (e.shuffle(v[i], v[i | distance], mask) for mask in masks)
         v = mixed
-    for k, line in enumerate(v):
+    return v
+
+
+@emitted(types.void, address, address)
+def _transpose8(e: Emitter, rows: Vec, panel: Vec) -> None:
+    """32 columns of 8 rows (ROW_SPACE bytes apart) into 8 lines of the panel (4 * ROWS bytes apart)."""
+    codes = [e.load(I32, 8, rows.ll, ROW_SPACE * r) for r in range(8)]
+    for k, line in enumerate(_transposed(e, codes)):
         e.store(line, panel.ll, 4 * ROWS * k)
 
 
@@ -238,16 +243,39 @@ def _float_microkernel(tokens: int) -> Any:
 def _float_unpacker(kind: type[FloatType]) -> Any:
     size = kind.size
 
+    @emitted(types.void, types.UniTuple(address, OCT), address)
+    def widen8(e: Emitter, rows: Vec, place: Vec) -> None:
+        """8 columns of 8 rows."""
+        values = [kind.load(e, e.b.extract_value(rows.ll, r), 8) for r in range(OCT)]
+        for k, line in enumerate(_transposed(e, values)):
+            e.store(line, place.ll, 4 * ROWS * k)
+
     @emitted(types.void, address, address)
     def widen(e: Emitter, w: Vec, place: Vec) -> None:
         e.store(kind.load(e, w.ll, 1).lane(0), place.ll)
 
     @device
     def unpack(w, row_bytes, last, cols, panel, scales, biases, rows):  # type: ignore[no-untyped-def]
-        for r in range(ROWS):
-            row = w + np.uint64(min(r, last) * row_bytes)
-            for k in range(cols):
-                widen(row + np.uint64(k * size), panel + np.uint64(4 * (k * ROWS + r)))
+        whole = cols // 8 * 8
+        for oct in range(0, ROWS, OCT):
+            # Rows past the end of the matrix repeat the last one; their results are never stored.
+            first = (
+                w + np.uint64(min(oct, last) * row_bytes), w + np.uint64(min(oct + 1, last) * row_bytes),
+                w + np.uint64(min(oct + 2, last) * row_bytes), w + np.uint64(min(oct + 3, last) * row_bytes),
+                w + np.uint64(min(oct + 4, last) * row_bytes), w + np.uint64(min(oct + 5, last) * row_bytes),
+                w + np.uint64(min(oct + 6, last) * row_bytes), w + np.uint64(min(oct + 7, last) * row_bytes),
+            )  # fmt: skip
+            for k in range(0, whole, 8):
+                at = np.uint64(k * size)
+                here = (
+                    first[0] + at, first[1] + at, first[2] + at, first[3] + at, first[4] + at, first[5] + at,
+                    first[6] + at, first[7] + at,
+                )  # fmt: skip
+                widen8(here, panel + np.uint64(4 * (k * ROWS + oct)))
+            for k in range(whole, cols):
+                for r in range(OCT):
+                    row = w + np.uint64(min(oct + r, last) * row_bytes)
+                    widen(row + np.uint64(k * size), panel + np.uint64(4 * (k * ROWS + oct + r)))
 
     return unpack
 

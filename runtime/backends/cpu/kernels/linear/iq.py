@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
 from ...simd.emit import Emitter, Vec
-from .weights import I8, I16, I32, Block32, Unpacked, WeightType, nibbles
+from .weights import I8, I16, I32, Block32, Unpacked, WeightType, loads, nibbles
 
 # The sixteen levels, moved up by 128 so that they are unsigned.
 _LEVELS = [128 + v for v in (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)]
@@ -15,8 +17,8 @@ class IQ4_NL(Block32):
     block_bytes, bits, offset = 18, 8, 128
 
     @classmethod
-    def block_codes(cls, e: Emitter, at: ir.Value) -> Vec:
-        return e.lookup16(_LEVELS, nibbles(e, at, 2, 16))
+    def block_codes(cls, e: Emitter, at: Sequence[ir.Value]) -> Vec:
+        return e.lookup16(_LEVELS, nibbles(e, loads(e, at, 2, 16)))
 
 
 class IQ4_XS(WeightType):
@@ -24,8 +26,8 @@ class IQ4_XS(WeightType):
 
     @classmethod
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
-        groups = [nibbles(e, at, 8 + 16 * g, 16) for g in range(8)]
-        codes = [e.lookup16(_LEVELS, e.concat(groups[i : i + 2])) for i in (0, 2, 4, 6)]
+        groups = [e.load(I8, 16, at, 8 + 16 * g) for g in range(8)]
+        codes = [e.lookup16(_LEVELS, nibbles(e, groups[i : i + 2])) for i in (0, 2, 4, 6)]
         low = e.widen_unsigned(e.load(I8, 4, at, 4), I32)
         interleaved = e.shuffle(low & 15, low >> 4, [0, 4, 1, 5, 2, 6, 3, 7])
         high = e.splat(e.widen_unsigned(e.load(I16, 0, at, 2), I32), 8)

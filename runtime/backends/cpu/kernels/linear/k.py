@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from ...simd.emit import Emitter, Vec
-from .weights import I8, I16, I32, Unpacked, WeightType
+from .weights import I8, I16, I32, Unpacked, WeightType, nibbles
 
 
 def _half(e: Emitter, at: ir.Value, offset: int) -> Vec:
@@ -67,8 +67,7 @@ class Q4_K(WeightType):
     @classmethod
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
         scale, minimum = _six_bit_pairs(e, at)
-        packed = [e.load(I8, 32, at, 16 + 32 * i) for i in range(4)]
-        codes = [e.concat([p & 15, p >> 4]) for p in packed]
+        codes = [nibbles(e, [e.load(I8, 32, at, 16 + 32 * i)]) for i in range(4)]
         return Unpacked(codes, scale * _half(e, at, 0), minimum * (-_half(e, at, 2)))
 
 
@@ -81,9 +80,8 @@ class Q5_K(WeightType):
         high = e.load(I8, 32, at, 16)
         codes = []
         for i in range(4):
-            p = e.load(I8, 32, at, 48 + 32 * i)
             fifth = [((high >> (2 * i + k)) & 1) << 4 for k in (0, 1)]
-            codes.append(e.concat([(p & 15) | fifth[0], (p >> 4) | fifth[1]]))
+            codes.append(nibbles(e, [e.load(I8, 32, at, 48 + 32 * i)]) | e.concat(fifth))
         return Unpacked(codes, scale * _half(e, at, 0), minimum * (-_half(e, at, 2)))
 
 

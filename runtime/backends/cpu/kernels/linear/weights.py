@@ -52,8 +52,8 @@ class Block32(WeightType):
     block = 32
 
     @classmethod
-    def block_codes(cls, e: Emitter, at: ir.Value) -> Vec:
-        """32 codes of the block at an address."""
+    def block_codes(cls, e: Emitter, at: Sequence[ir.Value]) -> Vec:
+        """The codes of one or two blocks, 32 each."""
         raise TypeError(f"{cls.__name__} does not say where its codes are")
 
     @classmethod
@@ -69,23 +69,35 @@ class Block32(WeightType):
     @classmethod
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
         blocks = [e.at(at, i * cls.block_bytes) for i in range(8)]
-        codes = [cls.block_codes(e, block) for block in blocks]
+        codes = [cls.block_codes(e, blocks[i : i + 2]) for i in (0, 2, 4, 6)]
         fields = [cls.block_fields(e, block) for block in blocks]
         scale, bias = cls.scales(e, [e.gather(column) for column in zip(*fields, strict=True)])
-        return Unpacked([e.concat(codes[i : i + 2]) for i in (0, 2, 4, 6)], scale, bias)
+        return Unpacked(codes, scale, bias)
 
 
-def nibbles(e: Emitter, at: ir.Value, offset: int, n_bytes: int) -> Vec:
-    """Codes of 4 bits: all low halves of the bytes, then all high halves."""
-    packed = e.load(I8, n_bytes, at, offset)
-    return e.concat([packed & 15, packed >> 4])
+def nibbles(e: Emitter, runs: Sequence[Vec]) -> Vec:
+    """Codes of 4 bits, run by run: all low halves of its bytes, then all high halves.
+
+    Each run is doubled (a load can do that), and one shift of 32-bit lanes serves all: what it brings in from the
+    neighbouring byte is masked off.
+    """
+    doubled = e.concat([run.take([*range(run.n)] * 2) for run in runs])
+    quarter = runs[0].n // 4
+    shifts = ([0] * quarter + [4] * quarter) * len(runs)
+    shifted = e.bitcast(doubled, I32, doubled.n // 4) >> e.const(I32, shifts)
+    return e.bitcast(shifted, I8, doubled.n) & 15
+
+
+def loads(e: Emitter, at: Sequence[ir.Value], offset: int, n: int) -> list[Vec]:
+    """n bytes from each address."""
+    return [e.load(I8, n, one, offset) for one in at]
 
 
 def single_block(kind: type[Block32], e: Emitter, at: ir.Value) -> tuple[Vec, Vec, Vec]:
     """One block of 32 columns: codes, scale and bias as vectors of one lane each doubled to 8 (for row tails)."""
     fields = [e.splat(field, 8) for field in kind.block_fields(e, at)]
     scale, bias = kind.scales(e, fields)
-    return kind.block_codes(e, at), scale, kind.bias_of(e, scale, bias)
+    return kind.block_codes(e, [at]), scale, kind.bias_of(e, scale, bias)
 
 
-__all__ = ["F32", "I8", "I16", "I32", "SUPER", "Block32", "Unpacked", "WeightType", "nibbles", "single_block"]
+__all__ = ["F32", "I8", "I16", "I32", "SUPER", "Block32", "Unpacked", "WeightType", "loads", "nibbles", "single_block"]
