@@ -1,29 +1,32 @@
-"""Byte-pair encoding by merge rank, on the Rust engine of `tokenizers`."""
+"""Byte-pair encoding by merge rank: words by pattern, then merges by the Rust engine of `tokenizers`."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from typing import Any
 
-from ...formats.errors import TokenizerError
-from .engine import run
-from .pretokenizers import GROUPS_DIGITS_FROM_RIGHT, PreTokenizer
-from .vocabulary import CONTROL, UNKNOWN, Vocabulary
+import numpy as np
 
-_LONG_NUMBER = re.compile(r"\d{301,}")
-_CUT = 300  # a multiple of 3; the look-ahead costs at most _CUT**2 / 6 steps per piece
+from ...formats.errors import TokenizerError
+from . import bytelevel
+from .engine import ChunkCache, run
+from .longwords import LONG, RunMerger
+from .vocabulary import CONTROL, UNKNOWN, Vocabulary
+from .words import WordSplitter, is_space
 
 
 class BpeEncoder:
-    """Words by the pre-tokenizer of the vocabulary, then merges."""
+    """Chunk by chunk; what became of a short chunk is remembered, since most of a text is words seen before."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         if vocabulary.pre is None:
             raise TokenizerError(f"kind {vocabulary.kind.name!r} has no pre-tokenizer")
         self._pre = vocabulary.pre
         self._lowercase = vocabulary.lowercase and self._pre.alphabet == "words"
-        self._engine = _build_engine(vocabulary, self._pre)
+        self._splitter = WordSplitter(self._pre)
+        self._engine = _build_engine(vocabulary)
+        self._merger = RunMerger(vocabulary.merges)
+        self._words = ChunkCache(self._encode_word)
+        self._chunks = ChunkCache(lambda chunk: self._words.encode(self._splitter.words(chunk)))
 
     def encode(self, text: str, *, after_special: bool) -> list[int]:
         """Ids of a piece of text without special tokens."""
@@ -31,37 +34,27 @@ class BpeEncoder:
             text = text.replace(" ", "\u2581")
         if self._lowercase:
             text = text.lower()
-        if self._pre.rule in GROUPS_DIGITS_FROM_RIGHT and _LONG_NUMBER.search(text):
-            pieces = cut_digit_runs(text, only_at_word_end=self._pre.rule != "superbpe")
-            return [i for piece in pieces for i in run(self._engine, piece)]
-        return run(self._engine, text)
+        chunks = self._splitter.chunks(text)
+        return self._words.encode(chunks) if self._splitter.is_single else self._chunks.encode(chunks)
+
+    def _encode_word(self, word: str) -> list[int]:
+        if self._pre.alphabet == "words" and is_space(word[0]):
+            return []
+        if self._pre.alphabet == "bytes":
+            word = bytelevel.encode(word)
+        merged = self._merger.merge(word) if len(word) > LONG else None
+        if merged is None:
+            return run(self._engine, word)
+        # A piece is a token or a single character; the engine knows its id, or the byte tokens for it.
+        pieces, places = merged
+        ids = [run(self._engine, piece) for piece in pieces]
+        if all(len(found) == 1 for found in ids):
+            return np.array([found[0] for found in ids])[places].tolist()  # type: ignore[no-any-return]
+        return [i for place in places.tolist() for i in ids[place]]
 
 
-def cut_digit_runs(text: str, *, only_at_word_end: bool) -> list[str]:
-    """Cut runs of more than 300 digits into pieces of 300, where grouping by three from the right would cut as well.
-
-    With `only_at_word_end` a run that a letter follows is grouped from the left, as the pattern then does.
-    """
-    pieces, done = [], 0
-    for match in _LONG_NUMBER.finditer(text):
-        start, end = match.span()
-        from_left = only_at_word_end and end < len(text) and _is_word(text[end])
-        cuts = list(range(start + (_CUT if from_left else (end - start) % _CUT), end, _CUT))
-        for cut in cuts:
-            pieces.append(text[done:cut])
-            done = cut
-    pieces.append(text[done:])
-    return [piece for piece in pieces if piece]
-
-
-def _is_word(char: str) -> bool:
-    """Oniguruma's \\w, which decides where \\b is."""
-    category = unicodedata.category(char)
-    return category[0] in "LM" or category in ("Nd", "Pc")
-
-
-def _build_engine(vocabulary: Vocabulary, pre: PreTokenizer) -> object:
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+def _build_engine(vocabulary: Vocabulary) -> Any:
+    from tokenizers import Tokenizer, models
 
     merges = parse_merges(vocabulary.merges)
     # Control tokens are matched before this stage or not at all: left in, a prompt could spell one out. A few
@@ -69,22 +62,18 @@ def _build_engine(vocabulary: Vocabulary, pre: PreTokenizer) -> object:
     ordinary = dict(vocabulary.ids)
     for i in vocabulary.ids_of_type(CONTROL, UNKNOWN):
         ordinary.pop(vocabulary.tokens[i], None)
-    options = {"ignore_merges": pre.ignore_merges, "byte_fallback": pre.alphabet == "spm"}
+    pre = vocabulary.pre
+    options = {
+        "ignore_merges": pre is not None and pre.ignore_merges,
+        "byte_fallback": pre is not None and pre.alphabet != "bytes",
+    }
     try:
-        model = models.BPE(vocab=ordinary, merges=merges, **options)
+        return Tokenizer(models.BPE(vocab=ordinary, merges=merges, **options))
     except Exception:
         try:
-            model = models.BPE(vocab=vocabulary.ids, merges=merges, **options)
+            return Tokenizer(models.BPE(vocab=vocabulary.ids, merges=merges, **options))
         except Exception as error:
             raise TokenizerError(f"'tokenizer.ggml.merges' does not fit the vocabulary: {error}") from error
-    steps: list[Any] = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
-    if pre.alphabet == "bytes":
-        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False))
-    if pre.alphabet == "words":
-        steps = [pre_tokenizers.Split(Regex(r"\s+"), "removed")]
-    engine = Tokenizer(model)
-    engine.pre_tokenizer = pre_tokenizers.Sequence(steps)
-    return engine
 
 
 def parse_merges(merges: list[str]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ def _alphabet() -> dict[str, int]:
 
 
 BYTE_OF = _alphabet()
+_CHAR_OF = {byte: char for char, byte in BYTE_OF.items()}
 
 
 def decode(token: str) -> bytes:
@@ -19,3 +20,8 @@ def decode(token: str) -> bytes:
         return bytes([BYTE_OF[char] for char in token])
     except KeyError:
         return token.encode()
+
+
+def encode(text: str) -> str:
+    """The stand-ins of the UTF-8 bytes of `text`."""
+    return text.encode().decode("latin-1").translate(_CHAR_OF)

@@ -1,7 +1,7 @@
 """How byte-level BPE vocabularies cut text into words: one table from `tokenizer.ggml.pre` to patterns and flags.
 
-Data only. Patterns are in the syntax of Oniguruma (the engine inside `tokenizers`) and are applied in order; each cuts
-every piece the one before left over, keeping matches and gaps ("isolated").
+Data only. Patterns are in a syntax that Oniguruma (the engine inside `tokenizers`) and patterns.py read alike. They are
+applied in order; each cuts every piece the one before left, keeping matches and gaps ("isolated").
 
 Where the published tokenizer.json of a model and llama.cpp's table differ, the former is followed, because the model
 was trained with it. llama.cpp's `std::regex` has no Unicode classes of letter case, so its `tekken`, `gpt-4o`,
@@ -13,11 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# Clitics of English, with and without case. (?i:) also folds U+017F (long s) and U+212A (kelvin), as the originals do.
+# Clitics of English, with and without case. The originals say (?i:...), which takes U+017F (long s) for an s.
 _CLITIC = r"'s|'t|'re|'ve|'m|'ll|'d"
-_CLITIC_ANY_CASE = rf"(?i:{_CLITIC})"
+_CLITIC_ANY_CASE = r"(?:'[sS\u017f]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])".replace(r"\u017f", "\u017f")
 _SPACES = r"\s+(?!\S)|\s+"  # leave the last space of a run to the word that follows it
-_LINES_AND_SPACES = rf"\s*[\r\n]+|{_SPACES}"
+_LINES = r"\s*[\r\n]+"
+_LINES_AND_SPACES = f"{_LINES}|{_SPACES}"
+# Digits in threes from the right, unless a letter follows. The original ends with \b, which `re` defines differently.
+_DIGITS_FROM_RIGHT = r"\d{1,3}(?=(?:\d{3})*(?!\w))"
 _UPPER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"
 _LOWER = r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
 
@@ -65,7 +68,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     "ufakzeka": (_QWEN2.removeprefix(f"{_CLITIC_ANY_CASE}|"),),  # Turkish suffixes keep their apostrophe
     "gpt-4o": (_O200K,),
     "tekken": (rf"{_cased_words()}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_LINES_AND_SPACES}",),
-    "tiny_aya": (r"\d{1,3}(?=(?:\d{3})*\b)", _O200K),
+    "tiny_aya": (_DIGITS_FROM_RIGHT, _O200K),
     "youtu": (
         "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-\u303f︰-\ufe4f]+|[ㄅ-ㄯ]+|" + _CJK,
         _O200K.replace(r"\p{N}{1,3}", r"\p{N}"),
@@ -79,7 +82,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         r"[\r\n]",
         _DEEPSEEK_LLM_LETTERS,
         "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
-        r"\s+$",
+        r"(?<!\s)\s+$",  # originally \s+$, which tries every space of a long run in the middle of a text
         "[一-龥ࠀ-一가-\ud7ff]+",
         r"\p{N}+",
     ),
@@ -92,27 +95,24 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         r"\p{N}",
     ),
     "afmoe": (
-        r"\d{1,3}(?=(?:\d{3})*\b)",
+        _DIGITS_FROM_RIGHT,
         _AFMOE_SCRIPTS,
         rf"{_DEEPSEEK3_WORD}| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_LINES_AND_SPACES}",
     ),
     "falcon": (r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"),
     "bloom": (_BLOOM,),
     "viking": (_BLOOM, r"\p{N}"),
-    "jais-2": (_LLAMA3.replace(_SPACES, _POWERS_OF_TWO_SPACES),),
+    # The look-behind keeps the search for a line break from starting again for each 512 spaces.
+    "jais-2": (_LLAMA3.replace(_LINES, rf"(?<![^\S\r\n]){_LINES}").replace(_SPACES, _POWERS_OF_TWO_SPACES),),
     "chameleon": (
         "<sentinel:[0-9]+>",
-        "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
-        r"([\t\n]|    |  )",
+        "IMGIMG[A-I]{1,4}Z",
+        r"[\t\n]|    |  ",
         r"\p{N}",
         r"[\p{P}!-/:-@\[-`{-~]",
         _GPT2,
     ),
-    "superbpe": (r"\p{N}+", r"(?=(\d{3})+(?!\d))"),  # no cut at spaces: its tokens span words
-    "bailingmoe": (
-        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]"
-        rf"|{_SPACES}",
-    ),
+    "superbpe": (r"\p{N}+", r"(?=(?:\d{3})+(?!\d))"),  # no cut at spaces: its tokens span words
     "seed-coder": (
         rf"{_CLITIC_ANY_CASE}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1}}| ?[^\s\p{{L}}\p{{N}}\r\n]+"
         rf"|{_LINES_AND_SPACES}",
@@ -123,12 +123,13 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]?|\s*[\r\n]|{_SPACES}",
     ),
     "minicpm5": (r"\p{N}{1,3}", _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}+")),
+    "whitespace": (r"\s+",),  # matches are dropped
     "newlines": (r"\n+",),  # merges never cross a line break
     "default": (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
 }
 
 # Patterns that look ahead to the end of a run of digits take quadratic time on a long run, so such runs are cut first,
-# at places the pattern itself would cut (see bpe.cut_digit_runs).
+# at places the pattern itself would cut (see words.cut_digit_runs).
 GROUPS_DIGITS_FROM_RIGHT = frozenset({"tiny_aya", "afmoe", "superbpe"})
 
 
@@ -188,7 +189,8 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     **_rows("viking", PreTokenizer("viking")),
     **_rows("chameleon", PreTokenizer("chameleon", add_bos=True)),
     **_rows("superbpe", PreTokenizer("superbpe")),
-    **_rows("bailingmoe bailingmoe2 llada-moe", PreTokenizer("bailingmoe")),
+    # Written differently (possessive, one line break: \s* takes the others), but the same words as qwen2.
+    **_rows("bailingmoe bailingmoe2 llada-moe", PreTokenizer("qwen2")),
     **_rows("seed-coder", PreTokenizer("seed-coder")),
     **_rows("laguna", PreTokenizer("laguna")),
     **_rows("exaone-moe", PreTokenizer("exaone-moe")),
@@ -196,5 +198,5 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     # The converter once wrote add_bos_token = false for gemma4, so it is forced there (see vocabulary.py).
     **_rows("gemma4 granite-embed-multi-311m", PreTokenizer("newlines", alphabet="spm", add_bos=True)),
     **_rows("sarvam-moe", PreTokenizer("newlines", alphabet="spm")),
-    **_rows("whitespace", PreTokenizer("newlines", alphabet="words")),
+    **_rows("whitespace", PreTokenizer("whitespace", alphabet="words")),
 }

@@ -16,6 +16,8 @@ from .keys import byte_value
 from .vocabulary import BYTE, CONTROL, UNKNOWN, Vocabulary
 
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
+_SHORT = 100  # bytes; a piece whose record has a length of one byte
+_LONGEST = 4096  # bytes; the library refuses pieces of 8,000, and no real token has a tenth of that
 
 
 class SentenceEncoder:
@@ -83,7 +85,7 @@ def _pieces(vocabulary: Vocabulary, types: np.ndarray) -> list[bytes]:
     for token, kind in zip(vocabulary.tokens, types.tolist(), strict=True):
         text = token.encode()
         size = len(text)
-        if not 0 < size < 100 or "\0" in token:
+        if not 0 < size < _SHORT or "\0" in token:
             text, kind = _presentable(text, at // 4, kind)
             pieces.append(_piece(text, scores[at : at + 4], kind))
         else:
@@ -94,8 +96,8 @@ def _pieces(vocabulary: Vocabulary, types: np.ndarray) -> list[bytes]:
 
 
 def _presentable(text: bytes, i: int, kind: int) -> tuple[bytes, int]:
-    """The library reads pieces as C strings: one that is empty or holds NUL becomes a control piece no text matches."""
-    if text and b"\0" not in text:
+    """The library reads pieces as C strings: one that is empty, holds NUL or is huge becomes a control piece."""
+    if text and len(text) <= _LONGEST and b"\0" not in text:
         return text, kind
     return b"\xee\x80\x80" + str(i).encode(), CONTROL if kind != UNKNOWN else kind
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from ...formats.errors import TokenizerError
-from .engine import run
+from .engine import ChunkCache, run
 from .vocabulary import CONTROL, UNKNOWN, Vocabulary
 
 _WORD_START = "\u2581"  # GGUF marks tokens that begin a word; BERT's own files mark the others with "##"
+# Places where BERT always cuts, whatever stands beside them: spaces, ASCII punctuation, ideographs.
+_CUTS = re.compile(r"([ \t\n\r]+|[!-/:-@\[-`{-~]|[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 _CONTINUATION = "\0"  # our mark of the others: the normalizer removes NUL, so no text can hold it
 
 
@@ -32,9 +36,11 @@ class WordPieceEncoder:
         )
         self._engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
+        self._cache = ChunkCache(lambda chunk: run(self._engine, chunk))
+
     def encode(self, text: str, *, after_special: bool) -> list[int]:
         """Ids of a piece of text without special tokens."""
-        return run(self._engine, text)
+        return self._cache.encode(filter(None, _CUTS.split(text)))
 
 
 def _pieces(vocabulary: Vocabulary) -> dict[str, int]:
