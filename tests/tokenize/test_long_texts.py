@@ -37,10 +37,10 @@ def _all() -> list[tuple[str, Tokenizer]]:
 def test_runs_take_linear_time(char: str) -> None:
     for name, tokenizer in _all():
         tokenizer.encode(char * 1000)
-        short = min(_seconds(tokenizer, char * 100_000) for _ in range(2))
+        short = min(_seconds(tokenizer, char * 50_000) for _ in range(2))
         long = min(_seconds(tokenizer, char * 200_000) for _ in range(2))
-        # Quadratic time would be a ratio of 4. Below 20 ms the clock and the caches decide, not the algorithm.
-        assert long < max(3.0 * short, 0.02), (name, short, long)
+        # Linear time is a ratio of 4, quadratic of 16. Below 20 ms the clock decides, not the algorithm.
+        assert long < max(8.0 * short, 0.02), (name, short, long)
         assert long < 0.4, (name, long)  # 2 s for a million characters
 
 
@@ -50,9 +50,10 @@ def test_a_million_characters(char: str) -> None:
         assert _seconds(load_fixture(name), char * 1_000_000) < 2.0, name
 
 
-@pytest.mark.parametrize(
-    "text", [" " * 50_000 + "x", "ab " * 50_000, "1a" * 60_000, "7" * 90_000 + "abc", "-=" * 90_000]
-)
+_MIXED = [" " * 50_000 + "x", "ab " * 50_000, "1a" * 60_000, "7" * 90_000 + "abc", "-=" * 90_000]
+
+
+@pytest.mark.parametrize("text", _MIXED, ids=[text[-5:] for text in _MIXED])
 def test_mixed_long_texts_take_linear_time(text: str) -> None:
     for rule in _RULES:
         assert _seconds(synthetic_bpe(rule), text) < 0.8, rule
