@@ -26,6 +26,9 @@ FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 # Functions called by kernels: scalars, vectors and addresses in and out, always inlined.
 device = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, forceinline=True)
 
+# A large function that is called in one place: merged into its caller beforehand, and so not compiled twice.
+inlined = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")
+
 _SYMBOL = "halfbyte_kernel"  # every object has one entry point, and an engine of its own
 
 Kernel = Callable[[Any, Any, int, int], None]

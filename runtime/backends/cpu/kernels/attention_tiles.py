@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from ..args import PANEL
 from ..features import target
@@ -46,12 +46,24 @@ def _parts(e: Emitter, places: Vec, n: int) -> list[ir.Value]:
     return [e.b.extract_value(places.ll, i) for i in range(n)]
 
 
-def _scores(e: Emitter, rows: int, half: bool, q: ir.Value, keys: ir.Value, out: ir.Value, key_dim: ir.Value) -> None:
-    """out[rows, 32] = q * keys, with q stored [key_dim, rows] and keys [key_dim, 32]."""
+def _prefetch(e: Emitter, at: ir.Value) -> None:
+    """Ask for a cache line of the next page: pages lie in no order, so the hardware cannot guess."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    ask = cgutils.get_or_insert_function(e.b.module, kind, "llvm.prefetch.p0")
+    read, near, data = (ir.Constant(I32, value) for value in (0, 3, 1))
+    e.b.call(ask, [e.b.inttoptr(at, pointer), read, near, data])
+
+
+def _scores(e: Emitter, rows: int, half: bool, places: list[ir.Value], key_dim: ir.Value) -> None:
+    """out[rows, 32] = q * keys, with q stored [key_dim, rows] and keys [key_dim, 32]. Places: q, keys, out, ahead."""
+    q, keys, out, ahead = places
     for mine, vectors in _tiles(rows, PAGE):
 
         def body(i: ir.Value, acc: list[Vec], mine: range = mine, vectors: range = vectors) -> list[Vec]:
             line, numbers = e.index(keys, i, PAGE * (2 if half else 4)), e.index(q, i, 4 * rows)
+            if half and mine.start == vectors.start == 0:
+                _prefetch(e, e.index(ahead, i, 2 * PAGE))
             k = [_load(e, line, c, half) for c in vectors]
             one = [e.splat(e.load(F32, 0, numbers, 4 * r), LANES) for r in mine]
             return [e.fma(k[c], one[r], acc[r * len(k) + c]) for r in range(len(one)) for c in range(len(k))]
@@ -64,7 +76,10 @@ def _scores(e: Emitter, rows: int, half: bool, q: ir.Value, keys: ir.Value, out:
 
 @dataclass(frozen=True)
 class _Values:
-    """Addresses and strides (in bytes) of p [rows, 32], values [n, width], out [rows, width] and corrections [rows]."""
+    """Addresses and strides (in bytes) of p [rows, 32], values [n, width], out [rows, width] and corrections [rows].
+
+    `ahead` is where the values of the next page are.
+    """
 
     p: ir.Value
     values: ir.Value
@@ -72,6 +87,7 @@ class _Values:
     out: ir.Value
     out_stride: ir.Value
     corrections: ir.Value
+    ahead: ir.Value
     n: ir.Value
 
 
@@ -87,6 +103,8 @@ def _weigh(e: Emitter, rows: int, half: bool, columns: int, first: ir.Value, at:
 
         def body(k: ir.Value, acc: list[Vec], mine: range = mine, vectors: range = vectors) -> list[Vec]:
             line, numbers = e.b.add(values, e.b.mul(at.value_stride, k)), e.index(at.p, k, 4)
+            if half and mine.start == vectors.start == 0:
+                _prefetch(e, e.b.add(e.index(at.ahead, first, 2), e.b.mul(at.value_stride, k)))
             v = [_load(e, line, c, half) for c in vectors]
             one = [e.splat(e.load(F32, 0, numbers, 4 * PAGE * r), LANES) for r in mine]
             return [e.fma(v[c], one[r], acc[r * len(v) + c]) for r in range(len(one)) for c in range(len(v))]
@@ -114,17 +132,17 @@ def _weigh_all(e: Emitter, rows: int, half: bool, width: ir.Value, at: _Values) 
 def products(rows: int, half: bool) -> tuple[Any, Any]:
     """The two products of a panel of `rows` rows with a page of float16 (half) or widened to float32.
 
-    multiply_keys((q, keys, scores), key_dim): scores [rows, 32] from q [key_dim, rows]
+    multiply_keys((q, keys, scores, next keys), key_dim): scores [rows, 32] from q [key_dim, rows]
     multiply_values(places, width, n): results from the first n scores and values; for places see `_Values`
     """
 
-    @emitted(types.void, types.UniTuple(address, 3), types.int64)
+    @emitted(types.void, types.UniTuple(address, 4), types.int64)
     def multiply_keys(e: Emitter, places: Vec, key_dim: Vec) -> None:
-        _scores(e, rows, half, *_parts(e, places, 3), key_dim.ll)
+        _scores(e, rows, half, _parts(e, places, 4), key_dim.ll)
 
-    @emitted(types.void, types.UniTuple(address, 6), types.int64, types.int64)
+    @emitted(types.void, types.UniTuple(address, 7), types.int64, types.int64)
     def multiply_values(e: Emitter, places: Vec, width: Vec, n: Vec) -> None:
-        _weigh_all(e, rows, half, width.ll, _Values(*_parts(e, places, 6), n.ll))
+        _weigh_all(e, rows, half, width.ll, _Values(*_parts(e, places, 7), n.ll))
 
     return multiply_keys, multiply_values
 
