@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,9 @@ def parse_merges(merges: list[str]) -> list[tuple[str, str]]:
     """The two sides of each merge, which one space separates; of merges written twice, the first counts."""
     if len(set(merges)) != len(merges):
         merges = list(dict.fromkeys(merges))
-    pairs: list[tuple[str, str]] = [tuple(merge.split(" ", 1)) for merge in merges]  # type: ignore[misc]
-    for i, pair in enumerate(pairs):
-        if len(pair) != 2 or not (pair[0] and pair[1]):
-            raise TokenizerError(f"'tokenizer.ggml.merges'[{i}] is no pair of tokens: {ascii(merges[i])[:80]}")
-    return pairs
+    # Half a million merges: one split of one string takes a third of the time of as many splits.
+    sides = " ".join(merges).split(" ")
+    if merges and (set(map(str.count, merges, repeat(" "))) != {1} or "" in sides):
+        bad = next(i for i, merge in enumerate(merges) if merge.count(" ") != 1 or "" in merge.split(" "))
+        raise TokenizerError(f"'tokenizer.ggml.merges'[{bad}] is no pair of tokens: {ascii(merges[bad])[:80]}")
+    return list(zip(sides[::2], sides[1::2], strict=False))

@@ -46,7 +46,7 @@ def texts(metadata: Mapping[str, Any], key: str, *, required: bool = False) -> l
         return []
     if isinstance(value, np.ndarray) and not value.size:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or set(map(type, value)) - {str}:
         raise _wrong(key, value, "an array of strings")
     return value
 

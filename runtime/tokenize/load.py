@@ -23,7 +23,9 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer described by `tokenizer.*` keys. Nothing of `metadata` is used later."""
     vocabulary = read_vocabulary(metadata)
-    return Tokenizer(vocabulary, _encoder(vocabulary))
+    encoder = _encoder(vocabulary)
+    vocabulary.merges, vocabulary.charsmap = [], b""  # tens of MB; the encoder keeps what it needs
+    return Tokenizer(vocabulary, encoder)
 
 
 def _encoder(vocabulary: Vocabulary) -> TextEncoder:

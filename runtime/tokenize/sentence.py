@@ -77,29 +77,27 @@ def _piece_types(vocabulary: Vocabulary) -> tuple[np.ndarray, bool]:
 
 
 def _pieces(vocabulary: Vocabulary, types: np.ndarray) -> list[bytes]:
-    """Hot loop: 262,144 pieces in 0.1 s. Two length bytes cover all but the longest pieces."""
-    scores = vocabulary.scores.astype("<f4").tobytes()
-    endings = [b"\x18" + bytes([kind]) for kind in range(7)]  # field 3: type
+    """Hot loop: 262,144 pieces in 0.15 s, with records put together from prepared parts."""
+    # Field 1 of the model, its size, field 1 of the piece, its size; then the score (field 2) and the type (field 3).
+    heads = [bytes((10, size + 9, 10, size)) for size in range(_SHORT)]
+    ends = [bytes((0x18, kind)) for kind in range(7)]
+    scores = vocabulary.scores.astype("<f4").view("V4").tolist()
     pieces = []
-    at = 0
-    for token, kind in zip(vocabulary.tokens, types.tolist(), strict=True):
+    for token, score, kind in zip(vocabulary.tokens, scores, types.tolist(), strict=True):
         text = token.encode()
         size = len(text)
-        if not 0 < size < _SHORT or "\0" in token:
-            text, kind = _presentable(text, at // 4, kind)
-            pieces.append(_piece(text, scores[at : at + 4], kind))
+        if 0 < size < _SHORT and "\0" not in token:
+            pieces.append(heads[size] + text + b"\x15" + score + ends[kind])
         else:
-            head = (10, size + 9, 10, size)  # field 1 of the model, its size, field 1 of the piece, its size
-            pieces.append(bytes(head) + text + b"\x15" + scores[at : at + 4] + endings[kind])
-        at += 4
+            pieces.append(_piece(*_presentable(text, len(pieces), kind, score)))
     return pieces
 
 
-def _presentable(text: bytes, i: int, kind: int) -> tuple[bytes, int]:
+def _presentable(text: bytes, i: int, kind: int, score: bytes) -> tuple[bytes, bytes, int]:
     """The library reads pieces as C strings: one that is empty, holds NUL or is huge becomes a control piece."""
     if text and len(text) <= _LONGEST and b"\0" not in text:
-        return text, kind
-    return b"\xee\x80\x80" + str(i).encode(), CONTROL if kind != UNKNOWN else kind
+        return text, score, kind
+    return b"\xee\x80\x80" + str(i).encode(), score, CONTROL if kind != UNKNOWN else kind
 
 
 def _piece(text: bytes, score: bytes, kind: int) -> bytes:
