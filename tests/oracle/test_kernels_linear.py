@@ -12,16 +12,20 @@ from tests.builders_quants import random_blocks
 from tests.kernel_harness import call
 from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS
 
-QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
+QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
+QUANTIZED += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
 FLOATS = ["F32", "F16", "BF16"]
-CODES = {"codes": ("i1", 1), "scale": ("f4", 32), "sum32": ("f4", 32), "sum16": ("f4", 16), "neg32": ("i4", 32)}
-CODES["neg16"] = ("i4", 16)
+# array -> type, columns for each element
+INT8 = {
+    "codes": ("i1", 1), "scale": ("f4", 32), "zero": ("i4", 32), "centre": ("f4", 32), "sum32": ("f4", 32),
+    "sum16": ("f4", 16), "neg32": ("i4", 32), "neg16": ("i4", 16),
+}  # fmt: skip
 
 
 def quantized(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
     """The int8 form of x, made by the kernel."""
     tokens, cols = x.shape
-    made = {name: np.zeros((tokens, cols // per), dtype) for name, (dtype, per) in CODES.items()}
+    made = {name: np.zeros((tokens, cols // per), dtype) for name, (dtype, per) in INT8.items()}
     call("quantize", nth=nth, tokens=tokens, x=x, **made, cols=cols, repeat=1)
     return made
 
@@ -29,7 +33,8 @@ def quantized(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
 def as_seen(made: dict[str, np.ndarray]) -> NDArray[np.float64]:
     """The activations that int8 codes and scales stand for."""
     codes, scale = made["codes"].astype(np.float64), made["scale"].astype(np.float64)
-    return codes * np.repeat(scale, 32, axis=1)
+    zero = made["zero"].view(np.int8)[:, ::4]
+    return (codes + np.repeat(zero, 32, axis=1)) * np.repeat(scale, 32, axis=1)
 
 
 def columns(kind: GGMLType) -> list[int]:
@@ -74,19 +79,25 @@ def test_activations_to_int8() -> None:
     rng = np.random.default_rng(5)
     x = (rng.standard_normal((5, 96)) * np.logspace(-4, 4, 5)[:, None]).astype(np.float32)
     x[2, 32:64] = 0.0
+    x[3, :32] += 50_000.0  # all on one side of zero
+    x[4, 5] = 1e6  # an outlier: the step is a 254th of the range, not a 127th of the largest
     made = quantized(x, nth=3)
     blocks = x.reshape(5, 3, 32)
-    largest = np.abs(blocks).max(-1)
-    assert np.allclose(made["scale"], largest / 127, rtol=1e-6)
-    assert np.abs(as_seen(made).reshape(5, 3, 32) - blocks).max(-1).__le__(largest / 254 * 1.001).all()
-    codes = made["codes"].astype(np.int64)
+    span = np.maximum(blocks.max(-1), 0) - np.minimum(blocks.min(-1), 0)
+    assert np.allclose(made["scale"], span / 254, rtol=1e-6)
+    error = np.abs(as_seen(made).reshape(5, 3, 32) - blocks).max(-1)
+    assert (error <= span / 254 * 1.001).all()  # half a step, and half a step more at an end where the zero was rounded
+    codes, zero = made["codes"].astype(np.int64), made["zero"].view(np.int8)[:, ::4].astype(np.int64)
+    assert (made["zero"].view(np.int8).reshape(5, 3, 4) == zero[..., None]).all()
+    assert np.allclose(made["centre"], zero * made["scale"], rtol=1e-6)
     assert (made["neg32"] == -codes.reshape(5, 3, 32).sum(-1)).all()
     assert (made["neg16"] == -codes.reshape(5, 6, 16).sum(-1)).all()
-    assert np.allclose(made["sum32"], -made["neg32"] * made["scale"], rtol=1e-6)
-    assert np.allclose(made["sum16"], -made["neg16"] * np.repeat(made["scale"], 2, 1), rtol=1e-6)
+    seen = as_seen(made)
+    assert np.allclose(made["sum32"], seen.reshape(5, 3, 32).sum(-1), rtol=1e-5, atol=1e-6)
+    assert np.allclose(made["sum16"], seen.reshape(5, 6, 16).sum(-1), rtol=1e-5, atol=1e-6)
     assert not made["codes"][2, 32:64].any()
-    error = np.linalg.norm(as_seen(made) - x) / np.linalg.norm(x)
-    assert error < INT8_ACTIVATIONS
+    rows = rng.standard_normal((7, 320)).astype(np.float32)
+    assert np.linalg.norm(as_seen(quantized(rows)) - rows) / np.linalg.norm(rows) < INT8_ACTIVATIONS
 
 
 @pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])

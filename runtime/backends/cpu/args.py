@@ -1,8 +1,8 @@
 """Argument structs: what a kernel is given, as NumPy record types that Python fills in and kernels read by field name.
 
 Addresses are uint64, sizes int64. Rows of activations are contiguous: `[rows, cols]` float32 unless said otherwise.
-The number of rows is not in the arguments, because it changes with every step: kernels compute it from the step record as
-`n_tokens` or `n_outputs` (field `on_outputs`) times `repeat`.
+The number of rows is not in the arguments, because it changes with every step: kernels compute it from the step record
+as `n_tokens` or `n_outputs` (field `on_outputs`) times `repeat`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,19 @@ STEP = _struct(
     scratch_bytes=_INT,
 )
 
+# Activations as int8, see linear/act.py: array -> bytes for each 32 columns.
+INT8_ARRAYS = {"codes": 32, "scale": 4, "zero": 4, "centre": 4, "sum32": 4, "sum16": 8, "neg32": 4, "neg16": 8}
+_INT8 = dict.fromkeys(INT8_ARRAYS, _PTR)
+
 _ROWS = {"cols": _INT, "repeat": _INT, "on_outputs": _INT}
 
 _ARGS: dict[str, np.dtype] = {
-    # x [rows, cols] -> codes int8 [rows, cols], and per 32 columns (padded up): scale, scale*sum, minus the sum as int32;
-    # per 16 columns: scale*sum, minus the sum
-    "quantize": _struct(x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, **_ROWS),
+    # x [rows, cols] -> x ~ scale * (code + zero): codes int8 [rows, cols]; per 32 columns scale and centre (scale * zero)
+    # float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns the sums
+    "quantize": _struct(x=_PTR, **_INT8, **_ROWS),
     # out [rows, n] = activations [rows, cols] times weight [n, cols] + bias
     "linear_rows": _struct(
-        w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, out=_PTR,
-        x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, **_ROWS,
+        w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, out=_PTR, x=_PTR, **_INT8, **_ROWS,
         limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does
     ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
@@ -70,10 +73,11 @@ _ARGS: dict[str, np.dtype] = {
     "moe_route": _struct(
         logits=_PTR, ids=_PTR, weights=_PTR, n_expert=_INT, n_used=_INT, normalize=_INT, factor="f4", on_outputs=_INT,
     ),
-    # row r of out [n_tokens * n_used, n] uses expert ids[r] of weight [n_expert, n, cols]; `shared`: x has one row a token
+    # row r of out [n_tokens * n_used, n] uses expert ids[r] of weight [n_expert, n, cols]; `shared`: x has one row a
+    # token
     "expert_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, n_expert=_INT, bias=_PTR, out=_PTR, ids=_PTR, n_used=_INT, shared=_INT,
-        x=_PTR, codes=_PTR, scale=_PTR, sum32=_PTR, sum16=_PTR, neg32=_PTR, neg16=_PTR, cols=_INT, on_outputs=_INT,
+        x=_PTR, **_INT8, cols=_INT, on_outputs=_INT,
     ),
     "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT, on_outputs=_INT),
 }  # fmt: skip
@@ -83,11 +87,11 @@ ROW_SPACE = 256  # bytes of one unpacked row before it is transposed
 
 
 def gemm_scratch_bytes(cols: int) -> int:
-    """Private memory of a panel product: tile, first values, row buffers, scales and biases, panel (see linear/gemm.py)."""
+    """Private memory of a panel product (linear/gemm.py): tile, first values, row buffers, scales, biases, panel."""
     isa = target().isa
     registers, tile = isa.gemm_tile
     rows = isa.lanes * registers
-    scales = 2 * 4 * rows * (cols // 16 + 1)
+    scales = 3 * 4 * rows * (cols // 16 + 1)
     return 4 * rows * (tile + 1) + OCT * ROW_SPACE + scales + 4 * rows * cols + 256
 
 

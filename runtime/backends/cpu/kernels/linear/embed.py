@@ -69,7 +69,7 @@ def _float_row(name: str) -> Any:
 
 @kernel_family("embed")
 def embed(name: str) -> Kernel:
-    """out[t] = factor * weight[token id of t] (or its position). The engine has checked that ids are rows of the table."""
+    """out[t] = factor * weight[token id of t] (or its position). The engine has checked that ids are rows of it."""
     decode = _quantized_row(QUANTIZED[name]) if name in QUANTIZED else _float_row(name)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]

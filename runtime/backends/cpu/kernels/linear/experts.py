@@ -13,14 +13,15 @@ from .table import FLOATS
 
 @kernel_family("expert_rows")
 def expert_rows(name: str) -> Kernel:
-    """out[r] = x[r] (or x[r // n_used] when shared) . weight[ids[r]] + bias[ids[r]]; threads take ranges of output columns."""
+    """out[r] = x[r] (or x[r // n_used] when shared) . weight[ids[r]] + bias[ids[r]]; threads take ranges of columns."""
     dot, _ = dots_of(name)
     is_float = np.int64(name in FLOATS)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         rows = (step.n_outputs if a.on_outputs != 0 else step.n_tokens) * a.n_used
         groups = np.uint64(a.cols // 32)
-        none = (np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
+        zero = np.uint64(0)
+        none = (zero, zero, zero, zero, zero)  # one token at a time: strides are not used
         start, stop = share(a.n, 1, tid, nth)
         ids = i32_view(a.ids, rows)
         out = f32_view(a.out, rows * a.n)
@@ -31,11 +32,11 @@ def expert_rows(name: str) -> Kernel:
                 continue
             source = np.uint64(row // a.n_used if a.shared else row)
             if is_float:
-                x = (a.x + source * np.uint64(4 * a.cols), a.x, a.x, a.x)
+                x = (a.x + source * np.uint64(4 * a.cols), a.x, a.x, a.x, a.x)
             else:
                 four = source * groups * np.uint64(4)
                 x = (
-                    a.codes + source * np.uint64(a.cols), a.scale + four, a.sum32 + four,
+                    a.codes + source * np.uint64(a.cols), a.scale + four, a.zero + four, a.sum32 + four,
                     a.sum16 + source * groups * np.uint64(8),
                 )  # fmt: skip
             for r in range(start, stop):

@@ -1,13 +1,14 @@
 """Many tokens: unpack a panel of rows once, multiply it with every token.
 
-A panel is ROWS rows of the weight, unpacked into the thread's private memory with the rows side by side: four consecutive
-columns of each row make one 32-bit lane, so one int8 dot product advances all rows of a register by four columns. The
-microkernel holds a tile of rows x tokens in registers, sums 32 (or 16) columns exactly in int32, and only then scales. Every
-type ends in the same panel, so a new type needs nothing here.
+A panel is ROWS rows of the weight, unpacked into the thread's private memory with the rows side by side: four
+consecutive columns of each row make one 32-bit lane, so one int8 dot product advances all rows of a register by four
+columns. The microkernel holds a tile of rows x tokens in registers, sums 32 (or 16) columns exactly in int32, and only
+then scales. Every type ends in the same panel, so a new type needs nothing here.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ LANES = target().isa.lanes
 REGISTERS, TILE = target().isa.gemm_tile
 ROWS = LANES * REGISTERS  # rows of a panel; a multiple of OCT
 
-_PLACES = types.UniTuple(address, 6)
+_PLACES = types.UniTuple(address, 7)
 
 
 # ---- panels
@@ -41,14 +42,24 @@ def _store_groups(e: Emitter, values: Vec, at: ir.Value) -> None:
         e.store(values.lane(g), at, 4 * ROWS * g)
 
 
+def _group_sums(e: Emitter, kind: type[WeightType], codes: Vec) -> list[Vec]:
+    """The sum over each group of (code - offset), as float32 scalars."""
+    fours = e.dot(e.zero(I32, codes.n // 4), codes, e.like(codes, 1), kind.bits)
+    lanes = kind.group // 4
+    sums = [e.sum(fours.take(range(g, g + lanes))) for g in range(0, fours.n, lanes)]
+    return [Vec(e, e.b.sitofp((s - kind.group * (kind.offset or 0)).ll, F32)) for s in sums]
+
+
 def _super_to_row(kind: type[WeightType]) -> Any:
-    @emitted(types.void, address, address, address, address)
-    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec) -> None:
-        """256 columns of one row: codes in order to `row`, scale and bias of each group into the panel."""
+    @emitted(types.void, address, address, address, address, address)
+    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec, sums: Vec) -> None:
+        """256 columns of one row: codes in order to `row`; scale, bias and sum of each group into the panel."""
         u = kind.unpack(e, w.ll)
         for j, codes in enumerate(u.codes):
             e.store(codes, row.ll, 64 * j)
         _store_groups(e, u.scale, scales.ll)
+        totals = e.gather([total for codes in u.codes for total in _group_sums(e, kind, codes)])
+        _store_groups(e, totals * u.scale, sums.ll)
         if u.bias is not None:
             _store_groups(e, u.bias, biases.ll)
 
@@ -56,12 +67,13 @@ def _super_to_row(kind: type[WeightType]) -> Any:
 
 
 def _block_to_row(kind: type[Block32]) -> Any:
-    @emitted(types.void, address, address, address, address)
-    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec) -> None:
+    @emitted(types.void, address, address, address, address, address)
+    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec, sums: Vec) -> None:
         """The same for one block of 32 columns."""
         codes, scale, bias = single_block(kind, e, w.ll)
         e.store(codes, row.ll)
         e.store(scale.lane(0), scales.ll)
+        e.store(_group_sums(e, kind, codes)[0] * scale.lane(0), sums.ll)
         if kind.offset is None:
             e.store(bias.lane(0), biases.ll)
 
@@ -91,7 +103,7 @@ def _transpose8(e: Emitter, rows: Vec, panel: Vec) -> None:
 
 
 def _panel_unpacker(kind: type[WeightType]) -> Any:
-    """f(first row address, row_bytes, last usable row, cols, panel, scales, biases, row buffer): fill a panel."""
+    """f(first row address, row_bytes, last usable row, cols, places, row buffer): fill a panel."""
     super_to_row = _super_to_row(kind)
     has_tail = issubclass(kind, Block32)
     block_to_row = _block_to_row(kind) if has_tail else super_to_row
@@ -101,7 +113,8 @@ def _panel_unpacker(kind: type[WeightType]) -> Any:
     line = np.uint64(4 * ROWS)
 
     @device
-    def unpack(w, row_bytes, last, cols, panel, scales, biases, rows):  # type: ignore[no-untyped-def]
+    def unpack(w, row_bytes, last, cols, places, rows):  # type: ignore[no-untyped-def]
+        panel, scales, biases, sums = places[0], places[1], places[2], places[3]
         supers = cols // 256
         tails = (cols - supers * 256) // 32 if has_tail else 0
         for oct in range(0, ROWS, OCT):
@@ -111,7 +124,8 @@ def _panel_unpacker(kind: type[WeightType]) -> Any:
                     # Rows past the end of the matrix repeat the last one; their results are never stored.
                     row = w + np.uint64(min(oct + r, last) * row_bytes + i * super_bytes)
                     place = g + np.uint64(4 * (oct + r))
-                    super_to_row(row, rows + np.uint64(ROW_SPACE * r), scales + place, biases + place)
+                    to = rows + np.uint64(ROW_SPACE * r)
+                    super_to_row(row, to, scales + place, biases + place, sums + place)
                 for c in range(8):
                     k = np.uint64(i * 64 + c * 8)
                     _transpose8(rows + np.uint64(32 * c), panel + k * line + np.uint64(4 * oct))
@@ -119,7 +133,8 @@ def _panel_unpacker(kind: type[WeightType]) -> Any:
                 for r in range(OCT):
                     row = w + np.uint64(min(oct + r, last) * row_bytes + i * block_bytes)
                     place = np.uint64(i) * line + np.uint64(4 * (oct + r))
-                    block_to_row(row, rows + np.uint64(ROW_SPACE * r), scales + place, biases + place)
+                    to = rows + np.uint64(ROW_SPACE * r)
+                    block_to_row(row, to, scales + place, biases + place, sums + place)
                 _transpose8(rows, panel + np.uint64(8 * i) * line + np.uint64(4 * oct))
 
     return unpack
@@ -135,8 +150,8 @@ class _Tile:
         self.e, self.kind, self.tokens = e, kind, tokens
         self.steps = kind.group // 4  # dot products in a group
 
-    def group(self, panel: ir.Value, scales: ir.Value, biases: ir.Value, x: _Group, acc: list[Vec]) -> list[Vec]:
-        """Add one group of columns. Lists are indexed [register * tokens + token]."""
+    def group(self, panel: ir.Value, lines: list[ir.Value], x: _Group, acc: list[Vec]) -> list[Vec]:
+        """Add one group of columns, whose scales, biases and sums are at `lines`. Lists: [register * tokens + token]."""
         e, kind, tokens = self.e, self.kind, self.tokens
         start = [self._start(x.neg[t]) for t in range(tokens)]
         sums = [start[t] for _ in range(REGISTERS) for t in range(tokens)]
@@ -150,12 +165,14 @@ class _Tile:
                     sums[i] = e.dot(sums[i], w[r], four, kind.bits)
         result = []
         for r in range(REGISTERS):
-            scale = e.load(F32, LANES, scales, 4 * LANES * r)
-            bias = e.load(F32, LANES, biases, 4 * LANES * r) if kind.offset is None else None
+            scale, bias, weight_sum = (e.load(F32, LANES, line, 4 * LANES * r) for line in lines)
             for t in range(tokens):
                 i = r * tokens + t
                 total = e.fma(e.to_float(sums[i]), scale * x.scale[t], acc[i])
-                result.append(total if bias is None else e.fma(bias, e.splat(x.sums[t], LANES), total))
+                total = e.fma(weight_sum, e.splat(x.centre[t], LANES), total)
+                if kind.offset is None:
+                    total = e.fma(bias, e.splat(x.sums[t], LANES), total)
+                result.append(total)
         return result
 
     def _start(self, negative_sum: Vec | None) -> Vec:
@@ -166,21 +183,26 @@ class _Tile:
         return e.splat(negative_sum << (self.kind.offset or 1).bit_length() - 1, LANES)
 
 
+@dataclass(frozen=True)
 class _Group:
-    """Activations of one group of columns, per token."""
+    """Activations of one group of columns, per token: where its codes are (`first` bytes on), and its numbers."""
 
-    def __init__(self, codes: list[ir.Value], first: int, scale: list[Vec], sums: list[Vec], neg: list[Vec | None]):
-        self.codes, self.first, self.scale, self.sums, self.neg = codes, first, scale, sums, neg
+    codes: list[ir.Value]
+    first: int
+    scale: list[Vec]
+    centre: list[Vec]
+    sums: list[Vec]
+    neg: list[Vec | None]
 
 
 def _microkernel(kind: type[WeightType], tokens: int) -> Any:
-    """f(places, x, strides, cols, initial values): one tile. places: panel, scales, biases, out, out stride, initial."""
+    """f(places, x, strides, cols, initial values): a tile. places: panel, scales, biases, out, its stride, initial."""
 
     @emitted(types.void, _PLACES, _PLACES, _PLACES, types.int64)
     def micro(e: Emitter, places: Vec, x: Vec, strides: Vec, cols: Vec) -> None:
-        panel, scales, biases, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(6))
-        codes, scale, sum32, sum16, neg32, neg16 = (
-            _token_rows(e, e.b.extract_value(x.ll, i), e.b.extract_value(strides.ll, i), tokens) for i in range(6)
+        panel, scales, biases, weight_sums, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(7))
+        codes, scale, centre, sum32, sum16, neg32, neg16 = (
+            _token_rows(e, e.b.extract_value(x.ll, i), e.b.extract_value(strides.ll, i), tokens) for i in range(7)
         )
         tile = _Tile(e, kind, tokens)
         parts = 32 // kind.group
@@ -189,14 +211,15 @@ def _microkernel(kind: type[WeightType], tokens: int) -> Any:
         def body(i: ir.Value, acc: list[Vec]) -> list[Vec]:
             block = e.index(panel, i, 32 * ROWS)
             x_codes = [e.index(row, i, 32) for row in codes]
-            x_scale = [e.load(F32, 0, e.index(row, i, 4)) for row in scale]
+            x_scale, x_centre = ([e.load(F32, 0, e.index(row, i, 4)) for row in rows] for rows in (scale, centre))
             for part in range(parts):
                 g = e.b.add(e.b.mul(i, ir.Constant(I64, parts)), ir.Constant(I64, part))
                 sums = [e.load(F32, 0, e.index(row, g, 4)) for row in sums_at] if kind.offset is None else []
                 neg = [e.load(I32, 0, e.index(row, g, 4)) for row in neg_at] if kind.offset is not None else []
-                group = _Group(x_codes, kind.group * part, x_scale, sums, neg or [None] * tokens)  # type: ignore[arg-type]
-                at = e.at(block, part * kind.group * ROWS)
-                acc = tile.group(at, e.index(scales, g, 4 * ROWS), e.index(biases, g, 4 * ROWS), group, acc)
+                nothing: list[Vec | None] = [None] * tokens
+                group = _Group(x_codes, kind.group * part, x_scale, x_centre, sums, [*neg] or nothing)
+                lines = [e.index(place, g, 4 * ROWS) for place in (scales, biases, weight_sums)]
+                acc = tile.group(e.at(block, part * kind.group * ROWS), lines, group, acc)
             return acc
 
         first = [e.load(F32, LANES, initial, 4 * LANES * r) for r in range(REGISTERS) for _ in range(tokens)]
@@ -221,7 +244,7 @@ def _float_microkernel(tokens: int) -> Any:
 
     @emitted(types.void, _PLACES, _PLACES, _PLACES, types.int64)
     def micro(e: Emitter, places: Vec, x: Vec, strides: Vec, cols: Vec) -> None:
-        panel, _, _, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(6))
+        panel, _, _, _, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(7))
         rows = _token_rows(e, e.b.extract_value(x.ll, 0), e.b.extract_value(strides.ll, 0), tokens)
 
         def body(k: ir.Value, acc: list[Vec]) -> list[Vec]:
@@ -255,8 +278,8 @@ def _float_unpacker(kind: type[FloatType]) -> Any:
         e.store(kind.load(e, w.ll, 1).lane(0), place.ll)
 
     @device
-    def unpack(w, row_bytes, last, cols, panel, scales, biases, rows):  # type: ignore[no-untyped-def]
-        whole = cols // 8 * 8
+    def unpack(w, row_bytes, last, cols, places, rows):  # type: ignore[no-untyped-def]
+        panel, whole = places[0], cols // 8 * 8
         for oct in range(0, ROWS, OCT):
             # Rows past the end of the matrix repeat the last one; their results are never stored.
             first = (
@@ -307,18 +330,19 @@ def linear_gemm(name: str) -> Kernel:
         groups = np.uint64(a.cols // 32)
         four, eight = np.uint64(4) * groups, np.uint64(8) * groups
         if is_float:
-            strides = (np.uint64(4 * a.cols), four, four, eight, four, eight)
-            x = (a.x, a.x, a.x, a.x, a.x, a.x)
+            strides = (np.uint64(4 * a.cols), four, four, four, eight, four, eight)
+            x = (a.x, a.x, a.x, a.x, a.x, a.x, a.x)
         else:
-            strides = (np.uint64(a.cols), four, four, eight, four, eight)
-            x = (a.codes, a.scale, a.sum32, a.sum16, a.neg32, a.neg16)
-        # Private memory: tile and initial values, one row buffer per row of an oct, scales, biases, panel.
+            strides = (np.uint64(a.cols), four, four, four, eight, four, eight)
+            x = (a.codes, a.scale, a.centre, a.sum32, a.sum16, a.neg32, a.neg16)
+        # Private memory: tile and first values, one row buffer per row of an oct, scales, biases, sums, panel.
         tile = _align(step.scratch + np.uint64(tid * step.scratch_bytes))
         initial = tile + np.uint64(4 * ROWS * TILE)
         rows = initial + np.uint64(4 * ROWS)
         scales = rows + np.uint64(OCT * ROW_SPACE)
-        biases = scales + np.uint64(4 * ROWS * (a.cols // group + 1))
-        panel = _align(biases + np.uint64(4 * ROWS * (a.cols // group + 1)))
+        lines = np.uint64(4 * ROWS * (a.cols // group + 1))
+        biases, sums = scales + lines, scales + lines + lines
+        panel = _align(sums + lines)
         start, stop = share((a.n + ROWS - 1) // ROWS, 1, tid, nth)
         first_values, bias, tile_values = f32_view(initial, ROWS), f32_view(a.bias, a.n), f32_view(tile, ROWS * TILE)
         out_values = f32_view(a.out, tokens * a.n)
@@ -328,7 +352,7 @@ def linear_gemm(name: str) -> Kernel:
             r0 = p * ROWS
             used = min(ROWS, a.n - r0)
             unpack(
-                a.w + np.uint64(r0 * a.row_bytes), a.row_bytes, used - 1, a.cols, panel, scales, biases, rows
+                a.w + np.uint64(r0 * a.row_bytes), a.row_bytes, used - 1, a.cols, (panel, scales, biases, sums), rows
             )
             for r in range(ROWS):
                 first_values[r] = bias[r0 + r] if a.bias != 0 and r < used else np.float32(0.0)
@@ -337,14 +361,14 @@ def linear_gemm(name: str) -> Kernel:
                 n = np.uint64(t)
                 now = (
                     x[0] + n * strides[0], x[1] + n * strides[1], x[2] + n * strides[2], x[3] + n * strides[3],
-                    x[4] + n * strides[4], x[5] + n * strides[5],
+                    x[4] + n * strides[4], x[5] + n * strides[5], x[6] + n * strides[6],
                 )  # fmt: skip
                 many = t + TILE <= tokens
                 if used == ROWS:
                     out, stride = a.out + np.uint64(4 * (t * a.n + r0)), np.uint64(4 * a.n)
                 else:
                     out, stride = tile, np.uint64(4 * ROWS)
-                places = (panel, scales, biases, out, stride, initial)
+                places = (panel, scales, biases, sums, out, stride, initial)
                 if many:
                     micro(places, now, strides, a.cols)
                 else:

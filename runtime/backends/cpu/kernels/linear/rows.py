@@ -1,4 +1,4 @@
-"""Few tokens: unpack a row of weights in registers and multiply it with each of them, reading the file once, in order."""
+"""Few tokens: unpack a row of weights in registers, multiply it with each of them; the file is read once, in order."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ..share import rows_of, share
 from .table import FLOATS, QUANTIZED
 from .weights import Block32, WeightType, single_block
 
-# Bytes ahead of the product at which the row stream is asked for. Rows follow each other in the file, so this crosses into
-# the next row. From memory, one thread (Sapphire Rapids, plain reads 15 GB/s): Q4_1 6.1 -> 11.3 GB/s at 576 columns,
-# 9.4 -> 12.0 at 4096; 512 and 4096 bytes gain less.
+# Bytes ahead of the product at which the row stream is asked for. Rows follow each other in the file, so this crosses
+# into the next row. From memory, one thread (Sapphire Rapids, plain reads 15 GB/s): Q4_1 6.1 -> 11.3 GB/s at 576
+# columns, 9.4 -> 12.0 at 4096; 512 and 4096 bytes gain less.
 PREFETCH = 1536
 TOKENS = 4  # tokens multiplied with a row while it is in registers
 
-# Addresses of one activation row: codes, scale, sum32, sum16 (quantized) or x (float).
-_ACTIVATION = types.UniTuple(address, 4)
+# Addresses of one activation row: codes, scale, zero, sum32, sum16 (quantized), or x first (float).
+PARTS = 5
+_ACTIVATION = types.UniTuple(address, PARTS)
 
 
 class _RowDot:
@@ -63,7 +64,8 @@ class _RowDot:
         per = 64 // kind.group  # groups in a vector of 64 codes
         result = []
         for t in range(self.tokens):
-            codes, scale, sum32, sum16 = (self._row(x[k], strides[k], t) for k in range(4))
+            codes, scale, zero, sum32, sum16 = (self._row(x[k], strides[k], t) for k in range(PARTS))
+            zeros = e.load(I32, 8, e.index(zero, i, 32))
             dx = e.load(F32, 8, e.index(scale, i, 32))
             sums = e.load(F32, 8, e.index(sum32, i, 32)) if kind.group == 32 else e.load(F32, 16, e.index(sum16, i, 64))
             if kind.group == 16:
@@ -72,7 +74,9 @@ class _RowDot:
             sums_acc = [acc[3 * t], acc[3 * t + 1]]
             for j in range(4):
                 xq = e.load(I8, 64, e.index(codes, i, 256), 64 * j)
-                products = e.to_float(e.dot(e.zero(I32, 16), u.codes[j], xq, kind.bits))
+                shift = e.bitcast(zeros.take([2 * j] * 8 + [2 * j + 1] * 8), I8, 64)
+                total = e.dot(e.zero(I32, 16), u.codes[j], shift, kind.bits)
+                products = e.to_float(e.dot(total, u.codes[j], xq, kind.bits))
                 lanes = [j * per + lane * per // 16 for lane in range(16)]
                 sums_acc[j & 1] = e.fma(products, factor.take(lanes), sums_acc[j & 1])
             result += [*sums_acc, e.fma(bias, sums, acc[3 * t + 2])]
@@ -92,9 +96,11 @@ class _RowDot:
             weights, scale, bias = single_block(kind, e, e.index(w, block, kind.block_bytes))
             result = []
             for t in range(self.tokens):
-                codes, dx, sum32, _ = (self._row(x[k], strides[k], t) for k in range(4))
+                codes, dx, zero, sum32, _ = (self._row(x[k], strides[k], t) for k in range(PARTS))
                 xq = e.load(I8, 32, e.index(codes, block, 32))
-                products = e.to_float(e.dot(e.zero(I32, 8), weights, xq, kind.bits))
+                shift = e.bitcast(e.splat(e.load(I32, 0, e.index(zero, block, 4)), 8), I8, 32)
+                total = e.dot(e.zero(I32, 8), weights, shift, kind.bits)
+                products = e.to_float(e.dot(total, weights, xq, kind.bits))
                 factor = scale * e.load(F32, 0, e.index(dx, block, 4))
                 one = e.fma(products, factor, acc[t])
                 correction = bias.lane(0) * e.load(F32, 0, e.index(sum32, block, 4))
@@ -111,7 +117,7 @@ def quantized_dot(kind: type[WeightType], tokens: int) -> Any:
 
     @emitted(types.UniTuple(types.float32, tokens), address, types.int64, _ACTIVATION, _ACTIVATION)
     def dot(e: Emitter, w: Vec, cols: Vec, x: Vec, strides: Vec) -> Vec:
-        parts = [[e.b.extract_value(v.ll, i) for i in range(4)] for v in (x, strides)]
+        parts = [[e.b.extract_value(v.ll, i) for i in range(PARTS)] for v in (x, strides)]
         return _pack(e, _RowDot(e, kind, tokens).emit(w.ll, cols.ll, *parts))
 
     return dot
@@ -173,9 +179,11 @@ def linear_rows(name: str) -> Kernel:
             return
         groups = np.uint64(a.cols // 32)
         if is_float:
-            strides = (np.uint64(4 * a.cols), np.uint64(0), np.uint64(0), np.uint64(0))
+            none = np.uint64(0)
+            strides = (np.uint64(4 * a.cols), none, none, none, none)
         else:
-            strides = (np.uint64(a.cols), np.uint64(4) * groups, np.uint64(4) * groups, np.uint64(8) * groups)
+            four = np.uint64(4) * groups
+            strides = (np.uint64(a.cols), four, four, four, np.uint64(8) * groups)
         start, stop = share(a.n, 1, tid, nth)
         out = f32_view(a.out, tokens * a.n)
         bias = f32_view(a.bias, a.n)
@@ -188,11 +196,11 @@ def linear_rows(name: str) -> Kernel:
             while t < tokens:
                 n = np.uint64(t)
                 if is_float:
-                    x = (a.x + n * strides[0], a.x, a.x, a.x)
+                    x = (a.x + n * strides[0], a.x, a.x, a.x, a.x)
                 else:
                     x = (
-                        a.codes + n * strides[0], a.scale + n * strides[1], a.sum32 + n * strides[2],
-                        a.sum16 + n * strides[3],
+                        a.codes + n * strides[0], a.scale + n * strides[1], a.zero + n * strides[2],
+                        a.sum32 + n * strides[3], a.sum16 + n * strides[4],
                     )  # fmt: skip
                 if t + TOKENS <= tokens:
                     y = dot4(w, a.cols, x, strides)

@@ -1,8 +1,9 @@
 """What the kernels ask of a quantized weight type.
 
-Every type is seen the same way: a weight is `scale * code + bias`, with an unsigned integer code, and one (scale, bias) for
-each group of 32 or 16 consecutive columns. Types with a fixed zero point say `offset` and have no bias of their own: it is
-`-offset * scale`. So one row product, one panel product and one row decoder serve all types, and adding a type is one class.
+Every type is seen the same way: a weight is `scale * code + bias`, with an unsigned integer code, and one (scale, bias)
+for each group of 32 or 16 consecutive columns. Types with a fixed zero point say `offset` and have no bias of their
+own: it is `-offset * scale`. So one row product, one panel product and one row decoder serve all types, and adding a
+type is one class.
 """
 
 from __future__ import annotations
