@@ -14,8 +14,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .version import __version__
-
 if TYPE_CHECKING:
     from .formats.errors import (
         Cancelled,
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
     from .runtime.model import Model
     from .runtime.session import Session
     from .runtime.tokenize import Tokenizer, load_tokenizer
+
+__version__ = "0.1.0"
 
 __all__ = [
     "CancelFlag",

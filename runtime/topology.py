@@ -133,7 +133,7 @@ def _windows_cores() -> int | None:
     process = ctypes.c_void_p(kernel.GetCurrentProcess())
     if not kernel.GetProcessAffinityMask(process, ctypes.byref(mine), ctypes.byref(system)) or not mine.value:
         mine = ctypes.c_size_t(-1)
-    return sum(entry.relation == 0 and bool(entry.mask & mine.value) for entry in table)
+    return sum(1 for entry in table if entry.relation == 0 and entry.mask & mine.value)
 
 
 def _windows_memory() -> Memory:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import click
 
+from .. import __version__
 from ..formats.errors import HalfbyteError
-from ..version import __version__
 from . import console
 from .commands import COMMANDS
 

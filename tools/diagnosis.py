@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..runtime import hub, settings
 from ..runtime.topology import memory, physical_cores, usable_cpus
-from ..version import __version__
 
 PACKAGES = (
     "numpy",

@@ -40,8 +40,8 @@ class Executor(Protocol):
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
         """Run one step and return logits, float32 [len(step.outputs), vocabulary]; valid until the next call.
 
-        Raises `Cancelled` when the flag was set while running; the caches of the step's own tokens are then undefined, all
-        earlier positions are intact.
+        Raises `Cancelled` when the flag was set while running; the caches of the step's own tokens are then undefined,
+        all earlier positions are intact.
         """
 
     def close(self) -> None:

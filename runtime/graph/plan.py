@@ -1,8 +1,9 @@
 """Memory of a plan: which buffers may share bytes, and which operations must wait for which.
 
-A plan is a list of operations that read and write buffers. A buffer lives from the first operation that writes it to the last
-that touches it; buffers whose lives do not overlap may overlap in the arena. After placement, an operation needs a barrier
-before it exactly when it touches bytes that an operation since the last barrier wrote, or writes bytes that one read.
+A plan is a list of operations that read and write buffers. A buffer lives from the first operation that writes it to
+the last that touches it; buffers whose lives do not overlap may overlap in the arena. After placement, an operation
+needs a barrier before it exactly when it touches bytes that an operation since the last barrier wrote, or writes bytes
+that one read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Access:
-    """What one operation reads and writes. Shared state that is not in the arena (key/value pages) counts as a buffer."""
+    """What one operation reads and writes. Shared state outside the arena (key/value pages) counts as a buffer."""
 
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]

@@ -62,8 +62,10 @@ def download(
 
 def _run(command: Sequence[str], on_line: Callable[[str], None], cancel: Cancel) -> tuple[int, str]:
     """Exit code and captured stderr of `command`; its stdout goes to `on_line`. The child never outlives this call."""
-    # PIP_REQUIRE_VIRTUALENV would refuse although nothing is installed
-    environment = settings.child_environment(PIP_REQUIRE_VIRTUALENV="0", PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8")
+    # PIP_REQUIRE_VIRTUALENV would refuse although nothing is installed; an old pip dies of its own warnings as errors
+    environment = settings.child_environment(
+        PIP_REQUIRE_VIRTUALENV="0", PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8", PYTHONWARNINGS="ignore"
+    )
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -133,7 +135,8 @@ def _failure(requirement: str, code: int, errors: str) -> DownloadError:
             f"install the package otherwise (`uv pip install --no-deps {requirement}`), then run this command again"
         )
     words = [line.strip() for line in errors.splitlines() if line.strip()]
-    wanted = [line for line in words if line.startswith("ERROR:")] or words[-1:]
+    # "ERROR: Exception:" heads a traceback, whose last line says more
+    wanted = [line for line in words if line.startswith("ERROR:") and line != "ERROR: Exception:"] or words[-1:]
     # the first retry warning names the network problem that pip's final error hides
     network = [line for line in words if "Retrying" in line][:1]
     reason = " ".join((network + wanted[-1:]) or [f"exit code {code}"])

@@ -9,6 +9,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from halfbyte.formats.errors import TemplateError
@@ -18,6 +19,7 @@ from jinja2.compiler import CodeGenerator
 
 from .attacks import BOMBS, ESCAPES
 
+ROOT = Path(__file__).parents[2]
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
@@ -26,8 +28,8 @@ def _render(source: str) -> str:
 
 
 def test_no_escape_executes_anything() -> None:
-    command = [sys.executable, "-m", "halfbyte.tests.chat.watch_escapes"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    command = [sys.executable, "-m", "tests.chat.watch_escapes"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     report = json.loads(done.stdout)
     assert report["control"] >= 1, "the audit hook saw nothing at all"
     assert report["events"] == []

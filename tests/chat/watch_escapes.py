@@ -12,7 +12,8 @@ from typing import Any
 from halfbyte.formats.errors import TemplateError
 from halfbyte.runtime.chat import ChatTemplate
 from halfbyte.runtime.chat.sandbox import FILE_NAME
-from halfbyte.tests.chat.attacks import ESCAPES
+
+from .attacks import ESCAPES
 
 HARMLESS = {"object.__getattr__", "sys._getframe", "builtins.id", "code.__new__"}
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -17,15 +17,15 @@ Halfbyte = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def compiled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for compiled kernels and models for all tests of the session."""
-    return tmp_path_factory.mktemp("home")
+def compiled_home() -> Path:
+    """The folder for compiled kernels of all tests (see tests/conftest.py)."""
+    return Path(os.environ["HALFBYTE_HOME"])
 
 
 @pytest.fixture
-def environment(compiled_home: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment of the children: a private folder, a hub that does not exist, no colours assumed."""
-    return {**os.environ, "HALFBYTE_HOME": str(compiled_home), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
+def environment() -> dict[str, str]:
+    """The environment of the children: a hub that does not exist, no colours assumed."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from halfbyte.formats.gguf import GGMLType, GGUFFile, GGUFWriter
-from halfbyte.tests.hostile.fuzz import ENTRY_POINTS, fuzz
 from halfbyte.tools.describe import describe, group_of
+
+from ..hostile.fuzz import ENTRY_POINTS, fuzz
 
 TEMPLATE = "{% for m in messages %}\x1b]52;c;ZXZpbA==\x07{{ m.content }}{% endfor %}"
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.formats.gguf.errors import FileAccessError, NotGGUFError, SplitError, VersionError
-from halfbyte.tests.hostile.raw import U8, U16, Raw
+
+from .raw import U8, U16, Raw
 
 
 def zipped() -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from halfbyte.tests.hostile import broken_readers
-from halfbyte.tests.hostile.fuzz import ENTRY_POINTS, fuzz, fuzz_isolated, main, read_all, register, register_path
-from halfbyte.tests.hostile.mutate import bases, mutate
 
-BROKEN = "halfbyte.tests.hostile.broken_readers"
+from . import broken_readers
+from .fuzz import ENTRY_POINTS, fuzz, fuzz_isolated, main, read_all, register, register_path
+from .mutate import bases, mutate
+
+BROKEN = "tests.hostile.broken_readers"
 FIRST_97 = next(i for i in range(1000) if len(mutate(3, i)) % 97 == 0)
 
 
@@ -54,11 +55,11 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_registry_takes_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfbyte.tests.hostile.fuzz.ENTRY_POINTS", {})
+    monkeypatch.setattr("tests.hostile.fuzz.ENTRY_POINTS", {})
     seen: list[bytes] = []
     register_path("copy", lambda path: seen.append(path.read_bytes()))
     register("raise", broken_readers.untyped)
-    from halfbyte.tests.hostile.fuzz import ENTRY_POINTS as fresh
+    from .fuzz import ENTRY_POINTS as fresh
 
     fresh["copy"](b"123")
     assert seen == [b"123"]

@@ -11,7 +11,8 @@ import pytest
 from halfbyte.formats.errors import ModelFileError
 from halfbyte.formats.gguf import GGUFFile, cursor, limits
 from halfbyte.formats.gguf import errors as e
-from halfbyte.tests.hostile.raw import I32, STR, U8, U64, Raw
+
+from .raw import I32, STR, U8, U64, Raw
 
 MIB = 1 << 20
 

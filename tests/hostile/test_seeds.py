@@ -11,7 +11,8 @@ import pytest
 from halfbyte.formats.errors import ModelFileError
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.formats.gguf import errors as gguf_errors
-from halfbyte.tests.hostile.seeds import SEEDS, Seed
+
+from .seeds import SEEDS, Seed
 
 HOSTILE = [seed for seed in SEEDS if seed.error]
 CONTROLS = [seed for seed in SEEDS if not seed.error]

@@ -9,7 +9,8 @@ import pytest
 from gguf.quants import dequantize, quantize
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import CODECS
-from halfbyte.tests.builders_quants import random_blocks
+
+from ..builders_quants import random_blocks
 
 NUM_BLOCKS = 10_000
 ALL = sorted(CODECS)

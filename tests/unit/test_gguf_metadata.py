@@ -7,7 +7,8 @@ import pytest
 from halfbyte.formats.errors import UnsupportedError
 from halfbyte.formats.gguf import GGUFFile, Metadata, ValueType
 from halfbyte.formats.gguf.errors import MetadataError
-from halfbyte.tests.hostile.raw import ARR, BOOL, F32, F64, I8, I32, STR, U8, U16, U32, U64, Raw
+
+from ..hostile.raw import ARR, BOOL, F32, F64, I8, I32, STR, U8, U16, U32, U64, Raw
 
 
 def metadata() -> Metadata:

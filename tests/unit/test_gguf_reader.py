@@ -9,7 +9,8 @@ import pytest
 from halfbyte.formats.errors import ResourceError, UnsupportedError
 from halfbyte.formats.gguf import GGMLType, GGUFFile
 from halfbyte.formats.gguf.types import BLOCKS
-from halfbyte.tests.hostile.raw import STR, Raw
+
+from ..hostile.raw import STR, Raw
 
 
 def model(order: str = "<") -> bytes:

@@ -9,7 +9,8 @@ import pytest
 from halfbyte.formats.errors import HalfbyteError, UnsupportedError
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import CODECS, CodecError, codec, codec_for, decode
-from halfbyte.tests.builders_quants import random_blocks
+
+from ..builders_quants import random_blocks
 
 UP, DOWN = np.arange(16), np.arange(15, -1, -1)
 NIBBLES = bytes(j | (15 - j) << 4 for j in range(16))  # low nibbles count up, high nibbles count down

@@ -12,9 +12,10 @@ import pytest
 from halfbyte.formats.errors import HalfbyteError
 from halfbyte.runtime.engine.samplers import Candidates, largest, narrowing_for
 from halfbyte.runtime.engine.sampling import SampledToken, Sampler, SamplingError, SamplingParams
-from halfbyte.tests import naive_sampling as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from .. import naive_sampling as naive
 
 VOCAB = 151_936  # Qwen's
 

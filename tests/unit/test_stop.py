@@ -7,9 +7,10 @@ import time
 import pytest
 from halfbyte.runtime.engine.sampling import SamplingError
 from halfbyte.runtime.engine.stop import StopStrings
-from halfbyte.tests import naive_sampling as naive
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+from .. import naive_sampling as naive
 
 SMALL = st.text("ab", max_size=40)
 

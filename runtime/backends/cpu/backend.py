@@ -27,9 +27,8 @@ class CPUBackend:
         """See base.Backend.compile. Reports progress as the stage "compile" with a count of kernels."""
         kv = KVPool(graph.state, n_pages)
         few, many = (Lowering(graph, kv, max_tokens, many=many).run() for many in (False, True))
-        ensure_compiled(
-            kernel_names(few, many), workers=threads, report=(lambda d, t: progress("compile", d, t)) if progress else None
-        )
+        report = (lambda done, total: progress("compile", done, total)) if progress else None
+        ensure_compiled(kernel_names(few, many), workers=threads, report=report)
         return CPUExecutor(few, many, kv, Team(threads))
 
 
@@ -39,7 +38,7 @@ def kernel_names(*lowerings: Lowering) -> Iterable[str]:
 
 
 def describe() -> dict[str, Any]:
-    """What `halfbyte doctor` shows: the target, the level chosen and why not a better one, and the types with kernels."""
+    """What `halfbyte doctor` shows: the target, the level chosen, why not a better one, and the types with kernels."""
     machine = target()
     return {
         "cpu": machine.cpu,

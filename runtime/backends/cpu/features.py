@@ -1,7 +1,8 @@
 """What this CPU has, and which instruction-set level the kernels are made for.
 
-The level gates on the features Numba compiles for, not on what the silicon might do: an instruction the target lacks makes
-LLVM abort the process. `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` force another target, as they do for Numba itself.
+The level gates on the features Numba compiles for, not on what the silicon might do: an instruction the target lacks
+makes LLVM abort the process. `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` force another target, as they do for Numba
+itself.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Compiled kernels as object files: our own cache, and loading them without Numba.
 
-A kernel is one small relocatable object that refers to nothing but itself and libc, so it is cached as plain bytes with a
-checksum (never pickle) in a per-user directory of mode 0700, and linked into the process by LLVM in about a millisecond.
-The directory is keyed by everything the machine code depends on: the sources of this package, the versions of numba and
-llvmlite, and the CPU target. A file that is truncated, damaged or foreign is treated as absent and compiled again.
+A kernel is one small relocatable object that refers to nothing but itself and libc, so it is cached as plain bytes with
+a checksum (never pickle) in a per-user directory of mode 0700, and linked into the process by LLVM in about a
+millisecond. The directory is keyed by everything the machine code depends on: the sources of this package, the versions
+of numba and llvmlite, and the CPU target. A file that is truncated, damaged or foreign is treated as absent and
+compiled again.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def kernel_dir() -> Path:
     wanted = home() / "kernels" / fingerprint()
     try:
         wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.name == "posix":
+        if sys.platform != "win32":
             info = wanted.stat()
             if info.st_uid != os.getuid():
                 raise PermissionError("another user owns it")
@@ -148,7 +149,7 @@ def _link(symbol: str, code: bytes) -> int:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _alive.append(engine)
-    address = engine.get_function_address(symbol)
+    address = int(engine.get_function_address(symbol))
     if not address:
         raise KernelError(f"the compiled kernel has no symbol {symbol}")
     return address

@@ -5,7 +5,8 @@ from __future__ import annotations
 LINE = 8  # words in a cache line
 
 GENERATION, ARRIVED, PHASE, STOP, FAILED = (LINE * i for i in range(5))
-CALLS, N_CALLS, STEP_AT, STEP_CANCEL, N_THREADS, SHUTDOWN, YIELD, SLEEP, SLEEP_TIME, SPIN = range(5 * LINE, 5 * LINE + 10)
+_SHARED = 5 * LINE  # words that one thread writes
+CALLS, N_CALLS, STEP_AT, STEP_CANCEL, N_THREADS, SHUTDOWN, YIELD, SLEEP, SLEEP_TIME, SPIN = range(_SHARED, _SHARED + 10)
 MAX_THREADS = 62  # one bit each in `publish`
 PARKED = 7 * LINE
 SEEN = PARKED + MAX_THREADS * LINE

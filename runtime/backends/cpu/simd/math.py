@@ -30,7 +30,7 @@ def exp(e: Emitter, x: Vec) -> Vec:
 
 
 def exp_negative(e: Emitter, x: Vec) -> Vec:
-    """e^x for x <= 0, within 2 units in the last place; 0 below -87 (also for -inf). What a softmax needs, and no more."""
+    """e^x for x <= 0, within 2 units in the last place; 0 below -87 (also for -inf). What a softmax needs, no more."""
     n = e.round_even(e.maximum(x, -87.0) * _LOG2E)
     whole = e.to_float(n)
     r = e.fma(whole, e.like(x, -_LN2_HIGH), x)
