@@ -1,9 +1,10 @@
 """The one file that knows how Numba is asked: kernels say what they are, not how they are compiled.
 
-A kernel is a Python function `(args, step, tid, nth)`: two records (see `args.py`), the number of the calling thread and
-the number of threads. It does its share of the work and returns; it never raises, never allocates, never holds the GIL.
-`compile_kernel` turns it into a relocatable object file. There is no dispatcher, no wrapper and no reference counting, so
-one kernel costs tens of milliseconds to compile and its object needs nothing of Numba when it is loaded later.
+A kernel is a Python function `(args, step, tid, nth)`: two records (see `args.py`), the number of the calling thread
+and the number of threads. It does its share of the work and returns; it never raises, never allocates, never holds the
+GIL. `compile_kernel` turns it into a relocatable object file. There is no dispatcher, no wrapper and no reference
+counting, so one kernel costs tens of milliseconds to compile and its object needs nothing of Numba when it is loaded
+later.
 """
 
 from __future__ import annotations

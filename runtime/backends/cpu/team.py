@@ -1,13 +1,13 @@
 """The thread team: N threads that run one step together, each in a single call without the GIL.
 
-Between steps threads first spin (a decode step follows the last within microseconds), then sleep on a lock and cost nothing.
-The team has no kernels; it is given a table of calls.
+Between steps threads first spin (a decode step follows the last within microseconds), then sleep on a lock and cost
+nothing. The team has no kernels; it is given a table of calls.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
+import sys
 import threading
 import weakref
 from typing import Any
@@ -15,7 +15,21 @@ from typing import Any
 import numpy as np
 
 from . import objects
-from .team_layout import CALLS, FAILED, MAX_THREADS, N_CALLS, N_THREADS, SHUTDOWN, SLEEP, SLEEP_TIME, SPIN, STEP_AT, STEP_CANCEL, WORDS, YIELD
+from .team_layout import (
+    CALLS,
+    FAILED,
+    MAX_THREADS,
+    N_CALLS,
+    N_THREADS,
+    SHUTDOWN,
+    SLEEP,
+    SLEEP_TIME,
+    SPIN,
+    STEP_AT,
+    STEP_CANCEL,
+    WORDS,
+    YIELD,
+)
 
 SPIN_LIMIT = 20_000  # pauses before sleeping: about a millisecond
 FUNCTIONS = ("team.serve", "team.lead", "team.publish")  # compiled like kernels, see compile.py
@@ -43,7 +57,7 @@ class Team:
         self._finalizer = weakref.finalize(self, _shut_down, self._publish, self._words, self._locks)
 
     def run(self, calls: np.ndarray, step: np.ndarray, cancel: np.ndarray) -> int:
-        """Walk `calls` (int64 [n, 3]: kernel, arguments, barrier before) for the step; 1 + number of a failed call, or 0."""
+        """Walk `calls` (int64 [n, 3]: kernel, arguments, barrier before) for the step; 1 + the failed call, or 0."""
         words = self._words
         words[CALLS], words[N_CALLS] = calls.ctypes.data, len(calls)
         words[STEP_AT], words[STEP_CANCEL], words[FAILED] = step.ctypes.data, cancel.ctypes.data, 0
@@ -51,7 +65,7 @@ class Team:
         for t in range(1, self.n):
             if parked >> t & 1:
                 self._locks[t].release()
-        return self._lead(words.ctypes.data, 0)
+        return int(self._lead(words.ctypes.data, 0))
 
     def close(self) -> None:
         """End the threads and wait for them."""
@@ -98,8 +112,8 @@ def _function(name: str) -> Any:
 
 def _system_calls() -> tuple[int, int, int]:
     """Addresses of two functions int f(int), one that gives way and one that sleeps, and the time the latter takes."""
-    if os.name == "nt":
-        kernel32 = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    if sys.platform == "win32":
+        kernel32 = ctypes.WinDLL("kernel32")
         functions, time = (kernel32.SwitchToThread, kernel32.Sleep), 1  # milliseconds
     else:
         libc = ctypes.CDLL(None)

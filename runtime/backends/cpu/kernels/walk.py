@@ -17,8 +17,25 @@ from ..jit import device
 from ..simd.emit import I8, I32, I64, Emitter, Vec
 from ..simd.types import address, emitted
 from ..team_layout import (
-    ARRIVED, BARRIER_SPINS, BARRIER_YIELDS, CALLS, FAILED, GENERATION, N_CALLS, N_THREADS, PARKED, PHASE, SEEN, SHUTDOWN,
-    SLEEP, SLEEP_TIME, SPIN, STEP_AT, STEP_CANCEL, STOP, YIELD,
+    ARRIVED,
+    BARRIER_SPINS,
+    BARRIER_YIELDS,
+    CALLS,
+    FAILED,
+    GENERATION,
+    N_CALLS,
+    N_THREADS,
+    PARKED,
+    PHASE,
+    SEEN,
+    SHUTDOWN,
+    SLEEP,
+    SLEEP_TIME,
+    SPIN,
+    STEP_AT,
+    STEP_CANCEL,
+    STOP,
+    YIELD,
 )  # fmt: skip
 
 i64 = types.int64
@@ -74,7 +91,7 @@ def call_system(e: Emitter, function: Vec, argument: Vec) -> None:
 
 @emitted(i64, types.UniTuple(address, 3), types.UniTuple(i64, 2))
 def call_kernel(e: Emitter, where: Vec, who: Vec) -> Vec:
-    """Call the kernel at where[0] with args where[1] and step where[2] as thread who[0] of who[1]; its status, 0 = well."""
+    """Call the kernel at where[0] with args where[1] and step where[2] as thread who[0] of who[1]; its status, or 0."""
     b = e.b
     pointer = I8.as_pointer()
     kind = ir.FunctionType(I32, [pointer.as_pointer(), pointer.as_pointer(), pointer, pointer, I64, I64])
@@ -141,8 +158,8 @@ def _walk(team, tid):  # type: ignore[no-untyped-def]
 def serve(team: int, tid: int) -> int:
     """A thread's life between two sleeps: walk every step that is published, wait a little for the next, then return.
 
-    Returns 1 when the caller should sleep until it is woken (PARKED is set, or has just been taken by the publisher), 0 to
-    end the thread.
+    Returns 1 when the caller should sleep until it is woken (PARKED is set, or has just been taken by the publisher), 0
+    to end the thread.
     """
     seen = atomic_load(_at(team, SEEN + 8 * tid))
     limit = atomic_load(_at(team, SPIN))

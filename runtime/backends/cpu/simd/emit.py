@@ -1,8 +1,9 @@
 """Emitting vector code: a vector value in a Python variable, operators for instructions, Python loops for unrolling.
 
-A kernel's inner part is written as a Python function over `Vec` values that runs once, when the kernel is compiled. LLVM
-splits vectors wider than the target's registers, so code is written for 16 float32 (or 64 int8) on every machine; what has
-no portable form (the int8 dot product, table look-up, half floats without F16C) is a method here, with one branch per level.
+A kernel's inner part is written as a Python function over `Vec` values that runs once, when the kernel is compiled.
+LLVM splits vectors wider than the target's registers, so code is written for 16 float32 (or 64 int8) on every machine;
+what has no portable form (the int8 dot product, table look-up, half floats without F16C) is a method here, with one
+branch per level.
 """
 
 from __future__ import annotations
@@ -348,7 +349,9 @@ class Emitter:
         return result
 
     # ---- control flow
-    def loop(self, count: ir.Value, carried: Sequence[Vec], body: Callable[[ir.Value, list[Vec]], list[Vec]]) -> list[Vec]:
+    def loop(
+        self, count: ir.Value, carried: Sequence[Vec], body: Callable[[ir.Value, list[Vec]], list[Vec]]
+    ) -> list[Vec]:
         """for i in range(count): carried = body(i, carried). Returns the carried values after the last round."""
         b = self.b
         before, head, done = b.block, b.append_basic_block("loop"), b.append_basic_block("done")
