@@ -19,6 +19,8 @@ class Step:
     sequence    int32 [T]     row of `pages` that each token belongs to
     pages       int32 [S, P]  page table: ids of the pages of each sequence in position order, -1 where there is none
     outputs     int32 [R]     token rows (0..T-1, ascending) whose logits are wanted; R may be 0
+    is_prompt   bool          pieces of prompts, not tokens just generated: a backend may use other kernels for them, so
+                              this, and never the number of tokens, decides how sums are rounded
     """
 
     tokens: NDArray[np.int32]
@@ -26,6 +28,7 @@ class Step:
     sequence: NDArray[np.int32]
     pages: NDArray[np.int32]
     outputs: NDArray[np.int32]
+    is_prompt: bool = True
 
     @property
     def n_tokens(self) -> int:

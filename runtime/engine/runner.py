@@ -48,6 +48,7 @@ def make_step(chunks: list[Chunk]) -> Step:
         outputs=np.concatenate(
             [np.arange(stop - c.n_outputs, stop, dtype=np.int32) for c, stop in zip(chunks, starts[1:], strict=True)]
         ),
+        is_prompt=any(chunk.is_prompt for chunk in chunks),
     )
 
 

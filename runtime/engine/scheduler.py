@@ -1,8 +1,10 @@
 """Which tokens run in the next step. Policy only: no arrays, no threads.
 
-A step holds one token of every sequence that is generating, then pieces of prompts; their room is divided equally among
-the prompts, and what a short one does not need goes to the longer ones, so that a short question never waits for a long
-document. While others generate, prompts take at most a quarter of a step, so that text keeps flowing.
+A step holds either one token of every sequence that is generating, or pieces of prompts. The two take turns and never mix,
+because a backend runs them with different kernels, whose roundings differ: so no text depends on who else was served.
+Prompts divide the room of a step equally, and what a short one does not need goes to the longer ones, so that a short
+question never waits for a long document. While others generate, a step of prompts is a quarter as long, so that text keeps
+flowing.
 
 Room in the cache: a sequence is admitted when there is room for all its tokens known so far. One that later finds no
 room for its next token takes it from the youngest running sequence, which starts over later. The oldest one therefore
@@ -20,7 +22,7 @@ from ..cache.protocol import SequenceCache
 from ..step import PAGE
 from .sequence import Chunk, Sequence
 
-PROMPT_SHARE = 4  # one part in so many of a step is for prompts while others generate
+PROMPT_SHARE = 4  # a step of prompts is one part in so many of the full length while others generate
 
 
 class Scheduler:
@@ -37,6 +39,7 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.num_preempted = 0
         self._arrivals = 0
+        self._prompts_turn = False
 
     def check(self, n_tokens: int) -> None:
         """Refuse a sequence that could not finish even with the whole cache to itself."""
@@ -109,14 +112,20 @@ class Scheduler:
 
     def _form(self) -> list[Chunk]:
         ready = [s for s in self.running if not s.owner.is_paused]
-        decoding = [s for s in ready if s.n_left == 1]
-        chunks = [c for s in decoding if (c := self._chunk(s, 1)) is not None]
-        chunks = [c for c in chunks if c.sequence.handle is not None]  # an older one may have taken its room
-        prefilling = sorted((s for s in ready if s.n_left > 1 and s.handle is not None), key=lambda s: s.n_left)
-        tokens = self.max_tokens - len(chunks)
-        if chunks:
-            tokens = min(tokens, max(self.max_tokens // PROMPT_SHARE, len(prefilling)))
-        outputs = self.max_outputs - len(chunks) - len(prefilling)
+        decoding = [s for s in ready if s.is_decoding]
+        prefilling = sorted((s for s in ready if not s.is_decoding), key=lambda s: s.n_left)
+        self._prompts_turn = bool(prefilling) and not (decoding and self._prompts_turn)
+        if not self._prompts_turn and (chunks := _with_room([self._chunk(s, 1) for s in decoding])):
+            return chunks
+        prefilling = [s for s in prefilling if s.handle is not None]
+        tokens = max(self.max_tokens // PROMPT_SHARE, len(prefilling)) if decoding else self.max_tokens
+        return self._form_prompts(prefilling, tokens) if prefilling else []
+
+    def _form_prompts(self, prefilling: list[Sequence], tokens: int) -> list[Chunk]:
+        # Steps that want all rows are kept apart for the same reason: logits of many rows come from another kernel.
+        prefilling = [s for s in prefilling if s.every_row == prefilling[0].every_row]
+        chunks: list[Chunk | None] = []
+        outputs = self.max_outputs - len(prefilling)
         for i, sequence in enumerate(prefilling):
             share = min(sequence.n_left, tokens // (len(prefilling) - i))
             if sequence.every_row:
@@ -125,7 +134,7 @@ class Scheduler:
             if sequence.handle is not None and (chunk := self._chunk(sequence, share)) is not None:
                 chunks.append(chunk)
                 tokens -= share
-        return [c for c in chunks if c.sequence.handle is not None]
+        return _with_room(chunks)
 
     def _chunk(self, sequence: Sequence, count: int) -> Chunk | None:
         """The next `count` tokens, made room for; None when the sequence had to give up its room instead."""
@@ -157,6 +166,11 @@ class Scheduler:
         if sequence.handle is not None:
             self.cache.free(sequence.handle)
             sequence.handle = None
+
+
+def _with_room(chunks: list[Chunk | None]) -> list[Chunk]:
+    """Those that kept their room: an older sequence may have taken it."""
+    return [c for c in chunks if c is not None and c.sequence.handle is not None]
 
 
 def _shared_pages(a: list[int], b: list[int]) -> int:

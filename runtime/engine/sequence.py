@@ -24,6 +24,10 @@ class Sequence:
     number: int = 0
     handle: Any = None
     n_shared: int | None = None  # tokens found in the cache when it was first admitted
+    n_prompt: int = 0  # tokens given, not generated
+
+    def __post_init__(self) -> None:
+        self.n_prompt = len(self.tokens)
 
     @property
     def n_done(self) -> int:
@@ -35,6 +39,11 @@ class Sequence:
     def n_left(self) -> int:
         """Tokens to be run before the next one can be sampled; 1 while decoding."""
         return len(self.tokens) - self.n_done
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether what is left is the token just generated."""
+        return self.n_left == 1 and self.n_done >= self.n_prompt
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class Chunk:
     @property
     def stop(self) -> int:
         return self.start + self.count
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether these are given tokens, or several at once."""
+        return self.count > 1 or self.start < self.sequence.n_prompt
 
     @property
     def n_outputs(self) -> int:

@@ -115,3 +115,14 @@ def test_loading_kernels_does_not_import_numba(cache: Path) -> None:
         "sys.exit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_frozen_program_compiles_in_its_own_process(cache: Path) -> None:
+    """There `sys.executable` is the program itself, which must not be started a second time."""
+    code = (
+        "import sys; sys.frozen = True; sys.executable = '/no/such/program';"
+        "from halfbyte.runtime.backends.cpu.compile import ensure_compiled as e, objects as o;"
+        "print(e(['add', 'scale'], workers=2)); o.load('add')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from halfbyte.runtime.backends.base import Executor
@@ -35,7 +36,8 @@ def run_in_chunks(executor: Executor, tokens: NDArray[np.int32], sizes: Sequence
     pages, position, logits = page_table(1), 0, []
     for size in sizes:
         chunk = tokens[position : position + size]
-        logits.append(executor.run(step([(0, position, chunk)], pages, range(size))).copy())
+        one = replace(step([(0, position, chunk)], pages, range(size)), is_prompt=size > 1)
+        logits.append(executor.run(one).copy())
         position += size
     return np.concatenate(logits)
 

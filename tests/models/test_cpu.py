@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,25 @@ def test_only_wanted_rows_come_out(case: Case, executor: CPUExecutor, expected: 
     few = executor.run(step([(0, 0, tokens)], page_table(1), [3, 30])).copy()
     assert distance(few, expected[[3, 30]]) < HALF_KV
     assert executor.run(step([(0, 0, tokens)], page_table(1), [])).shape[0] == 0
+
+
+@pytest.mark.parametrize("kind", [GGMLType.F32, GGMLType.Q8_0])
+@pytest.mark.parametrize("is_prompt", [True, False])
+def test_company_changes_nothing(kind: GGMLType, is_prompt: bool, tmp_path: Path) -> None:
+    """Bit for bit: within prompts, and within generated tokens, a row does not depend on the others of its step."""
+    case = CASES["llama"]
+    executor = compiled(open_case(case, tmp_path, matrix_type=kind).graph)
+    one, two = case.tokens(), case.tokens()[::-1][:29]
+    pages = page_table(2)
+
+    def run(*chunks: tuple[int, int, np.ndarray]) -> np.ndarray:
+        together = step(chunks, pages, range(sum(len(tokens) for *_, tokens in chunks)))
+        return executor.run(replace(together, is_prompt=is_prompt)).copy()
+
+    alone = np.concatenate([run((0, 0, one[:20])), run((0, 20, one[20:]))])
+    shuffled = [run((0, 0, one[:11]), (1, 0, two[:9])), run((1, 9, two[9:]), (0, 11, one[11:]))]
+    assert np.array_equal(alone, np.concatenate([shuffled[0][:11], shuffled[1][20:]]))
+    executor.close()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -40,6 +40,15 @@ def run(scheduler: Scheduler, chunks: list[Chunk]) -> None:
             chunk.sequence.tokens.append(-1)
 
 
+def next_prompts(scheduler: Scheduler) -> list[Chunk]:
+    """The next step that holds prompts; a step of those that generate may come before it."""
+    chunks = scheduler.schedule()
+    if not any(chunk.is_prompt for chunk in chunks):
+        run(scheduler, chunks)
+        chunks = scheduler.schedule()
+    return chunks
+
+
 def counts(chunks: list[Chunk]) -> list[int]:
     return [chunk.count for chunk in chunks]
 
@@ -55,15 +64,39 @@ def test_a_prompt_is_run_in_chunks_and_only_its_last_row_is_wanted():
     assert seen == [(0, 40, 0), (40, 40, 0), (80, 20, 1), (100, 1, 1)]
 
 
-def test_generating_sequences_come_first_and_prompts_take_a_quarter_beside_them():
+def test_generating_and_prompts_take_turns_and_prompts_are_short_then():
     scheduler = make_scheduler(max_tokens=64)
     short, long = make_sequence(3, 1), make_sequence(500, 2)
     submit(scheduler, short)
     run(scheduler, scheduler.schedule())
     submit(scheduler, long)
-    chunks = scheduler.schedule()
-    assert [c.sequence for c in chunks] == [short, long]
-    assert counts(chunks) == [1, 64 // PROMPT_SHARE]
+    seen = []
+    for _ in range(4):
+        chunks = scheduler.schedule()
+        seen.append([(c.sequence, c.count, c.is_prompt) for c in chunks])
+        run(scheduler, chunks)
+    turns = [[(short, 1, False)], [(long, 64 // PROMPT_SHARE, True)]]
+    assert seen in (turns * 2, turns[::-1] * 2)
+
+
+def test_a_prompt_of_which_one_token_is_left_is_still_a_prompt():
+    scheduler = make_scheduler(max_tokens=64)
+    submit(scheduler, make_sequence(65))
+    run(scheduler, scheduler.schedule())
+    (chunk,) = scheduler.schedule()
+    assert (chunk.count, chunk.is_prompt) == (1, True)
+    run(scheduler, [chunk])
+    (chunk,) = scheduler.schedule()
+    assert (chunk.count, chunk.is_prompt) == (1, False)
+
+
+def test_steps_for_all_rows_hold_nothing_else():
+    scheduler = make_scheduler(max_tokens=64, max_outputs=70)
+    submit(scheduler, make_sequence(10, 1), make_sequence(12, 2, every_row=True))
+    for _ in range(2):
+        chunks = scheduler.schedule()
+        assert len({c.sequence.every_row for c in chunks}) == 1
+        run(scheduler, chunks)
 
 
 def test_prompts_share_a_step_equally_and_short_ones_leave_their_rest_to_long_ones():
@@ -80,8 +113,8 @@ def test_logits_of_every_row_are_bounded_and_share_nothing():
     run(scheduler, scheduler.schedule())
     rows = make_sequence(40, every_row=True)
     submit(scheduler, rows)
-    chunks = scheduler.schedule()
-    assert counts(chunks) == [1, 9] and sum(c.n_outputs for c in chunks) == 10
+    chunks = next_prompts(scheduler)
+    assert counts(chunks) == [10] and sum(c.n_outputs for c in chunks) == 10
     assert rows.n_shared == 0
 
 
@@ -91,7 +124,7 @@ def test_a_second_prompt_that_begins_alike_starts_where_the_first_ended():
     run(scheduler, scheduler.schedule())
     second = make_sequence(4 * PAGE + 5)
     submit(scheduler, second)
-    chunk = next(c for c in scheduler.schedule() if c.sequence is second)
+    chunk = next(c for c in next_prompts(scheduler) if c.sequence is second)
     assert (chunk.start, chunk.count, second.n_shared) == (4 * PAGE, 5, 4 * PAGE)
 
 
@@ -102,7 +135,7 @@ def test_prompts_that_begin_alike_and_come_together_compute_the_beginning_once()
     chunks = scheduler.schedule()
     assert {id(c.sequence) for c in chunks} == {id(first), id(other)}
     run(scheduler, chunks)
-    (chunk,) = [c for c in scheduler.schedule() if c.sequence is second]
+    (chunk,) = [c for c in next_prompts(scheduler) if c.sequence is second]
     assert (chunk.start, chunk.count) == (4 * PAGE, 9)
 
 

@@ -42,13 +42,14 @@ _INT8 = dict.fromkeys(INT8_ARRAYS, _PTR)
 _ROWS = {"cols": _INT, "repeat": _INT, "on_outputs": _INT}
 
 _ARGS: dict[str, np.dtype] = {
-    # x [rows, cols] -> x ~ scale * (code + zero): codes int8 [rows, cols]; per 32 columns scale and centre (scale * zero)
-    # float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns the sums
+    # x [rows, cols] -> x ~ scale * (code + zero): codes int8 [rows, cols]; per 32 columns scale and centre (scale *
+    # zero) float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns
+    # the sums
     "quantize": _struct(x=_PTR, **_INT8, **_ROWS),
     # out [rows, n] = activations [rows, cols] times weight [n, cols] + bias
     "linear_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, out=_PTR, x=_PTR, **_INT8, **_ROWS,
-        limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does
+        limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does; -1: one for each sequence
     ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
     "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),

@@ -26,10 +26,10 @@ class CPUBackend:
     ) -> CPUExecutor:
         """See base.Backend.compile. Reports progress as the stage "compile" with a count of kernels."""
         kv = KVPool(graph.state, n_pages)
-        few, many = (Lowering(graph, kv, max_tokens, many=many).run() for many in (False, True))
+        decode, prompt = (Lowering(graph, kv, max_tokens, prompt=prompt).run() for prompt in (False, True))
         report = (lambda done, total: progress("compile", done, total)) if progress else None
-        ensure_compiled(kernel_names(few, many), workers=threads, report=report)
-        return CPUExecutor(few, many, kv, Team(threads))
+        ensure_compiled(kernel_names(decode, prompt), workers=threads, report=report)
+        return CPUExecutor(decode, prompt, kv, Team(threads))
 
 
 def kernel_names(*lowerings: Lowering) -> Iterable[str]:

@@ -46,7 +46,8 @@ class _Compilation:
 
     def __init__(self, names: list[str], workers: int, report: Report | None, cancel: CancelFlag | None) -> None:
         self._names, self._total = iter(names), len(names)
-        self._workers = max(1, min(workers, len(names)))
+        most = 1 if getattr(sys, "frozen", False) else workers  # Numba compiles one function at a time in a process
+        self._workers = max(1, min(most, len(names)))
         self._report, self._cancel = report, cancel
         self._lock = threading.Lock()
         self._events: SimpleQueue[BaseException | None] = SimpleQueue()  # a kernel is done, or an error
@@ -87,8 +88,24 @@ class _Compilation:
             return None if self._stop else next(self._names, None)
 
     def _serve(self) -> None:
-        """Feed one child: a name a line in, the name back when its file is in place."""
-        child = _start_child()
+        """Compile names until there are none left: in a child process, or here where a program cannot start one."""
+        if getattr(sys, "frozen", False):  # sys.executable is the application, not Python
+            self._compile_here()
+        else:
+            self._feed(_start_child())
+
+    def _compile_here(self) -> None:
+        from .jit import compile_kernel
+
+        try:
+            while (name := self._next()) is not None:
+                objects.write(objects.kernel_dir(), name, compile_kernel(name))
+                self._events.put(None)
+        except Exception as error:  # whatever it is, the waiting thread has to know
+            self._events.put(objects.KernelError(f"a kernel did not compile: {error}"))
+
+    def _feed(self, child: subprocess.Popen[str]) -> None:
+        """A name a line in, the name back when its file is in place."""
         watcher = threading.Thread(target=self._kill_when_stopped, args=(child,), daemon=True)
         watcher.start()
         try:
@@ -104,7 +121,10 @@ class _Compilation:
         except OSError as error:
             self._events.put(objects.KernelError(f"the compiler process stopped: {error}"))
         finally:
-            child.kill() if self._stop else child.stdin and child.stdin.close()
+            if self._stop:
+                child.kill()
+            elif child.stdin:
+                child.stdin.close()
             child.wait()
             for pipe in (child.stdin, child.stdout, child.stderr):
                 if pipe:

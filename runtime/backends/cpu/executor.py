@@ -16,7 +16,7 @@ from ...step import Step
 from ..base import CancelFlag
 from . import objects
 from .args import STEP, args_of
-from .lower import FEW, Call, Lowering
+from .lower import Call, Lowering
 from .team import Team
 
 
@@ -30,20 +30,20 @@ class Plan:
 
 
 class CPUExecutor:
-    """See base.Executor. Two plans over one arena: one for steps of a few tokens, one for many."""
+    """See base.Executor. Two plans over one arena: one for tokens just generated, one for prompts."""
 
-    def __init__(self, few: Lowering, many: Lowering, kv: KVPool, team: Team) -> None:
-        self.kv, self.max_tokens = kv, many.max_tokens
+    def __init__(self, decode: Lowering, prompt: Lowering, kv: KVPool, team: Team) -> None:
+        self.kv, self.max_tokens = kv, prompt.max_tokens
         self._team = team
-        self._n_vocab = many.graph.logits.cols
+        self._n_vocab = prompt.graph.logits.cols
         # Untouched memory costs nothing, so logits have room for every token of a step.
         self._logits = np.empty((self.max_tokens, self._n_vocab), np.float32)
-        arenas = [place([c.access for c in low.calls], outside=[low.logits]) for low in (few, many)]
+        arenas = [place([c.access for c in low.calls], outside=[low.logits]) for low in (decode, prompt)]
         self._arena = _aligned(max(arena.n_bytes for arena in arenas))
-        self._few, self._many = (
-            self._plan(low, arena) for low, arena in zip((few, many), arenas, strict=True)
+        self._decode, self._prompt = (
+            self._plan(low, arena) for low, arena in zip((decode, prompt), arenas, strict=True)
         )
-        scratch = -(-max(few.scratch_bytes, many.scratch_bytes) // 4096) * 4096
+        scratch = -(-max(decode.scratch_bytes, prompt.scratch_bytes) // 4096) * 4096
         self._scratch = _aligned(scratch * team.n)
         self._step = np.zeros((), STEP)
         self._step["scratch"], self._step["scratch_bytes"] = self._scratch.ctypes.data, scratch
@@ -61,7 +61,7 @@ class CPUExecutor:
             raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
         flag = self._never if cancel is None else cancel  # a flag that is not set yet is false
         kept = self._fill(step, flag)
-        plan = self._few if step.n_tokens <= FEW else self._many
+        plan = self._prompt if step.is_prompt else self._decode
         failed = self._team.run(plan.table, self._step, flag.word)
         del kept
         if failed:

@@ -25,10 +25,11 @@ from .objects import pack
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 # Functions called by kernels: scalars, vectors and addresses in and out, always inlined.
-device = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, forceinline=True)
+_DEVICE = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+device = numba.njit(**_DEVICE, forceinline=True)
 
 # A large function that is called in one place: merged into its caller beforehand, and so not compiled twice.
-inlined = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")
+inlined = numba.njit(**_DEVICE, inline="always")
 
 _SYMBOL = "halfbyte_kernel"  # every object has one entry point, and an engine of its own
 

@@ -21,7 +21,8 @@ from ...graph.ir import Graph, Node, Rows, Value, Weight
 from ...graph.plan import Access, Buffer
 from .args import INT8_ARRAYS, attention_kernel, gemm_scratch_bytes, rope_scratch_bytes, scratch_bytes
 
-FEW = 8  # tokens up to which rows of weights are multiplied one by one, see benchmarks/crossover.md
+# Which of the two kernels of a product does the work: linear_rows for up to `limit` rows, linear_gemm above.
+_ALWAYS_ROWS, _ALWAYS_GEMM, _ROWS_FOR_ONE_OUTPUT_EACH = 1 << 40, 0, -1
 
 _FLOATS = ("F32", "F16", "BF16")
 KERNEL_TYPES = frozenset({
@@ -47,7 +48,7 @@ class Lowering:
     graph: Graph
     kv: KVPool
     max_tokens: int
-    many: bool
+    prompt: bool
     calls: list[Call] = field(default_factory=list)
     scratch_bytes: int = 0  # private memory that each thread needs
     _buffers: dict[int, Buffer] = field(default_factory=dict)
@@ -85,7 +86,8 @@ class Lowering:
         """The int8 form of a value."""
         if value.id not in self._quantized:
             rows = self.max_tokens * value.repeat
-            made = {name: Buffer(f"{value.name}.{name}", rows * value.cols // 32 * n) for name, n in INT8_ARRAYS.items()}
+            groups = rows * value.cols // 32
+            made = {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in INT8_ARRAYS.items()}
             x = self.buffer(value)
             self.add("quantize", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
             self._quantized[value.id] = made
@@ -145,12 +147,13 @@ def _linear(low: Lowering, node: Node) -> None:
     weight, x, out = node.weights["weight"], node.inputs[0], low.buffer(node.outputs[0])
     operand = low.operand(node, x, weight)
     bias = vector(node.weights.get("bias"))
-    args = {**matrix(weight), "bias": bias, "out": out, **operand, **rows_of(x), "limit": FEW}
-    # The number of outputs is not known from the number of tokens: both kernels stand there, and one does nothing.
-    both = x.rows is Rows.OUTPUTS and low.many
-    for kernel, wanted in (("linear_rows", both or not low.many), ("linear_gemm", low.many)):
+    args = {**matrix(weight), "bias": bias, "out": out, **operand, **rows_of(x)}
+    # Logits are wanted of the last token of each prompt, or of every token: only the step knows.
+    either = low.prompt and x.rows is Rows.OUTPUTS
+    limit = _ROWS_FOR_ONE_OUTPUT_EACH if either else _ALWAYS_GEMM if low.prompt else _ALWAYS_ROWS
+    for kernel, wanted in (("linear_rows", either or not low.prompt), ("linear_gemm", low.prompt)):
         if wanted:
-            low.add(f"{kernel}.{weight.type.name}", node, tuple(operand.values()), (out,), **args)
+            low.add(f"{kernel}.{weight.type.name}", node, tuple(operand.values()), (out,), **args, limit=limit)
     low.scratch_bytes = max(low.scratch_bytes, gemm_scratch_bytes(weight.cols))
 
 

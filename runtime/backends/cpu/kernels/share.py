@@ -14,6 +14,12 @@ def rows_of(a, step):  # type: ignore[no-untyped-def]
 
 
 @device
+def is_few(rows, a, step):  # type: ignore[no-untyped-def]
+    """Whether this product goes row by row (linear_rows) or by panels (linear_gemm): exactly one of them works."""
+    return rows <= (step.n_sequences if a.limit < 0 else a.limit)
+
+
+@device
 def share(n, grain, tid, nth):  # type: ignore[no-untyped-def]
     """The part [start, stop) of n items that thread `tid` of `nth` does: whole grains, as even as they come."""
     grains = (n + grain - 1) // grain

@@ -11,7 +11,7 @@ import numpy as np
 from numba.core import types
 
 from ...jit import kernel
-from ...simd.emit import F32, I8, I32, Emitter, Vec
+from ...simd.emit import F32, I8, Emitter, Vec
 from ...simd.types import address, emitted
 from ..share import rows_of, share
 

@@ -21,7 +21,7 @@ from ...jit import Kernel, device, kernel_family
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view, load_i32
 from ...simd.types import address, emitted
-from ..share import rows_of, share
+from ..share import is_few, rows_of, share
 from .floats import FloatType
 from .table import FLOATS, QUANTIZED
 from .weights import Block32, WeightType, single_block
@@ -151,7 +151,7 @@ class _Tile:
         self.steps = kind.group // 4  # dot products in a group
 
     def group(self, panel: ir.Value, lines: list[ir.Value], x: _Group, acc: list[Vec]) -> list[Vec]:
-        """Add one group of columns, whose scales, biases and sums are at `lines`. Lists: [register * tokens + token]."""
+        """Add a group of columns, whose scales, biases and sums are at `lines`. Lists: [register * tokens + token]."""
         e, kind, tokens = self.e, self.kind, self.tokens
         start = [self._start(x.neg[t]) for t in range(tokens)]
         sums = [start[t] for _ in range(REGISTERS) for t in range(tokens)]
@@ -200,7 +200,8 @@ def _microkernel(kind: type[WeightType], tokens: int) -> Any:
 
     @emitted(types.void, _PLACES, _PLACES, _PLACES, types.int64)
     def micro(e: Emitter, places: Vec, x: Vec, strides: Vec, cols: Vec) -> None:
-        panel, scales, biases, weight_sums, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(7))
+        parts = (e.b.extract_value(places.ll, i) for i in range(7))
+        panel, scales, biases, weight_sums, out, out_stride, initial = parts
         codes, scale, centre, sum32, sum16, neg32, neg16 = (
             _token_rows(e, e.b.extract_value(x.ll, i), e.b.extract_value(strides.ll, i), tokens) for i in range(7)
         )
@@ -325,7 +326,7 @@ def linear_gemm(name: str) -> Kernel:
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         tokens = rows_of(a, step)
-        if tokens <= a.limit:
+        if is_few(tokens, a, step):
             return
         groups = np.uint64(a.cols // 32)
         four, eight = np.uint64(4) * groups, np.uint64(8) * groups

@@ -12,7 +12,7 @@ from ...jit import Kernel, kernel_family
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view
 from ...simd.types import address, emitted
-from ..share import rows_of, share
+from ..share import is_few, rows_of, share
 from .table import FLOATS, QUANTIZED
 from .weights import Block32, WeightType, single_block
 
@@ -175,7 +175,7 @@ def linear_rows(name: str) -> Kernel:
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         tokens = rows_of(a, step)
-        if tokens > a.limit:
+        if not is_few(tokens, a, step):
             return
         groups = np.uint64(a.cols // 32)
         if is_float:
