@@ -1,0 +1,104 @@
+"""What the int8 dot product compiles to on each instruction-set level, also on machines this test does not run on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import llvmlite.binding as llvm
+import pytest
+from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, rejected_levels
+from halfbyte.runtime.backends.cpu.kernels.linear.rows import PARTS, _RowDot
+from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
+from halfbyte.runtime.backends.cpu.simd.emit import I8, I32, I64, Emitter, Vec
+from llvmlite import ir
+
+# level -> triple, CPU, the instruction that must be there, registers that must not
+TARGETS = {
+    "avx512_vnni": ("x86_64-unknown-linux-gnu", "icelake-server", r"vpdpbusd\s.*zmm", None),
+    "avx_vnni": ("x86_64-unknown-linux-gnu", "alderlake", r"vpdpbusd\s.*ymm", r"zmm"),
+    "avx2": ("x86_64-unknown-linux-gnu", "haswell", r"vpmaddubsw\s.*ymm", r"zmm|vpdpbusd"),
+    "neon_dotprod": ("aarch64-unknown-linux-gnu", "apple-m1", r"sdot\s+v", None),
+    "generic": ("x86_64-unknown-linux-gnu", "x86-64", r"pmaddwd|pmuludq|pmullw", r"ymm|zmm|pmaddubsw"),
+}
+NAMES = {level.name: level for level in LEVELS}
+
+Body = Callable[[Emitter, list[ir.Value]], list[Vec]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_targets() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+def assembly(isa: Isa, triple: str, cpu: str, body: Body, n_arguments: int) -> str:
+    """The optimized assembly of f(addresses...), which stores what `body` returns at the last address."""
+    module = ir.Module()
+    module.triple = triple
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * n_arguments), "f")
+    builder = ir.IRBuilder(function.append_basic_block())
+    e = Emitter(builder, isa)
+    for i, value in enumerate(body(e, list(function.args))):
+        e.store(value, function.args[-1], 256 * i)
+    builder.ret_void()
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(parsed, builder)
+    return machine.emit_assembly(parsed)
+
+
+def _dot(bits: int) -> Body:
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        return [e.dot(e.zero(I32, 16), e.load(I8, 64, args[0]), e.load(I8, 64, args[1]), bits)]
+
+    return body
+
+
+@pytest.mark.parametrize("level", TARGETS)
+def test_dot_product(level: str) -> None:
+    triple, cpu, wanted, unwanted = TARGETS[level]
+    text = assembly(NAMES[level], triple, cpu, _dot(bits=4), 3)
+    assert re.search(wanted, text), text
+    assert unwanted is None or not re.search(unwanted, text), text
+    assert "\tcall" not in text and "\tbl\t" not in text
+
+
+@pytest.mark.parametrize("level", ["avx2", "neon_dotprod"])
+def test_codes_of_8_bits_do_not_saturate(level: str) -> None:
+    triple, cpu, *_ = TARGETS[level]
+    text = assembly(NAMES[level], triple, cpu, _dot(bits=8), 3)
+    assert "vpmaddubsw" not in text
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q4_K", "Q6_K"])
+@pytest.mark.parametrize("level", TARGETS)
+def test_row_products_use_it(level: str, kind: str) -> None:
+    """A whole row product, compiled for a fixed CPU: vectors throughout, no call left over."""
+    triple, cpu, wanted, unwanted = TARGETS[level]
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        zero = ir.Constant(I64, 0)
+        return _RowDot(e, QUANTIZED[kind], 1).emit(args[0], args[1], args[2 : 2 + PARTS], [zero] * PARTS)
+
+    text = assembly(NAMES[level], triple, cpu, body, 3 + PARTS)
+    if not (level == "avx2" and kind == "Q8_0"):  # 8-bit codes are widened there
+        assert re.search(wanted, text), text
+    assert unwanted is None or not re.search(unwanted, text)
+    assert not re.search(r"\tcallq?\s|\tbl\s", text), "a call into a library"
+
+
+def test_levels_are_chosen_by_features() -> None:
+    assert choose_level(frozenset()).name == "generic"
+    assert choose_level(frozenset({"avx2", "fma", "f16c"})).name == "avx2"
+    assert choose_level(frozenset({"avx2", "fma"})).name == "generic"
+    for level in LEVELS:
+        assert choose_level(level.needs).name == level.name
+    everything = frozenset().union(*(level.needs for level in LEVELS))
+    assert choose_level(everything) is LEVELS[0]
+    assert rejected_levels(frozenset({"avx2", "fma", "f16c"})) == {
+        "avx512_vnni": ["avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
+        "avx_vnni": ["avxvnni"],
+    }

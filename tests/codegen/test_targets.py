@@ -1,0 +1,47 @@
+"""The kernel tests once more, compiled for lesser CPUs, on this one: any CPU runs, none meets an instruction it lacks."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from halfbyte.runtime.settings import child_environment
+
+ROOT = Path(__file__).parents[2]
+AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
+TARGETS = {"avx2": ("haswell", AVX2), "avx_vnni": ("haswell", AVX2 + ",+avxvnni"), "generic": ("x86-64", "+sse2")}
+
+SELECTION = [
+    "tests/oracle/test_kernels_linear.py::test_activations_to_int8",
+    "tests/oracle/test_kernels_elementwise.py",
+    "tests/oracle/test_kernels_rope.py",
+    *(f"tests/oracle/test_kernels_linear.py::test_products[{kind}-linear_{form}]"
+      for kind in ("Q4_1", "Q8_0", "Q6_K", "IQ4_XS", "F16") for form in ("rows", "gemm")),
+]  # fmt: skip
+
+
+def _host_has(features: str) -> bool:
+    import llvmlite.binding as llvm
+
+    host = llvm.get_host_cpu_features()
+    return all(host.get(feature[1:], False) for feature in features.split(","))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 levels run on x86 only")
+@pytest.mark.parametrize("level", TARGETS)
+def test_kernels_for_a_lesser_cpu(level: str, tmp_path: Path) -> None:
+    cpu, features = TARGETS[level]
+    if not _host_has(features):
+        pytest.skip(f"this CPU itself lacks {features}")
+    environment = child_environment(HALFBYTE_HOME=str(tmp_path), NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
+    check = (
+        "from halfbyte.runtime.backends.cpu.features import target; import sys;"
+        f"sys.exit(target().isa.name != {level!r} and target().isa.name)"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, env=environment)
+    command = [sys.executable, "-m", "pytest", "-q", *SELECTION]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
