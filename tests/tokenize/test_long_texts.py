@@ -33,15 +33,18 @@ def _all() -> list[tuple[str, Tokenizer]]:
     return real + rules + [(name, tokenizer_from_metadata(others[name]["metadata"])) for name in ("unigram", "gemma4")]
 
 
+def _is_linear(tokenizer: Tokenizer, char: str) -> bool:
+    """One measurement. Several may be needed: a busy neighbour on the same core also costs CPU time."""
+    short, long = _seconds(tokenizer, char * 50_000), _seconds(tokenizer, char * 200_000)
+    # Linear time is a ratio of 4, quadratic of 16. Below 20 ms the clock decides, not the algorithm.
+    return long < max(8.0 * short, 0.02) and long < 0.4  # 2 s for a million characters
+
+
 @pytest.mark.parametrize("char", _RUNS, ids=ascii)
 def test_runs_take_linear_time(char: str) -> None:
     for name, tokenizer in _all():
         tokenizer.encode(char * 1000)
-        short = min(_seconds(tokenizer, char * 50_000) for _ in range(2))
-        long = min(_seconds(tokenizer, char * 200_000) for _ in range(2))
-        # Linear time is a ratio of 4, quadratic of 16. Below 20 ms the clock decides, not the algorithm.
-        assert long < max(8.0 * short, 0.02), (name, short, long)
-        assert long < 0.4, (name, long)  # 2 s for a million characters
+        assert any(_is_linear(tokenizer, char) for _ in range(5)), name
 
 
 @pytest.mark.parametrize("char", _RUNS, ids=ascii)
