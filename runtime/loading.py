@@ -142,7 +142,7 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     path = hub.resolve(path_or_name, progress=report, cancel=flag)
     report("reading", 0, 3)
     with GGUFFile.open(path) as file:
-        context = _choose_context(file, options.context)
+        context = choose_context(file, options.context)
         spec = build_model(file, context=context)
         report("reading", 1, 3)
         tokenizer = tokenizer_from_metadata(file.metadata)
@@ -176,7 +176,8 @@ def _facts(path: Path, spec: ModelSpec, context: int, threads: int, backend: str
     )
 
 
-def _choose_context(file: GGUFFile, wanted: int | None) -> int:
+def choose_context(file: GGUFFile, wanted: int | None) -> int:
+    """The context wanted, or as much as the model was trained with, up to DEFAULT_CONTEXT."""
     if wanted is not None:
         return wanted
     architecture = file.metadata.require("general.architecture", str)

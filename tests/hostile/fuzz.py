@@ -24,9 +24,16 @@ from typing import Any
 
 from halfbyte.formats.errors import HalfbyteError
 from halfbyte.formats.gguf import GGUFFile
+from halfbyte.runtime.backends.cpu.lower import Lowering
+from halfbyte.runtime.cache.kv import KVPool
+from halfbyte.runtime.engine.capacity import pool_pages
+from halfbyte.runtime.loading import STEP_TOKENS, choose_context
+from halfbyte.runtime.models import build_model
+from halfbyte.runtime.tokenize import tokenizer_from_metadata
 from halfbyte.tools.describe import describe, describe_metadata, describe_tensors
 
 from .mutate import mutate
+from .mutate_models import mutate_model
 
 HANG_S = 1.0
 DEAD_S = 20.0  # a child that makes no progress for this long is killed
@@ -78,8 +85,28 @@ def inspect(data: bytes) -> None:
         json.dumps([describe(file), describe_metadata(file.metadata), describe_tensors(file.tensors.values())])
 
 
+def load(data: bytes) -> None:
+    """What `Model.load` does but for compiling: the graph, the tokenizer and its use, memory, and the kernel calls."""
+    with GGUFFile.from_buffer(data) as file:
+        context = choose_context(file, None)
+        spec = build_model(file, context=context)
+        tokenizer = tokenizer_from_metadata(file.metadata)
+        tokenizer.decode(tokenizer.encode("the <|im_start|> \N{WATERMELON} <s>  a\x00", parse_special=True))
+        kv = KVPool(spec.graph.state, pool_pages(spec.graph.state, context))
+        for prompt in (False, True):
+            Lowering(spec.graph, kv, STEP_TOKENS, prompt=prompt).run()
+
+
 register("open", read_all)
 register("inspect", inspect)
+register("load", load)
+
+SOURCES: dict[str, Callable[[int, int], bytes]] = {"load": mutate_model}  # others: files that need not be models
+
+
+def source_for(name: str) -> Callable[[int, int], bytes]:
+    """The mutated files an entry point is given: a function of (seed, index)."""
+    return SOURCES.get(name, mutate)
 
 
 @dataclass
@@ -120,19 +147,21 @@ def try_one(run: Callable[[bytes], None], data: bytes) -> tuple[str, str, float]
     return kind, detail, time.perf_counter() - started
 
 
-def fuzz(run: Callable[[bytes], None], seed: int, indices: Iterable[int]) -> Report:
+def fuzz(
+    run: Callable[[bytes], None], seed: int, indices: Iterable[int], source: Callable[[int, int], bytes] = mutate
+) -> Report:
     """Run in this process."""
     report = Report()
     for index in indices:
-        report.add(index, try_one(run, mutate(seed, index)))
+        report.add(index, try_one(run, source(seed, index)))
     return report
 
 
 def _child(name: str, seed: int, first: int, last: int, progress: Any, queue: Any) -> None:
-    report, run = Report(), entry_point(name)
+    report, run, source = Report(), entry_point(name), source_for(name)
     for index in range(first, last):
         progress.value = index
-        report.add(index, try_one(run, mutate(seed, index)))
+        report.add(index, try_one(run, source(seed, index)))
     queue.put(report)
 
 
@@ -155,7 +184,8 @@ def fuzz_isolated(name: str, seed: int, count: int, *, batch: int = 10_000, dead
             if stuck < 0:
                 raise RuntimeError(f"the child process did not start (exit code {child.exitcode})")
             total.findings.append((stuck, kind, f"exit code {child.exitcode}"))
-            report = fuzz(entry_point(name), seed, range(first, stuck))  # its counts were lost with the child
+            # its counts were lost with the child
+            report = fuzz(entry_point(name), seed, range(first, stuck), source_for(name))
             last = stuck + 1
         total.verdicts += report.verdicts
         total.findings += report.findings
@@ -192,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = options.entry or sorted(ENTRY_POINTS)
     if options.only is not None:
         for name in names:
-            entry_point(name)(mutate(options.seed, options.only))
+            entry_point(name)(source_for(name)(options.seed, options.only))
         return 0
     found = 0
     for name in names:

@@ -45,7 +45,11 @@ def _keys_only() -> Raw:
 def mutate(seed: int, index: int) -> bytes:
     """The mutated file number `index`: one to three changes to one of the bases."""
     rng = random.Random(f"{seed}:{index}")
-    base = rng.choice(bases())
+    return mutate_bytes(rng, rng.choice(bases()))
+
+
+def mutate_bytes(rng: random.Random, base: Raw) -> bytes:
+    """One to three changes to the fields and bytes of a file."""
     data = bytearray(base.data)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         rng.choice(_MUTATIONS)(rng, base, data)

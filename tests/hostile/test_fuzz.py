@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from . import broken_readers
-from .fuzz import ENTRY_POINTS, fuzz, fuzz_isolated, main, read_all, register, register_path
+from .fuzz import ENTRY_POINTS, fuzz, fuzz_isolated, load, main, read_all, register, register_path, source_for
 from .mutate import bases, mutate
+from .mutate_models import models, mutate_model
 
 BROKEN = "tests.hostile.broken_readers"
 FIRST_97 = next(i for i in range(1000) if len(mutate(3, i)) % 97 == 0)
@@ -17,16 +18,22 @@ def test_bases_load() -> None:
         read_all(base.done())
 
 
-@pytest.mark.parametrize("entry", ["open"])
-def test_no_findings_in_2000_mutations(entry: str) -> None:
-    report = fuzz(ENTRY_POINTS[entry], 20240, range(2000))
+def test_models_load() -> None:
+    for model in models():
+        load(model.raw().done())
+
+
+@pytest.mark.parametrize(("entry", "count"), [("open", 2000), ("load", 500)])
+def test_no_findings_in_a_short_run(entry: str, count: int) -> None:
+    report = fuzz(ENTRY_POINTS[entry], 20240, range(count), source_for(entry))
     assert not report.findings, report.table()
     assert len(report.verdicts) > 12  # the mutations reach many checks, and some files still load
-    assert 0 < report.verdicts["loaded"] < 1000
+    assert 0 < report.verdicts["loaded"] < count / 2
 
 
 def test_mutations_depend_on_seed_and_index_only() -> None:
     assert mutate(1, 5) == mutate(1, 5)
+    assert mutate_model(1, 5) == mutate_model(1, 5)
     assert len({mutate(1, i) for i in range(100)} | {mutate(2, i) for i in range(100)}) > 190
 
 
