@@ -15,7 +15,14 @@ from .escape import one_line, visible
 
 
 def prepare() -> None:
-    """Let no console encoding raise: what it cannot show becomes an escape. Show warnings of the library as notes."""
+    """Let no console encoding raise: what it cannot show becomes an escape. Show warnings of the library as notes.
+
+    A stream that was closed by whoever started us (`>&-`, a Windows program without a console) leads nowhere from here
+    on: Python would leave None there, and the next file opened would get its number.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a replaced stream (a test, a GUI) may be anything

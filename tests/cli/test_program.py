@@ -171,6 +171,15 @@ def test_closed_standard_streams_do_not_crash(environment: dict[str, str]) -> No
     assert done.stdout == "1 403\n"
 
 
+@POSIX
+@pytest.mark.parametrize("arguments", ["inspect stories260k --json", "run stories260k Once --max-tokens 3", "--help"])
+def test_a_closed_stdout_is_no_error(arguments: str, environment: dict[str, str]) -> None:
+    command = f"{sys.executable} -m halfbyte {arguments} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr
+
+
 def test_json_is_plain_ascii_and_strict(capsys: pytest.CaptureFixture[str]) -> None:
     console.write_json({"text": "é\x1b\u202e", "bad": [float("inf"), float("nan")], "good": 1.5})
     text = capsys.readouterr().out
