@@ -10,6 +10,7 @@ import pytest
 from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, rejected_levels
 from halfbyte.runtime.backends.cpu.kernels.linear.rows import PARTS, _RowDot
 from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
+from halfbyte.runtime.backends.cpu.simd.dot import dot
 from halfbyte.runtime.backends.cpu.simd.emit import I8, I32, I64, Emitter, Vec
 from llvmlite import ir
 
@@ -52,7 +53,7 @@ def assembly(isa: Isa, triple: str, cpu: str, body: Body, n_arguments: int) -> s
 
 def _dot(bits: int) -> Body:
     def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
-        return [e.dot(e.zero(I32, 16), e.load(I8, 64, args[0]), e.load(I8, 64, args[1]), bits)]
+        return [dot(e, e.zero(I32, 16), e.load(I8, 64, args[0]), e.load(I8, 64, args[1]), bits)]
 
     return body
 

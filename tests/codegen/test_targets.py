@@ -1,4 +1,4 @@
-"""The kernel tests once more, compiled for lesser CPUs, on this one: any CPU runs, none meets an instruction it lacks."""
+"""The kernel tests once more, compiled for lesser CPUs: any CPU runs, none meets an instruction it lacks."""
 
 from __future__ import annotations
 

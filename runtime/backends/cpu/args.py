@@ -49,7 +49,7 @@ _ARGS: dict[str, np.dtype] = {
     # out [rows, n] = activations [rows, cols] times weight [n, cols] + bias
     "linear_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, out=_PTR, x=_PTR, **_INT8, **_ROWS,
-        limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does; -1: one for each sequence
+        limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does; -1: one a sequence
     ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
     "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),

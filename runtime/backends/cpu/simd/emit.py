@@ -1,9 +1,8 @@
 """Emitting vector code: a vector value in a Python variable, operators for instructions, Python loops for unrolling.
 
 A kernel's inner part is written as a Python function over `Vec` values that runs once, when the kernel is compiled.
-LLVM splits vectors wider than the target's registers, so code is written for 16 float32 (or 64 int8) on every machine;
-what has no portable form (the int8 dot product, table look-up, half floats without F16C) is a method here, with one
-branch per level.
+LLVM splits vectors wider than the target's registers, so code is written for 16 float32 (or 64 int8) on every machine.
+What has no portable form is in dot.py.
 """
 
 from __future__ import annotations
@@ -275,78 +274,6 @@ class Emitter:
             half = x.n // 2
             x = self.maximum(x.take(range(half)), x.take(range(half, x.n)))
         return x.lane(0)
-
-    # ---- what has no portable form
-    def dot(self, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
-        """acc[i] += sum over 4 of codes[4i..] * x[4i..]: codes are unsigned with `bits` bits, x is signed int8.
-
-        acc int32 [n / 4], codes and x int8 [n]. Exact on every level.
-        """
-        width = self._dot_width()
-        if codes.n > width:
-            return self._halves(acc, codes, x, bits)
-        lanes = codes.n // 4
-        kind = ir.VectorType(I32, lanes)
-        if self.isa.dot == "vpdpbusd" and codes.n in (16, 32, 64):
-            name = f"llvm.x86.avx512.vpdpbusd.{codes.n * 8}"
-            return self.call(name, kind, acc, self.bitcast(codes, I32, lanes), self.bitcast(x, I32, lanes))
-        if self.isa.dot == "vpmaddubsw" and codes.n == 32:
-            return acc + self._dot_avx2(codes, x, bits)
-        if self.isa.dot == "sdot" and codes.n == 16:
-            if bits < 8:
-                return self.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes, x)
-            acc = self.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes ^ 0x80, x)
-            half = self.like(x, 64)  # 128 does not fit int8: add 64 twice
-            for _ in range(2):
-                acc = self.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, half, x)
-            return acc
-        products = self.widen_unsigned(codes, I32) * self.widen_signed(x, I32)
-        parts = [products.take(range(k, codes.n, 4)) for k in range(4)]
-        return acc + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
-
-    def _dot_width(self) -> int:
-        return {"vpdpbusd": self.isa.lanes * 4, "vpmaddubsw": 32, "sdot": 16, "widen": 16}[self.isa.dot]
-
-    def _halves(self, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
-        half, lanes = codes.n // 2, acc.n // 2
-        low = self.dot(acc.take(range(lanes)), codes.take(range(half)), x.take(range(half)), bits)
-        high = self.dot(
-            acc.take(range(lanes, 2 * lanes)), codes.take(range(half, 2 * half)), x.take(range(half, 2 * half)), bits
-        )
-        return self.concat([low, high])
-
-    def _dot_avx2(self, codes: Vec, x: Vec, bits: int) -> Vec:
-        v16, v8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
-        ones = self.const(I16, [1] * 16)
-        if bits < 8:  # 2 * 127 * 127 fits int16: no saturation
-            pairs = self.call("llvm.x86.avx2.pmadd.ub.sw", v16, codes, x)
-            return self.call("llvm.x86.avx2.pmadd.wd", v8, pairs, ones)
-        even, odd = range(0, 32, 2), range(1, 32, 2)
-        wide, wide_x = self.widen_unsigned(codes, I16), self.widen_signed(x, I16)
-        products = [
-            self.widen_signed(wide.take(k), I32) * self.widen_signed(wide_x.take(k), I32) for k in (even, odd)
-        ]
-        pairs32 = products[0] + products[1]
-        return pairs32.take(range(0, 16, 2)) + pairs32.take(range(1, 16, 2))
-
-    def lookup16(self, table: Sequence[int], index: Vec) -> Vec:
-        """table[index] per int8 lane, for indices 0..15."""
-        width = {"vpdpbusd": 16 * (self.isa.lanes // 4), "vpmaddubsw": 32}.get(self.isa.dot, 16)
-        if index.n > width:
-            half = index.n // 2
-            parts = [self.lookup16(table, index.take(range(k, k + half))) for k in (0, half)]
-            return self.concat(parts)
-        name = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.ssse3.pshuf.b.128"}
-        values = self.const(I8, list(table) * (index.n // 16))
-        if self.isa.dot in ("vpdpbusd", "vpmaddubsw"):
-            return self.call(name[index.n], index.ll.type, values, index)
-        if self.isa.dot == "sdot" and index.n == 16:
-            return self.call("llvm.aarch64.neon.tbl1.v16i8", index.ll.type, values, index)
-        result = self.like(index, table[0])
-        for i, entry in enumerate(table[1:], 1):
-            here = Vec(self, self.b.icmp_unsigned("==", index.ll, self.like(index, i).ll))
-            result = self.select(here, self.like(index, entry), result)
-        return result
 
     # ---- control flow
     def loop(

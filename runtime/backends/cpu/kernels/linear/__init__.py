@@ -4,6 +4,6 @@
     basic.py k.py iq.py fp4.py   the types; floats.py: F32, F16, BF16
     act.py       activations to int8
     rows.py      few tokens: one fused unpack-and-dot per row, the rows read once, in order
-    gemm.py      many tokens: a panel of rows is unpacked once and multiplied with all of them
+    panel.py     rows unpacked side by side for many tokens; gemm.py: multiplied with all of them
     embed.py     rows of the embedding table to float32
 """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from ...simd.dot import lookup16
 from ...simd.emit import F32, Emitter, Vec
 from .weights import I8, I32, Block32, loads, nibbles
 
@@ -18,7 +19,7 @@ class MXFP4(Block32):
 
     @classmethod
     def block_codes(cls, e: Emitter, at: Sequence[ir.Value]) -> Vec:
-        return e.lookup16(_LEVELS, nibbles(e, loads(e, at, 1, 16)))
+        return lookup16(e, _LEVELS, nibbles(e, loads(e, at, 1, 16)))
 
     @classmethod
     def block_fields(cls, e: Emitter, at: ir.Value) -> list[Vec]:

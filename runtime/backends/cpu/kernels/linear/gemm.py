@@ -1,9 +1,7 @@
-"""Many tokens: unpack a panel of rows once, multiply it with every token.
+"""Many tokens: unpack a panel of rows once (panel.py), multiply it with every token.
 
-A panel is ROWS rows of the weight, unpacked into the thread's private memory with the rows side by side: four
-consecutive columns of each row make one 32-bit lane, so one int8 dot product advances all rows of a register by four
-columns. The microkernel holds a tile of rows x tokens in registers, sums 32 (or 16) columns exactly in int32, and only
-then scales. Every type ends in the same panel, so a new type needs nothing here.
+The microkernel holds a tile of rows x tokens in registers, sums 32 (or 16) columns exactly in int32, and only then
+scales. Every type ends in the same panel, so a new type needs nothing here.
 """
 
 from __future__ import annotations
@@ -18,129 +16,18 @@ from numba.core import types
 from ...args import OCT, ROW_SPACE
 from ...features import target
 from ...jit import Kernel, device, kernel_family
+from ...simd.dot import dot
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view, load_i32
 from ...simd.types import address, emitted
 from ..share import is_few, rows_of, share
-from .floats import FloatType
+from .panel import LANES, REGISTERS, ROWS, float_unpacker, panel_unpacker
 from .table import FLOATS, QUANTIZED
-from .weights import Block32, WeightType, single_block
+from .weights import WeightType
 
-LANES = target().isa.lanes
-REGISTERS, TILE = target().isa.gemm_tile
-ROWS = LANES * REGISTERS  # rows of a panel; a multiple of OCT
+TILE = target().isa.gemm_tile[1]  # tokens multiplied at once
 
 _PLACES = types.UniTuple(address, 7)
-
-
-# ---- panels
-
-
-def _store_groups(e: Emitter, values: Vec, at: ir.Value) -> None:
-    """Lane g of a row's scales goes to line g of the panel's scales."""
-    for g in range(values.n):
-        e.store(values.lane(g), at, 4 * ROWS * g)
-
-
-def _group_sums(e: Emitter, kind: type[WeightType], codes: Vec) -> list[Vec]:
-    """The sum over each group of (code - offset), as float32 scalars."""
-    fours = e.dot(e.zero(I32, codes.n // 4), codes, e.like(codes, 1), kind.bits)
-    lanes = kind.group // 4
-    sums = [e.sum(fours.take(range(g, g + lanes))) for g in range(0, fours.n, lanes)]
-    return [Vec(e, e.b.sitofp((s - kind.group * (kind.offset or 0)).ll, F32)) for s in sums]
-
-
-def _super_to_row(kind: type[WeightType]) -> Any:
-    @emitted(types.void, address, address, address, address, address)
-    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec, sums: Vec) -> None:
-        """256 columns of one row: codes in order to `row`; scale, bias and sum of each group into the panel."""
-        u = kind.unpack(e, w.ll)
-        for j, codes in enumerate(u.codes):
-            e.store(codes, row.ll, 64 * j)
-        _store_groups(e, u.scale, scales.ll)
-        totals = e.gather([total for codes in u.codes for total in _group_sums(e, kind, codes)])
-        _store_groups(e, totals * u.scale, sums.ll)
-        if u.bias is not None:
-            _store_groups(e, u.bias, biases.ll)
-
-    return unpack
-
-
-def _block_to_row(kind: type[Block32]) -> Any:
-    @emitted(types.void, address, address, address, address, address)
-    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec, sums: Vec) -> None:
-        """The same for one block of 32 columns."""
-        codes, scale, bias = single_block(kind, e, w.ll)
-        e.store(codes, row.ll)
-        e.store(scale.lane(0), scales.ll)
-        e.store(_group_sums(e, kind, codes)[0] * scale.lane(0), sums.ll)
-        if kind.offset is None:
-            e.store(bias.lane(0), biases.ll)
-
-    return unpack
-
-
-def _transposed(e: Emitter, v: list[Vec]) -> list[Vec]:
-    """Eight vectors of eight lanes as a matrix, turned over its diagonal."""
-    pairs = [(0, 8, 2, 10, 4, 12, 6, 14), (1, 9, 3, 11, 5, 13, 7, 15)]
-    quads = [(0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)]
-    halves = [(0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)]
-    for distance, masks in ((1, pairs), (2, quads), (4, halves)):
-        mixed: list[Vec] = list(v)
-        for i in range(8):
-            if not i & distance:
-                mixed[i], mixed[i | distance] = (e.shuffle(v[i], v[i | distance], mask) for mask in masks)
-        v = mixed
-    return v
-
-
-@emitted(types.void, address, address)
-def _transpose8(e: Emitter, rows: Vec, panel: Vec) -> None:
-    """32 columns of 8 rows (ROW_SPACE bytes apart) into 8 lines of the panel (4 * ROWS bytes apart)."""
-    codes = [e.load(I32, 8, rows.ll, ROW_SPACE * r) for r in range(8)]
-    for k, line in enumerate(_transposed(e, codes)):
-        e.store(line, panel.ll, 4 * ROWS * k)
-
-
-def _panel_unpacker(kind: type[WeightType]) -> Any:
-    """f(first row address, row_bytes, last usable row, cols, places, row buffer): fill a panel."""
-    super_to_row = _super_to_row(kind)
-    has_tail = issubclass(kind, Block32)
-    block_to_row = _block_to_row(kind) if has_tail else super_to_row
-    super_bytes = 256 // kind.block * kind.block_bytes
-    block_bytes = kind.block_bytes
-    groups = 256 // kind.group
-    line = np.uint64(4 * ROWS)
-
-    @device
-    def unpack(w, row_bytes, last, cols, places, rows):  # type: ignore[no-untyped-def]
-        panel, scales, biases, sums = places[0], places[1], places[2], places[3]
-        supers = cols // 256
-        tails = (cols - supers * 256) // 32 if has_tail else 0
-        for oct in range(0, ROWS, OCT):
-            for i in range(supers):
-                g = np.uint64(i * groups) * line
-                for r in range(OCT):
-                    # Rows past the end of the matrix repeat the last one; their results are never stored.
-                    row = w + np.uint64(min(oct + r, last) * row_bytes + i * super_bytes)
-                    place = g + np.uint64(4 * (oct + r))
-                    to = rows + np.uint64(ROW_SPACE * r)
-                    super_to_row(row, to, scales + place, biases + place, sums + place)
-                for c in range(8):
-                    k = np.uint64(i * 64 + c * 8)
-                    _transpose8(rows + np.uint64(32 * c), panel + k * line + np.uint64(4 * oct))
-            for i in range(supers * 8, supers * 8 + tails):
-                for r in range(OCT):
-                    row = w + np.uint64(min(oct + r, last) * row_bytes + i * block_bytes)
-                    place = np.uint64(i) * line + np.uint64(4 * (oct + r))
-                    to = rows + np.uint64(ROW_SPACE * r)
-                    block_to_row(row, to, scales + place, biases + place, sums + place)
-                _transpose8(rows, panel + np.uint64(8 * i) * line + np.uint64(4 * oct))
-
-    return unpack
-
-
-# ---- the microkernel
 
 
 class _Tile:
@@ -162,7 +49,7 @@ class _Tile:
                 four = e.bitcast(four, I8, 4 * LANES)
                 for r in range(REGISTERS):
                     i = r * tokens + t
-                    sums[i] = e.dot(sums[i], w[r], four, kind.bits)
+                    sums[i] = dot(e, sums[i], w[r], four, kind.bits)
         result = []
         for r in range(REGISTERS):
             scale, bias, weight_sum = (e.load(F32, LANES, line, 4 * LANES * r) for line in lines)
@@ -264,49 +151,6 @@ def _float_microkernel(tokens: int) -> Any:
     return micro
 
 
-def _float_unpacker(kind: type[FloatType]) -> Any:
-    size = kind.size
-
-    @emitted(types.void, types.UniTuple(address, OCT), address)
-    def widen8(e: Emitter, rows: Vec, place: Vec) -> None:
-        """8 columns of 8 rows."""
-        values = [kind.load(e, e.b.extract_value(rows.ll, r), 8) for r in range(OCT)]
-        for k, line in enumerate(_transposed(e, values)):
-            e.store(line, place.ll, 4 * ROWS * k)
-
-    @emitted(types.void, address, address)
-    def widen(e: Emitter, w: Vec, place: Vec) -> None:
-        e.store(kind.load(e, w.ll, 1).lane(0), place.ll)
-
-    @device
-    def unpack(w, row_bytes, last, cols, places, rows):  # type: ignore[no-untyped-def]
-        panel, whole = places[0], cols // 8 * 8
-        for oct in range(0, ROWS, OCT):
-            # Rows past the end of the matrix repeat the last one; their results are never stored.
-            first = (
-                w + np.uint64(min(oct, last) * row_bytes), w + np.uint64(min(oct + 1, last) * row_bytes),
-                w + np.uint64(min(oct + 2, last) * row_bytes), w + np.uint64(min(oct + 3, last) * row_bytes),
-                w + np.uint64(min(oct + 4, last) * row_bytes), w + np.uint64(min(oct + 5, last) * row_bytes),
-                w + np.uint64(min(oct + 6, last) * row_bytes), w + np.uint64(min(oct + 7, last) * row_bytes),
-            )  # fmt: skip
-            for k in range(0, whole, 8):
-                at = np.uint64(k * size)
-                here = (
-                    first[0] + at, first[1] + at, first[2] + at, first[3] + at, first[4] + at, first[5] + at,
-                    first[6] + at, first[7] + at,
-                )  # fmt: skip
-                widen8(here, panel + np.uint64(4 * (k * ROWS + oct)))
-            for k in range(whole, cols):
-                for r in range(OCT):
-                    row = w + np.uint64(min(oct + r, last) * row_bytes)
-                    widen(row + np.uint64(k * size), panel + np.uint64(4 * (k * ROWS + oct + r)))
-
-    return unpack
-
-
-# ---- the kernel
-
-
 @device
 def _align(at):  # type: ignore[no-untyped-def]
     return (at + np.uint64(63)) // np.uint64(64) * np.uint64(64)
@@ -317,11 +161,11 @@ def linear_gemm(name: str) -> Kernel:
     """out[t, r] = x[t] . w[r] + bias[r] for all tokens; threads take panels of rows."""
     is_float = name in FLOATS
     if is_float:
-        unpack, micro, micro1 = _float_unpacker(FLOATS[name]), _float_microkernel(TILE), _float_microkernel(1)
+        unpack, micro, micro1 = float_unpacker(FLOATS[name]), _float_microkernel(TILE), _float_microkernel(1)
         group = 32
     else:
         kind = QUANTIZED[name]
-        unpack, micro, micro1 = _panel_unpacker(kind), _microkernel(kind, TILE), _microkernel(kind, 1)
+        unpack, micro, micro1 = panel_unpacker(kind), _microkernel(kind, TILE), _microkernel(kind, 1)
         group = kind.group
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from ...simd.dot import lookup16
 from ...simd.emit import Emitter, Vec
 from .weights import I8, I16, I32, Block32, Unpacked, WeightType, loads, nibbles
 
@@ -18,7 +19,7 @@ class IQ4_NL(Block32):
 
     @classmethod
     def block_codes(cls, e: Emitter, at: Sequence[ir.Value]) -> Vec:
-        return e.lookup16(_LEVELS, nibbles(e, loads(e, at, 2, 16)))
+        return lookup16(e, _LEVELS, nibbles(e, loads(e, at, 2, 16)))
 
 
 class IQ4_XS(WeightType):
@@ -27,7 +28,7 @@ class IQ4_XS(WeightType):
     @classmethod
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
         groups = [e.load(I8, 16, at, 8 + 16 * g) for g in range(8)]
-        codes = [e.lookup16(_LEVELS, nibbles(e, groups[i : i + 2])) for i in (0, 2, 4, 6)]
+        codes = [lookup16(e, _LEVELS, nibbles(e, groups[i : i + 2])) for i in (0, 2, 4, 6)]
         low = e.widen_unsigned(e.load(I8, 4, at, 4), I32)
         interleaved = e.shuffle(low & 15, low >> 4, [0, 4, 1, 5, 2, 6, 3, 7])
         high = e.splat(e.widen_unsigned(e.load(I16, 0, at, 2), I32), 8)

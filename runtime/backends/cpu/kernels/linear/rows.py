@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba.core import types
 
 from ...jit import Kernel, kernel_family
+from ...simd.dot import dot
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view
 from ...simd.types import address, emitted
@@ -75,8 +76,8 @@ class _RowDot:
             for j in range(4):
                 xq = e.load(I8, 64, e.index(codes, i, 256), 64 * j)
                 shift = e.bitcast(zeros.take([2 * j] * 8 + [2 * j + 1] * 8), I8, 64)
-                total = e.dot(e.zero(I32, 16), u.codes[j], shift, kind.bits)
-                products = e.to_float(e.dot(total, u.codes[j], xq, kind.bits))
+                total = dot(e, e.zero(I32, 16), u.codes[j], shift, kind.bits)
+                products = e.to_float(dot(e, total, u.codes[j], xq, kind.bits))
                 lanes = [j * per + lane * per // 16 for lane in range(16)]
                 sums_acc[j & 1] = e.fma(products, factor.take(lanes), sums_acc[j & 1])
             result += [*sums_acc, e.fma(bias, sums, acc[3 * t + 2])]
@@ -99,8 +100,8 @@ class _RowDot:
                 codes, dx, zero, sum32, _ = (self._row(x[k], strides[k], t) for k in range(PARTS))
                 xq = e.load(I8, 32, e.index(codes, block, 32))
                 shift = e.bitcast(e.splat(e.load(I32, 0, e.index(zero, block, 4)), 8), I8, 32)
-                total = e.dot(e.zero(I32, 8), weights, shift, kind.bits)
-                products = e.to_float(e.dot(total, weights, xq, kind.bits))
+                total = dot(e, e.zero(I32, 8), weights, shift, kind.bits)
+                products = e.to_float(dot(e, total, weights, xq, kind.bits))
                 factor = scale * e.load(F32, 0, e.index(dx, block, 4))
                 one = e.fma(products, factor, acc[t])
                 correction = bias.lane(0) * e.load(F32, 0, e.index(sum32, block, 4))

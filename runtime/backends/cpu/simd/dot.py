@@ -1,0 +1,85 @@
+"""What has no portable form: the int8 dot product and the table look-up, with one branch for each instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from ..features import Isa
+from .emit import I8, I16, I32, Emitter, Vec
+
+
+def dot(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
+    """acc[i] += sum over 4 of codes[4i..] * x[4i..]: codes are unsigned with `bits` bits, x is signed int8.
+
+    acc int32 [n / 4], codes and x int8 [n]. Exact on every level.
+    """
+    width = _dot_width(e.isa)
+    if codes.n > width:
+        return _halves(e, acc, codes, x, bits)
+    lanes = codes.n // 4
+    kind = ir.VectorType(I32, lanes)
+    if e.isa.dot == "vpdpbusd" and codes.n in (16, 32, 64):
+        name = f"llvm.x86.avx512.vpdpbusd.{codes.n * 8}"
+        return e.call(name, kind, acc, e.bitcast(codes, I32, lanes), e.bitcast(x, I32, lanes))
+    if e.isa.dot == "vpmaddubsw" and codes.n == 32:
+        return acc + _dot_avx2(e, codes, x, bits)
+    if e.isa.dot == "sdot" and codes.n == 16:
+        if bits < 8:
+            return e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes, x)
+        acc = e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes ^ 0x80, x)
+        half = e.like(x, 64)  # 128 does not fit int8: add 64 twice
+        for _ in range(2):
+            acc = e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, half, x)
+        return acc
+    products = e.widen_unsigned(codes, I32) * e.widen_signed(x, I32)
+    parts = [products.take(range(k, codes.n, 4)) for k in range(4)]
+    return acc + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
+
+
+def _dot_width(isa: Isa) -> int:
+    return {"vpdpbusd": isa.lanes * 4, "vpmaddubsw": 32, "sdot": 16, "widen": 16}[isa.dot]
+
+
+def _halves(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
+    half, lanes = codes.n // 2, acc.n // 2
+    low = dot(e, acc.take(range(lanes)), codes.take(range(half)), x.take(range(half)), bits)
+    upper = range(half, 2 * half)
+    high = dot(e, acc.take(range(lanes, 2 * lanes)), codes.take(upper), x.take(upper), bits)
+    return e.concat([low, high])
+
+
+def _dot_avx2(e: Emitter, codes: Vec, x: Vec, bits: int) -> Vec:
+    v16, v8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
+    ones = e.const(I16, [1] * 16)
+    if bits < 8:  # 2 * 127 * 127 fits int16: no saturation
+        pairs = e.call("llvm.x86.avx2.pmadd.ub.sw", v16, codes, x)
+        return e.call("llvm.x86.avx2.pmadd.wd", v8, pairs, ones)
+    even, odd = range(0, 32, 2), range(1, 32, 2)
+    wide, wide_x = e.widen_unsigned(codes, I16), e.widen_signed(x, I16)
+    products = [
+        e.widen_signed(wide.take(k), I32) * e.widen_signed(wide_x.take(k), I32) for k in (even, odd)
+    ]
+    pairs32 = products[0] + products[1]
+    return pairs32.take(range(0, 16, 2)) + pairs32.take(range(1, 16, 2))
+
+
+def lookup16(e: Emitter, table: Sequence[int], index: Vec) -> Vec:
+    """table[index] per int8 lane, for indices 0..15."""
+    width = {"vpdpbusd": 16 * (e.isa.lanes // 4), "vpmaddubsw": 32}.get(e.isa.dot, 16)
+    if index.n > width:
+        half = index.n // 2
+        parts = [lookup16(e, table, index.take(range(k, k + half))) for k in (0, half)]
+        return e.concat(parts)
+    name = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.ssse3.pshuf.b.128"}
+    values = e.const(I8, list(table) * (index.n // 16))
+    if e.isa.dot in ("vpdpbusd", "vpmaddubsw"):
+        return e.call(name[index.n], index.ll.type, values, index)
+    if e.isa.dot == "sdot" and index.n == 16:
+        return e.call("llvm.aarch64.neon.tbl1.v16i8", index.ll.type, values, index)
+    result = e.like(index, table[0])
+    for i, entry in enumerate(table[1:], 1):
+        here = Vec(e, e.b.icmp_unsigned("==", index.ll, e.like(index, i).ll))
+        result = e.select(here, e.like(index, entry), result)
+    return result
