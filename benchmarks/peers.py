@@ -1,0 +1,118 @@
+"""llama.cpp, by way of llama-cpp-python's binding of the C API: the program that Halfbyte is measured against.
+
+The C API is called directly, because the binding's own classes do work of their own for every token. Parameters are
+llama.cpp's defaults where nothing else is said.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .common import give_up
+from .engines import MAX_TOKENS
+
+FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+
+
+def _library() -> Any:
+    try:
+        import llama_cpp
+    except ModuleNotFoundError:
+        give_up("llama-cpp-python is not installed; run: pip install llama-cpp-python (it needs a C++ compiler)")
+    return llama_cpp
+
+
+@functools.cache
+def _initialize(api: Any) -> Any:
+    """Start the library and silence its log. The result, the log's callback, must live as long as the process."""
+    callback = api.llama_log_callback(lambda level, text, data: None)
+    api.llama_log_set(callback, None)
+    api.llama_backend_init()
+    return callback
+
+
+class LlamaCpp:
+    """A model and one context with a single sequence. See engines.Engine."""
+
+    def __init__(self, path: Path, *, context: int, threads: int, flash_attention: str = "auto") -> None:
+        self._api = api = _library()
+        _initialize(api)
+        self._model = api.llama_model_load_from_file(os.fsencode(path), api.llama_model_default_params())
+        if not self._model:
+            give_up(f"llama.cpp cannot load {path.name}")
+        params = api.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = context, MAX_TOKENS, MAX_TOKENS
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = FLASH_ATTENTION[flash_attention]
+        self._context = api.llama_init_from_model(self._model, params)
+        if not self._context:
+            give_up(f"llama.cpp cannot make a context of {context} tokens for {path.name}")
+        self._memory = api.llama_get_memory(self._context)
+        self._vocab = api.llama_model_get_vocab(self._model)
+        self.vocab_size = int(api.llama_vocab_n_tokens(self._vocab))
+
+    @property
+    def build(self) -> str:
+        """The instruction sets it was compiled for, in its own words."""
+        return str(self._api.llama_print_system_info().decode()).strip()
+
+    def clear(self) -> None:
+        self._api.llama_memory_clear(self._memory, False)
+
+    def run(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+        """Append tokens. A batch of this form asks for the logits of its last token only."""
+        tokens = (self._api.llama_token * len(ids))(*ids)
+        self._decode(self._api.llama_batch_get_one(tokens, len(ids)))
+        self._api.llama_synchronize(self._context)
+        return self._array(self._api.llama_get_logits_ith(self._context, -1), (self.vocab_size,))
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        self.clear()
+        batch = self._api.llama_batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for i, token in enumerate(ids):
+                batch.token[i], batch.pos[i] = token, i
+                batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
+            self._decode(batch)
+        finally:
+            self._api.llama_batch_free(batch)
+        return self._array(self._api.llama_get_logits(self._context), (len(ids), self.vocab_size))
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        data = text.encode()
+        room = (self._api.llama_token * (len(data) + 2))()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), room, len(room), add_special, parse_special)
+        if count < 0:
+            give_up(f"llama.cpp needs {-count} tokens for a text of {len(data)} bytes")
+        return list(room[:count])
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        tokens = (self._api.llama_token * len(ids))(*ids)
+        room = ctypes.create_string_buffer(64 * len(ids) + 64)
+        count = self._api.llama_detokenize(self._vocab, tokens, len(ids), room, len(room), False, False)
+        return room.raw[: max(0, count)].decode(errors="replace")
+
+    def is_end(self, token: int) -> bool:
+        """The token ends a generation."""
+        return bool(self._api.llama_vocab_is_eog(self._vocab, token))
+
+    def close(self) -> None:
+        self._api.llama_free(self._context)
+        self._api.llama_model_free(self._model)
+
+    def _decode(self, batch: Any) -> None:
+        status = self._api.llama_decode(self._context, batch)
+        if status:
+            raise RuntimeError(f"llama_decode failed with status {status}")
+
+    def _array(self, pointer: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return np.ctypeslib.as_array(pointer, shape)

@@ -1,0 +1,111 @@
+"""How long it takes to start, with and without compiled kernels, and how much memory a model needs.
+
+    python -m benchmarks.startup
+
+Everything is measured on child processes, from the outside: from their start to the line they print at their first
+token. The model file is in the system's page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from . import common, processes
+from .common import Runs
+from .report import Report
+
+MAX_COLD, MAX_WARM, MAX_IMPORT, MAX_HELP = 20.0, 1.5, 0.15, 0.3  # seconds
+MAX_OVERHEAD = 200e6  # bytes
+CONTEXT_FOR_MEMORY = 1024
+IMPORT = "import time; b = time.perf_counter(); import halfbyte; print(time.perf_counter() - b)"
+
+
+def cold_starts(path: Path, threads: int, count: int) -> tuple[Runs, int]:
+    """Seconds to the first token with an empty kernel cache, and how many kernels were compiled."""
+    seconds, kernels = [], 0
+    for _ in range(count):
+        with tempfile.TemporaryDirectory(prefix="halfbyte-cold-") as home:
+            child = _child(path, threads, HALFBYTE_HOME=home)
+        seconds.append(child.to_first_line)
+        kernels = child.json()["kernels"]
+    if not kernels:
+        common.give_up("the cold start compiled no kernel: HALFBYTE_HOME is not respected")
+    return Runs(tuple(seconds)), kernels
+
+
+def warm_starts(path: Path, threads: int, count: int) -> Runs:
+    """Seconds to the first token when every kernel is cached; the run that fills the cache is not counted."""
+    children = [_child(path, threads) for _ in range(count + 1)][1:]
+    if any(child.json()["kernels"] for child in children):
+        common.give_up("a warm start compiled kernels: the cache is not kept, or its sources changed in between")
+    return Runs(tuple(child.to_first_line for child in children))
+
+
+def imports(count: int) -> Runs:
+    """Seconds of `import halfbyte` in a fresh process, without the start of Python itself."""
+    return Runs(tuple(float(processes.run(["-c", IMPORT]).line) for _ in range(count)))
+
+
+def helps(count: int) -> Runs:
+    """Seconds of `halfbyte --help` from start to end, the start of Python included."""
+    return Runs(tuple(processes.run(["-m", "halfbyte", "--help"]).to_end for _ in range(count)))
+
+
+def memory(path: Path, threads: int) -> dict[str, int]:
+    """Peak memory of a process that filled a context, and what of it is file and cache, in bytes."""
+    arguments = ["-m", "benchmarks.first_token", str(path), "--threads", str(threads)]
+    found = processes.run([*arguments, "--tokens", str(CONTEXT_FOR_MEMORY)]).json()
+    return {**found, "overhead": found["peak"] - found["file"] - found["keys_and_values"]}
+
+
+def _child(path: Path, threads: int, **environment: str) -> processes.Finished:
+    return processes.run(["-m", "benchmarks.first_token", str(path), "--threads", str(threads)], **environment)
+
+
+def add_memory(report: Report, names: list[str], threads: int) -> None:
+    rows = []
+    for name in names:
+        found = memory(common.resolve(name), threads)
+        report.data[f"memory {common.label(name)}"] = found
+        sizes = [f"{found[key] / 1e6:.1f}" for key in ("peak", "file", "keys_and_values", "overhead")]
+        rows.append((common.label(name), *sizes))
+        what = f"{common.label(name)}: memory beside file, keys and values"
+        report.goal_at_most(what, found["overhead"] / 1e6, MAX_OVERHEAD / 1e6, "MB", 1)
+    header = ("Model", "Peak", "File", "Keys and values", "All else")
+    report.table(f"Memory in MB after a context of {CONTEXT_FOR_MEMORY} tokens", header, rows)
+
+
+def arguments() -> argparse.Namespace:
+    parser = common.parser(__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--repeat", type=int, default=7, help="warm runs")
+    parser.add_argument("--cold-repeat", type=int, default=3, help="runs with an empty kernel cache")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    names = common.chosen_models(args)
+    report = Report("startup", f"Start and memory, {args.threads} threads")
+    path = common.resolve(names[0])
+    common.note("measuring starts, first with an empty kernel cache")
+    cold, kernels = cold_starts(path, args.threads, args.cold_repeat)
+    timings = (
+        (f"empty cache to first token ({kernels} kernels)", cold, MAX_COLD),
+        ("process start to first token", warm_starts(path, args.threads, args.repeat), MAX_WARM),
+        ("import halfbyte", imports(args.repeat), MAX_IMPORT),
+        ("halfbyte --help", helps(args.repeat), MAX_HELP),
+    )
+    for what, runs, limit in timings:
+        report.goal_at_most(what, runs.median, limit, "s", 3)
+        report.data[what] = runs.as_json()
+    rows = [(what, runs.show(3)) for what, runs, _ in timings]
+    title = f"Seconds, medians with the lowest and the highest run; model {common.label(names[0])}"
+    report.table(title, ("What", "Seconds"), rows)
+    add_memory(report, names, args.threads)
+    return report.finish(args.out)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
