@@ -8,6 +8,7 @@ from llvmlite import ir
 
 from ...simd.dot import lookup16
 from ...simd.emit import Emitter, Vec
+from .k import half
 from .weights import I8, I16, I32, Block32, Unpacked, WeightType, loads, nibbles
 
 # The sixteen levels, moved up by 128 so that they are unsigned.
@@ -34,4 +35,4 @@ class IQ4_XS(WeightType):
         high = e.splat(e.widen_unsigned(e.load(I16, 0, at, 2), I32), 8)
         high = (high >> e.const(I32, range(0, 16, 2))) & 3
         scale = e.to_float((interleaved | (high << 4)) - 32)
-        return Unpacked(codes, scale * e.half_to_float(e.load(I16, 2, at)).lane(0), None)
+        return Unpacked(codes, scale * half(e, at, 0), None)

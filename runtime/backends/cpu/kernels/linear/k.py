@@ -8,8 +8,9 @@ from ...simd.emit import Emitter, Vec
 from .weights import I8, I16, I32, Unpacked, WeightType, nibbles
 
 
-def _half(e: Emitter, at: ir.Value, offset: int) -> Vec:
-    return e.half_to_float(e.load(I16, 2, at, offset)).lane(0)
+def half(e: Emitter, at: ir.Value, offset: int) -> Vec:
+    """One float16, and not a byte more: it may be the last of the file."""
+    return e.half_to_float(e.splat(e.load(I16, 0, at, offset), 2)).lane(0)
 
 
 def _bytes_to_float(e: Emitter, values: Vec) -> Vec:
@@ -29,8 +30,8 @@ class Q2_K(WeightType):
         scales = e.load(I8, 16, at)
         halves = [e.load(I8, 32, at, 16 + 32 * h) for h in (0, 1)]
         codes = [_two_bits(e, packed, first) for packed in halves for first in (0, 4)]
-        scale = _bytes_to_float(e, scales & 15) * _half(e, at, 80)
-        bias = _bytes_to_float(e, scales >> 4) * (-_half(e, at, 82))
+        scale = _bytes_to_float(e, scales & 15) * half(e, at, 80)
+        bias = _bytes_to_float(e, scales >> 4) * (-half(e, at, 82))
         return Unpacked(codes, scale, bias)
 
 
@@ -50,7 +51,7 @@ class Q3_K(WeightType):
         low = [(word >> shift) & 0x0F0F0F0F for shift in (0, 4) for word in words[:2]]
         high = [((words[2] >> (2 * k)) & 0x03030303) << 4 for k in range(4)]
         six = e.bitcast(e.gather([a | b for a, b in zip(low, high, strict=True)]), I8, 16)
-        return Unpacked(codes, (_bytes_to_float(e, six) - 32.0) * _half(e, at, 108), None)
+        return Unpacked(codes, (_bytes_to_float(e, six) - 32.0) * half(e, at, 108), None)
 
 
 def _six_bit_pairs(e: Emitter, at: ir.Value) -> tuple[Vec, Vec]:
@@ -68,7 +69,7 @@ class Q4_K(WeightType):
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
         scale, minimum = _six_bit_pairs(e, at)
         codes = [nibbles(e, [e.load(I8, 32, at, 16 + 32 * i)]) for i in range(4)]
-        return Unpacked(codes, scale * _half(e, at, 0), minimum * (-_half(e, at, 2)))
+        return Unpacked(codes, scale * half(e, at, 0), minimum * (-half(e, at, 2)))
 
 
 class Q5_K(WeightType):
@@ -82,7 +83,7 @@ class Q5_K(WeightType):
         for i in range(4):
             fifth = [((high >> (2 * i + k)) & 1) << 4 for k in (0, 1)]
             codes.append(nibbles(e, [e.load(I8, 32, at, 48 + 32 * i)]) | e.concat(fifth))
-        return Unpacked(codes, scale * _half(e, at, 0), minimum * (-_half(e, at, 2)))
+        return Unpacked(codes, scale * half(e, at, 0), minimum * (-half(e, at, 2)))
 
 
 class Q6_K(WeightType):
@@ -97,4 +98,4 @@ class Q6_K(WeightType):
             codes.append((low & 15) | (_two_bits(e, high, 0) << 4))
             codes.append((low >> 4) | (_two_bits(e, high, 4) << 4))
         scale = e.to_float(e.widen_signed(e.load(I8, 16, at, 192), I32))
-        return Unpacked(codes, scale * _half(e, at, 208), None)
+        return Unpacked(codes, scale * half(e, at, 208), None)

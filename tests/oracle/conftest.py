@@ -1,0 +1,21 @@
+"""All kernels of this folder compiled at once, by two children, instead of one child for each when it is first called."""
+
+from __future__ import annotations
+
+import pytest
+from halfbyte.runtime.backends.cpu.compile import ensure_compiled
+from halfbyte.runtime.backends.cpu.lower import KERNEL_TYPES
+
+PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "rope", "kv_store", "take_rows", "moe_route"]
+ACTS = ["silu", "gelu", "gelu_tanh"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(request: pytest.FixtureRequest) -> None:
+    """Only when many tests are run: a single one compiles what it needs itself."""
+    if request.session.testscollected < 100:
+        return
+    products = [f"{kernel}.{kind}" for kernel in ("linear_rows", "linear_gemm", "embed") for kind in KERNEL_TYPES]
+    acts = [f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ACTS]
+    attention = [f"attention.{rows}" for rows in (1, 2, 4, 8)]
+    ensure_compiled([*PLAIN, "expert_combine", *products, *acts, *attention], workers=2)
