@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy
     python -m benchmarks.accuracy --model path/to/model.gguf
 
-llama.cpp runs with its own defaults (keys and values in float16), flash attention off.
+llama.cpp runs with keys and values in float16, its default, and with flash attention off.
 """
 
 from __future__ import annotations
