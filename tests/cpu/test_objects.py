@@ -126,3 +126,10 @@ def test_a_frozen_program_compiles_in_its_own_process(cache: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "2"
+
+
+def test_a_child_of_another_version_compiles_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an update under a running program, new kernels must not enter the old program's cache."""
+    monkeypatch.setattr(objects, "fingerprint", lambda: "0123456789abcdef0123")
+    with pytest.raises(objects.KernelError, match="start it again"):
+        compiler.ensure_compiled(["add"], workers=1)

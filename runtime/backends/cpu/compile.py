@@ -143,7 +143,8 @@ class _Compilation:
 
 def _start_child() -> subprocess.Popen[str]:
     module = f"{__package__}.compile"
-    code = f"import importlib; importlib.import_module({module!r}).child_main({str(objects.kernel_dir())!r})"
+    arguments = (str(objects.kernel_dir()), objects.fingerprint())
+    code = f"import importlib; importlib.import_module({module!r}).child_main(*{arguments!r})"
     environment = child_environment(PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -158,8 +159,10 @@ def _failure(name: str, answer: str, child: subprocess.Popen[str]) -> objects.Ke
     return objects.KernelError(f"kernel {name} did not compile: {last}")
 
 
-def child_main(directory: str) -> None:
+def child_main(directory: str, fingerprint: str) -> None:
     """The child: compile the kernels named on standard input until it ends (also when the parent dies)."""
+    if objects.fingerprint() != fingerprint:
+        raise SystemExit("halfbyte was changed or updated while this program was running: start it again")
     from .jit import compile_kernel
 
     for line in sys.stdin:
