@@ -47,7 +47,8 @@ def model_proto(vocabulary: Vocabulary, *, bpe: bool) -> bytes:
     """A serialized sentencepiece.ModelProto. Piece i is token i."""
     types, byte_fallback = _piece_types(vocabulary)
     pieces = _pieces(vocabulary, types)
-    unknown = [] if (types == UNKNOWN).any() else [_piece(b"\xee\x80\x80unknown", b"\0\0\0\0", UNKNOWN)]
+    if not (types == UNKNOWN).any():
+        pieces += _piece(b"\xee\x80\x80unknown", b"\0\0\0\0", UNKNOWN)
     trainer = _number(3, _BPE if bpe else _UNIGRAM) + _number(35, byte_fallback)
     check_charsmap(vocabulary.charsmap)
     normalizer = (
@@ -58,7 +59,8 @@ def model_proto(vocabulary: Vocabulary, *, bpe: bool) -> bytes:
         + _number(4, vocabulary.remove_extra_whitespaces)
         + _number(5, True)  # spaces become U+2581
     )
-    return b"".join(pieces + unknown) + _bytes(2, trainer) + _bytes(3, normalizer)
+    pieces += _bytes(2, trainer) + _bytes(3, normalizer)
+    return bytes(pieces)
 
 
 def _piece_types(vocabulary: Vocabulary) -> tuple[np.ndarray, bool]:
@@ -76,20 +78,24 @@ def _piece_types(vocabulary: Vocabulary) -> tuple[np.ndarray, bool]:
     return types, byte_fallback
 
 
-def _pieces(vocabulary: Vocabulary, types: np.ndarray) -> list[bytes]:
-    """Hot loop: 262,144 pieces in 0.15 s, with records put together from prepared parts."""
+def _pieces(vocabulary: Vocabulary, types: np.ndarray) -> bytearray:
+    """Hot loop: 262,144 pieces in 0.15 s, with records put together from prepared parts.
+
+    One growing buffer, not a list of records to be joined: that would be 40 MB more while the model loads.
+    """
     # Field 1 of the model, its size, field 1 of the piece, its size; then the score (field 2) and the type (field 3).
     heads = [bytes((10, size + 9, 10, size)) for size in range(_SHORT)]
     ends = [bytes((0x18, kind)) for kind in range(7)]
-    scores = vocabulary.scores.astype("<f4").view("V4").tolist()
-    pieces = []
-    for token, score, kind in zip(vocabulary.tokens, scores, types.tolist(), strict=True):
+    scores = vocabulary.scores.astype("<f4").tobytes()
+    pieces = bytearray()
+    for i, (token, kind) in enumerate(zip(vocabulary.tokens, types.tolist(), strict=True)):
+        score = scores[4 * i : 4 * i + 4]
         text = token.encode()
         size = len(text)
         if 0 < size < _SHORT and "\0" not in token:
-            pieces.append(heads[size] + text + b"\x15" + score + ends[kind])
+            pieces += heads[size] + text + b"\x15" + score + ends[kind]
         else:
-            pieces.append(_piece(*_presentable(text, len(pieces), kind, score)))
+            pieces += _piece(*_presentable(text, i, kind, score))
     return pieces
 
 
