@@ -123,7 +123,8 @@ def _change_value(rng: random.Random, content: Content) -> None:
     else:
         near = max(0, value + rng.choice((-32, -2, -1, 1, 2, 32)))
         number = rng.choice((near, value * 2, value // 2, rng.choice(NUMBERS)))
-        content.metadata[key] = (U32 if number < 1 << 32 else U64), number % (1 << 64)
+        number %= 1 << 64
+        content.metadata[key] = (U32 if number < 1 << 32 else U64), number
 
 
 def _change_list(rng: random.Random, values: list[Any], type_: int) -> None:
