@@ -320,7 +320,7 @@ class Model:
         stop: str | Sequence[str],
         cancel: CancelFlag | None,
     ) -> Generation:
-        if max_tokens is not None and max_tokens < 1:
+        if max_tokens is not None and (isinstance(max_tokens, bool) or operator.index(max_tokens) < 1):
             raise InvalidRequest(f"max_tokens={max_tokens}: at least 1 is needed, or None for as many as fit")
         self._check_length(tokens, max_tokens or 1)
         limit = self.context if max_tokens is None else len(tokens) + max_tokens
@@ -344,6 +344,8 @@ class Model:
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
         """Token ids as plain ints, each of them a row of the embedding table."""
+        if isinstance(ids, str | bytes | bytearray):  # bytes would pass for token ids
+            raise TypeError(f"token ids or a str are needed, not {type(ids).__name__}: {ids!r:.40}")
         tokens = [operator.index(i) for i in ids]
         for token in tokens:
             if not 0 <= token < self.vocab_size:

@@ -68,7 +68,7 @@ def cached_path(entry: Entry) -> Path | None:
 
 def _existing(name: str) -> Path:
     path = Path(name).expanduser()
-    if name and path.exists():
+    if name and os.path.exists(path):  # False, where Path.exists raises for a name that is too long
         return path
     looks_like_path = path.suffix == ".gguf" or os.sep in name or "/" in name
     if looks_like_path:

@@ -180,6 +180,23 @@ def test_cancel_from_another_thread_while_waiting(slow, how):
     assert generation.finish_reason == "cancelled"
 
 
+@pytest.mark.parametrize("prompt", [b"abc", None, 5])
+def test_a_prompt_is_text_or_token_ids(model, prompt):
+    with pytest.raises(TypeError):
+        model.generate(prompt, max_tokens=2)
+
+
+@pytest.mark.parametrize("max_tokens", [2.5, "3"])
+def test_max_tokens_is_a_whole_number(model, max_tokens):
+    with pytest.raises(TypeError):
+        model.generate(STORY, max_tokens=max_tokens)
+
+
+def test_a_name_that_is_too_long_for_a_file():
+    with pytest.raises(HalfbyteError, match="neither a file nor a known name"):
+        Model.load("a" * 100_000)
+
+
 def test_cancelled_logits_raise(slow):
     flag = CancelFlag()
     threading.Timer(0.05, flag.set).start()
