@@ -83,8 +83,12 @@ def test_idle_threads_cost_nothing(team: Team) -> None:
 
 
 def test_closing_ends_the_threads() -> None:
-    ensure_compiled(FUNCTIONS, workers=1)
+    ensure_compiled([*FUNCTIONS, "add"], workers=1)
     before = threading.active_count()
-    for _ in range(20):
-        Team(4).close()
+    counter = Counter(100, calls=1)
+    for i in range(1000):  # many, because threads must meet the shutdown in every state, also between two steps
+        team = Team(4)
+        if i % 2:
+            team.run(counter.table, counter.step, counter.cancel)
+        team.close()
     assert threading.active_count() == before

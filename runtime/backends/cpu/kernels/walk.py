@@ -166,9 +166,10 @@ def serve(team: int, tid: int) -> int:
     give_way = np.uint64(atomic_load(_at(team, YIELD)))
     spins = 0
     while True:
+        # In this order: the shutdown counts as a generation too, and its step would be walked by nobody else.
+        now = atomic_load(_at(team, GENERATION))
         if atomic_load(_at(team, SHUTDOWN)) != 0:
             return 0
-        now = atomic_load(_at(team, GENERATION))
         if now != seen:
             seen = now
             atomic_store(_at(team, SEEN + 8 * tid), seen)
