@@ -23,7 +23,7 @@ from .engine.capacity import PARALLEL, pool_pages
 from .engine.errors import InvalidRequest
 from .models import ModelSpec, build_model
 from .tokenize import Tokenizer, tokenizer_from_metadata
-from .topology import physical_cores
+from .topology import physical_cores, usable_cpus
 
 DEFAULT_CONTEXT = 8192  # or what the model was trained with, if that is less: more costs memory that few requests use
 STEP_TOKENS = 512  # largest step: enough for matrix products to be at full speed, little enough to be shared fairly
@@ -152,7 +152,8 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
                 f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert again"
             )
         n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
-        threads = options.threads or physical_cores()
+        # More threads than processors would only wait for each other at every barrier.
+        threads = min(options.threads or physical_cores(), usable_cpus())
         report("reading", 3, 3)
         executor = _make_backend(options.backend).compile(
             spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report
