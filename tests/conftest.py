@@ -1,8 +1,9 @@
-"""One home folder for all tests: nothing reads or fills the user's own cache, and a kernel is compiled once."""
+"""What all tests share: one home folder, so that nothing reads or fills the user's own, and a kernel is compiled once."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -10,3 +11,5 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test imports Halfbyte. The folder is kept in pytest's cache: `--cache-clear` starts from nothing."""
     os.environ["HALFBYTE_HOME"] = str(config.cache.mkdir("halfbyte-home"))
+    # A runner in the background may ignore Ctrl-C, and the programs that tests start and interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
