@@ -1,4 +1,4 @@
-"""What all tests share: one home folder, so that nothing reads or fills the user's own, and a kernel is compiled once."""
+"""What all tests share: one home folder, so that none reads or fills the user's own, and kernels are compiled once."""
 
 from __future__ import annotations
 
