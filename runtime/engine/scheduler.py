@@ -1,10 +1,10 @@
 """Which tokens run in the next step. Policy only: no arrays, no threads.
 
-A step holds either one token of every sequence that is generating, or pieces of prompts. The two take turns and never mix,
-because a backend runs them with different kernels, whose roundings differ: so no text depends on who else was served.
-Prompts divide the room of a step equally, and what a short one does not need goes to the longer ones, so that a short
-question never waits for a long document. While others generate, a step of prompts is a quarter as long, so that text keeps
-flowing.
+A step holds either one token of every sequence that is generating, or pieces of prompts. The two take turns and never
+mix, because a backend runs them with different kernels, whose roundings differ: so no text depends on who else was
+served. Prompts divide the room of a step equally, and what a short one does not need goes to the longer ones, so that a
+short question never waits for a long document. While others generate, a step of prompts is a quarter as long, so that
+text keeps flowing.
 
 Room in the cache: a sequence is admitted when there is room for all its tokens known so far. One that later finds no
 room for its next token takes it from the youngest running sequence, which starts over later. The oldest one therefore

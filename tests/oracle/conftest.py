@@ -1,4 +1,4 @@
-"""All kernels of this folder compiled at once, by two children, instead of one child for each when it is first called."""
+"""All kernels of this folder compiled at once, by two children, instead of by one each when first called."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ def run_all(name: str) -> None:
             call(f"{kernel}.{name}", nth=1, tokens=tokens, repeat=1, limit=limit, **shape, **operand)
         rows = np.empty((1, cols), np.float32)
         last = np.array([n - 1], np.int32)
-        call(f"embed.{name}", nth=1, tokens=1, step={"tokens": last}, **{**shape, "out": rows}, by_position=0, factor=1.0)
+        shape["out"] = rows
+        call(f"embed.{name}", nth=1, tokens=1, step={"tokens": last}, **shape, by_position=0, factor=1.0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="page protection is set with mprotect")
