@@ -85,6 +85,7 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def interrupt(self) -> None:
+        time.sleep(0.2)  # a prompt is on the screen a moment before readline listens to signals
         self.child.send_signal(signal.SIGINT)
 
     def close(self) -> None:
