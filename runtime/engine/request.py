@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import RLock
@@ -44,7 +45,7 @@ class Clock:
     ended: float = 0.0
 
 
-class Request:
+class Request(ABC):
     """Base of the two kinds of request. `take` runs on the engine thread, everything else on any thread."""
 
     def __init__(self, tokens: list[int], *, every_row: bool = False, cancel: CancelFlag | None = None) -> None:
@@ -69,9 +70,9 @@ class Request:
         """Its first tokens are about to run."""
         self.clock.started = self.clock.started or time.perf_counter()
 
+    @abstractmethod
     def take(self, chunk: Chunk, rows: NDArray[np.float32]) -> None:
         """The chunk was run; `rows` are its logits, float32 [chunk.n_outputs, vocabulary], valid during the call."""
-        raise NotImplementedError
 
     def attach(self, engine: Engine) -> None:
         """The engine accepted the request."""
