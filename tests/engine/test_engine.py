@@ -32,7 +32,8 @@ def test_one_request(make_engine):
 
 
 def test_sixteen_threads_get_what_each_would_get_alone(make_engine):
-    engine = make_engine(n_pages=24, max_tokens=48)  # too little room for all at once: some are preempted
+    # Too little room for all at once, and slow enough that they meet: some are preempted.
+    engine = make_engine(n_pages=24, max_tokens=48, seconds_per_token=0.0005)
     results: dict[int, list[int]] = {}
 
     def ask(i: int) -> None:
