@@ -26,6 +26,8 @@ from .sampling_errors import SamplingError
 __all__ = ["LogitsProcessor", "SampledToken", "Sampler", "SamplingError", "SamplingParams"]
 
 _SEED_BITS = 64
+_DRAW_BLOCK = 512  # tokens
+_COLDEST = 1e30  # 1 / temperature; more would be infinite in float32
 
 
 @dataclass(frozen=True)
@@ -188,14 +190,27 @@ class Sampler:
         raise SamplingError("every token is forbidden: logit_bias or a logits processor left nothing to choose from")
 
     def _draw(self, candidates: Candidates) -> int:
-        """One token with probability softmax(logits / temperature), from one uniform random number."""
-        logits = candidates.logits.astype(np.float64)
-        logits -= candidates.maximum()
-        logits /= self.params.temperature
-        reach = np.cumsum(np.exp(logits, out=logits))
-        position = int(np.searchsorted(reach, self._random.random() * reach[-1], side="right"))
-        position = min(position, reach.size - 1)  # rounding can give the total itself
+        """One token with probability softmax(logits / temperature), from one uniform random number.
+
+        The number picks a block of tokens by its mass, then the token: a running sum over all would take 0.6 ms.
+        """
+        mass = candidates.logits - np.float32(candidates.maximum())
+        mass *= np.float32(min(1 / self.params.temperature, _COLDEST))
+        np.exp(mass, out=mass)
+        blocks = np.add.reduceat(mass, np.arange(0, mass.size, _DRAW_BLOCK), dtype=np.float64)
+        block, rest = _position(np.cumsum(blocks), self._random.random())
+        inside = mass[block * _DRAW_BLOCK : (block + 1) * _DRAW_BLOCK]
+        position = block * _DRAW_BLOCK + _position(np.cumsum(inside, dtype=np.float64), rest)[0]
         return position if candidates.ids is None else int(candidates.ids[position])
+
+
+def _position(reach: NDArray[np.float64], share: float) -> tuple[int, float]:
+    """Where `share` (in [0, 1)) of the mass lies in its running sum, and the share it has within that position."""
+    target = share * reach[-1]
+    # Rounding can give the total itself: the last position that holds any mass.
+    position = min(int(np.searchsorted(reach, target, side="right")), int(np.searchsorted(reach, reach[-1])))
+    before = reach[position - 1] if position else 0.0
+    return position, min(max((target - before) / (reach[position] - before), 0.0), 1.0)
 
 
 def _with_logprobs(token: int, logits: NDArray[np.float32], count: int) -> SampledToken:

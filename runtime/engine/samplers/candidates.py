@@ -14,6 +14,7 @@ Ids = NDArray[np.intp]
 _BLOCK_SHARE = (
     8  # blocks per wanted logit: more make the threshold tighter and the maxima dearer; 4 to 16 time the same
 )
+_MINUS_INFINITY = np.float32(-np.inf).view(np.uint32)
 _SMALL = 4096  # below this sorting everything is as fast
 
 
@@ -48,6 +49,18 @@ class Candidates:
         else:
             self.ids = np.arange(positions.stop, dtype=np.intp) if isinstance(positions, slice) else positions
         self.is_sorted = is_sorted
+
+    def keep_where(self, kept: NDArray[np.bool_]) -> None:
+        """Drop the candidates that are False in `kept`: by making them impossible where most are kept.
+
+        Gathering 100,000 logits and ids takes ten times as long.
+        """
+        if self.ids is None and kept.size > _SMALL and np.count_nonzero(kept) > kept.size // 8:
+            # Adding -inf by its bits: np.where branches, which takes three times as long.
+            dropped = (~kept).astype(np.uint32)
+            self.logits = self.logits + (dropped * _MINUS_INFINITY).view(np.float32)
+        else:
+            self.keep(np.flatnonzero(kept), is_sorted=False)
 
     def maximum(self) -> float:
         """The largest logit; NaN if any is NaN."""
