@@ -72,7 +72,7 @@ def _likeliest(mass: Floats, target: float, total: float) -> NDArray[np.bool_]:
         reach = np.cumsum(border, dtype=np.float64)
     count = min(int(np.searchsorted(reach, missing)) + 1, border.size)
     least = border[count - 1]
-    kept = mass > least
+    kept: NDArray[np.bool_] = mass > least
     kept[np.flatnonzero(mass == least)[: np.count_nonzero(border[:count] == least)]] = True
     return kept
 
