@@ -53,15 +53,20 @@ def test_products(name: str, kernel: str) -> None:
             bias = rng.standard_normal(n).astype(np.float32) if n > 1 else None
             operand = {"x": x} if name in FLOATS else quantized(x)
             seen = x.astype(np.float64) if name in FLOATS else as_seen(operand)
+            residual = rng.standard_normal((tokens, n)).astype(np.float32) if tokens != 7 else None
             out = np.full((tokens, n), np.nan, np.float32)
             limit = tokens if kernel == "linear_rows" else 0
             call(
                 f"{kernel}.{name}", nth=nth, tokens=tokens, w=weight, row_bytes=kind.row_bytes(cols), n=n, out=out,
-                bias=0 if bias is None else bias, cols=cols, repeat=1, limit=limit, **operand,
+                bias=0 if bias is None else bias, residual=0 if residual is None else residual, cols=cols, repeat=1,
+                limit=limit, **operand,
             )  # fmt: skip
             expected = seen @ decode(weight, kind).astype(np.float64).T + (0 if bias is None else bias)
             worst = np.abs(seen) @ np.abs(decode(weight, kind).astype(np.float64)).T + 1e-3
             worst += 0 if bias is None else np.abs(bias)
+            if residual is not None:
+                expected += residual
+                worst += np.abs(residual)
             assert (np.abs(out - expected) <= FLOAT32_SUM * worst).all(), (name, cols, n)
 
 

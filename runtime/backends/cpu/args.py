@@ -46,9 +46,10 @@ _ARGS: dict[str, np.dtype] = {
     # zero) float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns
     # the sums
     "quantize": _struct(x=_PTR, **_INT8, **_ROWS),
-    # out [rows, n] = activations [rows, cols] times weight [n, cols] + bias
+    # out [rows, n] = residual [rows, n] + (activations [rows, cols] times weight [n, cols] + bias); residual and bias
+    # may be absent (0), and residual is not out
     "linear_rows": _struct(
-        w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, out=_PTR, x=_PTR, **_INT8, **_ROWS,
+        w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, residual=_PTR, out=_PTR, x=_PTR, **_INT8, **_ROWS,
         limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does; -1: one a sequence
     ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),

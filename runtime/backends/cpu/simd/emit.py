@@ -107,6 +107,10 @@ class Emitter:
     def zero(self, element: ir.Type, n: int) -> Vec:
         return self.const(element, [0.0 if isinstance(element, ir.FloatType) else 0] * n)
 
+    def plus(self, x: Vec, y: Vec) -> Vec:
+        """x + y of float operands that are rounded first: no sum is rearranged across it."""
+        return Vec(self, self.b.fadd(x.ll, y.ll))
+
     # ---- memory: addresses are 64-bit integers
     def at(self, address: ir.Value, offset: int | ir.Value = 0) -> ir.Value:
         if isinstance(offset, int):

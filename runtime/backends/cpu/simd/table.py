@@ -82,6 +82,14 @@ def fma(e: Emitter, x: Vec, y: Vec, z: Vec) -> Vec:
     return e.fma(x, y, z)
 
 
+@emitted(f32, f32, f32)
+def plus(e: Emitter, x: Vec, y: Vec) -> Vec:
+    """x + y of two rounded numbers: sums that y came from are not rearranged. So a product that adds in its epilogue
+    gives the bits that an addition on its own gives.
+    """
+    return e.plus(x, y)
+
+
 @emitted(f32x16, f32x16, f32x16)
 def maximum(e: Emitter, x: Vec, y: Vec) -> Vec:
     return e.maximum(x, y)

@@ -18,7 +18,7 @@ from ...features import target
 from ...jit import Kernel, device, kernel_family
 from ...simd.dot import dot
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
-from ...simd.table import f32_view, load_i32
+from ...simd.table import f32_view, load_i32, plus
 from ...simd.types import address, emitted
 from ..share import is_few, rows_of, share
 from .panel import LANES, REGISTERS, ROWS, float_unpacker, panel_unpacker
@@ -27,7 +27,7 @@ from .weights import WeightType
 
 TILE = target().isa.gemm_tile[1]  # tokens multiplied at once
 
-_PLACES = types.UniTuple(address, 7)
+_PLACES, _OPERAND = types.UniTuple(address, 8), types.UniTuple(address, 7)
 
 
 class _Tile:
@@ -83,12 +83,15 @@ class _Group:
 
 
 def _microkernel(kind: type[WeightType], tokens: int) -> Any:
-    """f(places, x, strides, cols, initial values): a tile. places: panel, scales, biases, out, its stride, initial."""
+    """f(places, x, strides, cols, initial values): a tile.
 
-    @emitted(types.void, _PLACES, _PLACES, _PLACES, types.int64)
+    places: panel, scales, biases, sums of weights, out, its stride, initial values, residual (laid out as out, or 0).
+    """
+
+    @emitted(types.void, _PLACES, _OPERAND, _OPERAND, types.int64)
     def micro(e: Emitter, places: Vec, x: Vec, strides: Vec, cols: Vec) -> None:
-        parts = (e.b.extract_value(places.ll, i) for i in range(7))
-        panel, scales, biases, weight_sums, out, out_stride, initial = parts
+        parts = (e.b.extract_value(places.ll, i) for i in range(8))
+        panel, scales, biases, weight_sums, out, out_stride, initial, residual = parts
         codes, scale, centre, sum32, sum16, neg32, neg16 = (
             _token_rows(e, e.b.extract_value(x.ll, i), e.b.extract_value(strides.ll, i), tokens) for i in range(7)
         )
@@ -112,7 +115,7 @@ def _microkernel(kind: type[WeightType], tokens: int) -> Any:
 
         first = [e.load(F32, LANES, initial, 4 * LANES * r) for r in range(REGISTERS) for _ in range(tokens)]
         acc = e.loop(e.b.udiv(cols.ll, ir.Constant(I64, 32)), first, body)
-        _store_tile(e, acc, out, out_stride, tokens)
+        _store_tile(e, acc, out, out_stride, residual, tokens)
 
     return micro
 
@@ -121,18 +124,25 @@ def _token_rows(e: Emitter, base: ir.Value, stride: ir.Value, tokens: int) -> li
     return [e.b.add(base, e.b.mul(stride, ir.Constant(I64, t))) if t else base for t in range(tokens)]
 
 
-def _store_tile(e: Emitter, acc: list[Vec], out: ir.Value, stride: ir.Value, tokens: int) -> None:
-    for t, row in enumerate(_token_rows(e, out, stride, tokens)):
-        for r in range(REGISTERS):
-            e.store(acc[r * tokens + t], row, 4 * LANES * r)
+def _store_tile(
+    e: Emitter, acc: list[Vec], out: ir.Value, stride: ir.Value, residual: ir.Value, tokens: int
+) -> None:
+    places = [_token_rows(e, base, stride, tokens) for base in (out, residual)]
+    with e.b.if_else(e.b.icmp_unsigned("!=", residual, ir.Constant(I64, 0))) as (added, plain):
+        for branch, is_added in ((added, True), (plain, False)):
+            with branch:
+                for t, (row, old) in enumerate(zip(*places, strict=True)):
+                    for r in range(REGISTERS):
+                        value, offset = acc[r * tokens + t], 4 * LANES * r
+                        e.store(e.plus(e.load(F32, LANES, old, offset), value) if is_added else value, row, offset)
 
 
 def _float_microkernel(tokens: int) -> Any:
     """The same for a panel of float32 [cols, ROWS] and float32 activations x[0]."""
 
-    @emitted(types.void, _PLACES, _PLACES, _PLACES, types.int64)
+    @emitted(types.void, _PLACES, _OPERAND, _OPERAND, types.int64)
     def micro(e: Emitter, places: Vec, x: Vec, strides: Vec, cols: Vec) -> None:
-        panel, _, _, _, out, out_stride, initial = (e.b.extract_value(places.ll, i) for i in range(7))
+        panel, _, _, _, out, out_stride, initial, residual = (e.b.extract_value(places.ll, i) for i in range(8))
         rows = _token_rows(e, e.b.extract_value(x.ll, 0), e.b.extract_value(strides.ll, 0), tokens)
 
         def body(k: ir.Value, acc: list[Vec]) -> list[Vec]:
@@ -146,7 +156,7 @@ def _float_microkernel(tokens: int) -> Any:
             return result
 
         first = [e.load(F32, LANES, initial, 4 * LANES * r) for r in range(REGISTERS) for _ in range(tokens)]
-        _store_tile(e, e.loop(cols.ll, first, body), out, out_stride, tokens)
+        _store_tile(e, e.loop(cols.ll, first, body), out, out_stride, residual, tokens)
 
     return micro
 
@@ -158,7 +168,7 @@ def _align(at):  # type: ignore[no-untyped-def]
 
 @kernel_family("linear_gemm")
 def linear_gemm(name: str) -> Kernel:
-    """out[t, r] = x[t] . w[r] + bias[r] for all tokens; threads take panels of rows."""
+    """out[t, r] = residual[t, r] + (x[t] . w[r] + bias[r]) for all tokens; threads take panels of rows."""
     is_float = name in FLOATS
     if is_float:
         unpack, micro, micro1 = float_unpacker(FLOATS[name]), _float_microkernel(TILE), _float_microkernel(1)
@@ -190,7 +200,8 @@ def linear_gemm(name: str) -> Kernel:
         panel = _align(sums + lines)
         start, stop = share((a.n + ROWS - 1) // ROWS, 1, tid, nth)
         first_values, bias, tile_values = f32_view(initial, ROWS), f32_view(a.bias, a.n), f32_view(tile, ROWS * TILE)
-        out_values = f32_view(a.out, tokens * a.n)
+        out_values, residual = f32_view(a.out, tokens * a.n), f32_view(a.residual, tokens * a.n)
+        none = np.uint64(0)
         for p in range(start, stop):
             if load_i32(step.cancel) != 0:
                 return
@@ -210,10 +221,11 @@ def linear_gemm(name: str) -> Kernel:
                 )  # fmt: skip
                 many = t + TILE <= tokens
                 if used == ROWS:
-                    out, stride = a.out + np.uint64(4 * (t * a.n + r0)), np.uint64(4 * a.n)
+                    at = np.uint64(4 * (t * a.n + r0))
+                    out, stride, old = a.out + at, np.uint64(4 * a.n), a.residual + at if a.residual != 0 else none
                 else:
-                    out, stride = tile, np.uint64(4 * ROWS)
-                places = (panel, scales, biases, sums, out, stride, initial)
+                    out, stride, old = tile, np.uint64(4 * ROWS), none
+                places = (panel, scales, biases, sums, out, stride, initial, old)
                 if many:
                     micro(places, now, strides, a.cols)
                 else:
@@ -222,7 +234,8 @@ def linear_gemm(name: str) -> Kernel:
                 if used < ROWS:
                     for k in range(done):
                         for r in range(used):
-                            out_values[(t + k) * a.n + r0 + r] = tile_values[k * ROWS + r]
+                            i, value = (t + k) * a.n + r0 + r, tile_values[k * ROWS + r]
+                            out_values[i] = plus(residual[i], value) if a.residual != 0 else value
                 t += done
 
     return run

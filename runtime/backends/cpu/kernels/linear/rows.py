@@ -11,7 +11,7 @@ from numba.core import types
 from ...jit import Kernel, kernel_family
 from ...simd.dot import dot
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
-from ...simd.table import f32_view
+from ...simd.table import f32_view, plus
 from ...simd.types import address, emitted
 from ..share import is_few, rows_of, share
 from .table import FLOATS, QUANTIZED
@@ -170,7 +170,7 @@ def dots_of(name: str) -> tuple[Any, Any]:
 
 @kernel_family("linear_rows")
 def linear_rows(name: str) -> Kernel:
-    """out[t, r] = x[t] . w[r] + bias[r] for all tokens; each thread reads one consecutive range of rows."""
+    """out[t, r] = residual[t, r] + (x[t] . w[r] + bias[r]) for all tokens; a thread reads a range of rows."""
     dot1, dot4 = dots_of(name)
     is_float = np.int64(name in FLOATS)
 
@@ -186,7 +186,7 @@ def linear_rows(name: str) -> Kernel:
             four = np.uint64(4) * groups
             strides = (np.uint64(a.cols), four, four, four, np.uint64(8) * groups)
         start, stop = share(a.n, 1, tid, nth)
-        out = f32_view(a.out, tokens * a.n)
+        out, residual = f32_view(a.out, tokens * a.n), f32_view(a.residual, tokens * a.n)
         bias = f32_view(a.bias, a.n)
         for r in range(start, stop):
             w = a.w + np.uint64(r * a.row_bytes)
@@ -206,10 +206,12 @@ def linear_rows(name: str) -> Kernel:
                 if t + TOKENS <= tokens:
                     y = dot4(w, a.cols, x, strides)
                     for k in range(TOKENS):
-                        out[(t + k) * a.n + r] = y[k] + add
+                        i = (t + k) * a.n + r
+                        out[i] = plus(residual[i], y[k] + add) if a.residual != 0 else y[k] + add
                     t += TOKENS
                 else:
-                    out[t * a.n + r] = dot1(w, a.cols, x, strides)[0] + add
+                    i, one = t * a.n + r, dot1(w, a.cols, x, strides)[0] + add
+                    out[i] = plus(residual[i], one) if a.residual != 0 else one
                     t += 1
 
     return run
