@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -39,10 +40,29 @@ def parser(description: str | None, *, models: Sequence[str] = REAL_MODELS) -> a
     made.add_argument(
         "--model", action="append", dest="models", metavar="NAME|PATH", help=f"default: {' '.join(models)}; repeatable"
     )
-    made.add_argument("--threads", type=int, default=2, help="threads of either program")
+    made.add_argument("--threads", type=positive, default=2, help="threads of either program")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     made.set_defaults(default_models=tuple(models))
     return made
+
+
+def positive(text: str) -> int:
+    """For arguments that count something."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def add_peer_options(made: argparse.ArgumentParser, flash_attention: str = "auto") -> None:
+    """How llama.cpp is run."""
+    made.add_argument("--flash-attention", choices=("auto", "off", "on"), default=flash_attention, help="of llama.cpp")
+    made.add_argument("--omp-wait", choices=("default", "passive", "active"), default="default", help="of llama.cpp")
+
+
+def apply_peer_options(args: argparse.Namespace) -> None:
+    """To be called before llama.cpp is loaded, which reads the environment."""
+    if args.omp_wait != "default":
+        os.environ["OMP_WAIT_POLICY"] = args.omp_wait
 
 
 def chosen_models(args: argparse.Namespace) -> list[str]:
@@ -51,7 +71,7 @@ def chosen_models(args: argparse.Namespace) -> list[str]:
 
 
 def resolve(name: str) -> Path:
-    """The file of a model: a path, a name that `halfbyte pull` knows, or synthetic:RECIPE (written when missing)."""
+    """The file of a model: a path, a name that `halfbyte pull` knows, or synthetic:RECIPE[@SHAPE], made when missing."""
     from halfbyte.runtime import hub
 
     if name.startswith("synthetic:"):

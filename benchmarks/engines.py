@@ -1,4 +1,4 @@
-"""One sequence on one engine, without anything around it: the interface that both programs are measured through."""
+"""Sequences on one engine, without anything around them: the interface that both programs are measured through."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from halfbyte.runtime.models import build_model
 from halfbyte.runtime.step import PAGE, Step
 from numpy.typing import NDArray
 
+from . import roofline
+
 MAX_TOKENS = 512  # largest step of either program
 
 
 class Engine(Protocol):
-    """A model with one sequence of tokens."""
+    """A model with a fixed number of sequences of tokens."""
 
     vocab_size: int
 
     def clear(self) -> None:
-        """Forget the sequence."""
+        """Forget all sequences."""
 
-    def run(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+    def rewind(self, length: int) -> None:
+        """Forget what the first sequence holds beyond `length` tokens."""
+
+    def run(self, ids: Sequence[int] | NDArray[np.int32], sequence: int = 0) -> NDArray[np.float32]:
         """Append tokens in one step; logits after the last, float32 [vocabulary], valid until the next call."""
+
+    def run_each(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+        """Append ids[i] to sequence i, all in one step; logits, float32 [len(ids), vocabulary], valid likewise."""
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Start over with `ids` in one step; logits after each, float32 [n, vocabulary], valid until the next call."""
@@ -38,35 +46,49 @@ class Engine(Protocol):
 class Ours:
     """Halfbyte's executor, called directly."""
 
-    def __init__(self, path: Path, *, context: int, threads: int, backend: str = "cpu") -> None:
+    def __init__(self, path: Path, *, context: int, threads: int, backend: str = "cpu", sequences: int = 1) -> None:
         n_pages = -(-context // PAGE)
         with GGUFFile.open(path) as file:
             spec = build_model(file, context=context)
             self._executor = _backend(backend).compile(
-                spec.graph, n_pages=n_pages, max_tokens=min(context, MAX_TOKENS), threads=threads
-            )
+                spec.graph, n_pages=n_pages * sequences, max_tokens=max(min(context, MAX_TOKENS), sequences),
+                threads=threads,
+            )  # fmt: skip
+            self.work = roofline.work(spec.graph)
         self.vocab_size = spec.vocab_size
-        self._pages = np.arange(n_pages, dtype=np.int32)[None]
-        self._length = 0
+        self._pages = np.arange(sequences * n_pages, dtype=np.int32).reshape(sequences, n_pages)
+        self._lengths = np.zeros(sequences, np.int32)
 
     def clear(self) -> None:
-        self._length = 0
+        self._lengths[:] = 0
 
-    def run(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
-        rows = self._step(np.asarray(ids, np.int32), np.array([len(ids) - 1], np.int32))
-        return rows.reshape(-1)
+    def rewind(self, length: int) -> None:
+        self._lengths[0] = min(length, self._lengths[0])
+
+    def run(self, ids: Sequence[int] | NDArray[np.int32], sequence: int = 0) -> NDArray[np.float32]:
+        return self._append(ids, sequence, [len(ids) - 1]).reshape(-1)
+
+    def run_each(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+        n, rows = len(ids), np.arange(len(ids), dtype=np.int32)
+        positions = self._lengths[:n].copy()
+        self._lengths[:n] += 1
+        return self._executor.run(Step(np.asarray(ids, np.int32), positions, rows, self._pages[:n], rows, False))
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         self.clear()
-        return self._step(np.asarray(ids, np.int32), np.arange(len(ids), dtype=np.int32))
+        return self._append(ids, 0, range(len(ids)))
 
     def close(self) -> None:
         self._executor.close()
 
-    def _step(self, tokens: NDArray[np.int32], outputs: NDArray[np.int32]) -> NDArray[np.float32]:
-        positions = np.arange(self._length, self._length + len(tokens), dtype=np.int32)
-        self._length += len(tokens)
-        return self._executor.run(Step(tokens, positions, np.zeros_like(tokens), self._pages, outputs, len(tokens) > 1))
+    def _append(
+        self, ids: Sequence[int] | NDArray[np.int32], sequence: int, outputs: Sequence[int]
+    ) -> NDArray[np.float32]:
+        start, n = int(self._lengths[sequence]), len(ids)
+        self._lengths[sequence] += n
+        tokens, positions = np.asarray(ids, np.int32), np.arange(start, start + n, dtype=np.int32)
+        pages, wanted = self._pages[sequence : sequence + 1], np.asarray(outputs, np.int32)
+        return self._executor.run(Step(tokens, positions, np.zeros_like(tokens), pages, wanted, n > 1))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ llama.cpp's defaults where nothing else is said.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import functools
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +24,19 @@ from .engines import MAX_TOKENS
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 
 
+MISSING = "llama-cpp-python is not installed; run: pip install llama-cpp-python (it needs a C++ compiler)"
+
+
+def is_installed() -> bool:
+    """llama.cpp can be measured here."""
+    return importlib.util.find_spec("llama_cpp") is not None
+
+
 def _library() -> Any:
-    try:
-        import llama_cpp
-    except ModuleNotFoundError:
-        give_up("llama-cpp-python is not installed; run: pip install llama-cpp-python (it needs a C++ compiler)")
+    if not is_installed():
+        give_up(MISSING)
+    import llama_cpp
+
     return llama_cpp
 
 
@@ -40,22 +50,26 @@ def _initialize(api: Any) -> Any:
 
 
 class LlamaCpp:
-    """A model and one context with a single sequence. See engines.Engine."""
+    """A model and one context of `sequences` sequences, `context` tokens each. See engines.Engine."""
 
-    def __init__(self, path: Path, *, context: int, threads: int, flash_attention: str = "auto") -> None:
+    def __init__(
+        self, path: Path, *, context: int, threads: int, flash_attention: str = "auto", sequences: int = 1
+    ) -> None:
         self._api = api = _library()
         _initialize(api)
         self._model = api.llama_model_load_from_file(os.fsencode(path), api.llama_model_default_params())
         if not self._model:
             give_up(f"llama.cpp cannot load {path.name}")
         params = api.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = context, MAX_TOKENS, MAX_TOKENS
+        params.n_ctx, params.n_batch, params.n_ubatch = context * sequences, MAX_TOKENS, MAX_TOKENS
+        params.n_seq_max = sequences
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = FLASH_ATTENTION[flash_attention]
         self._context = api.llama_init_from_model(self._model, params)
         if not self._context:
             give_up(f"llama.cpp cannot make a context of {context} tokens for {path.name}")
         self._memory = api.llama_get_memory(self._context)
+        self._lengths = [0] * sequences
         self._vocab = api.llama_model_get_vocab(self._model)
         self.vocab_size = int(api.llama_vocab_n_tokens(self._vocab))
 
@@ -66,25 +80,31 @@ class LlamaCpp:
 
     def clear(self) -> None:
         self._api.llama_memory_clear(self._memory, False)
+        self._lengths = [0] * len(self._lengths)
 
-    def run(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
-        """Append tokens. A batch of this form asks for the logits of its last token only."""
-        tokens = (self._api.llama_token * len(ids))(*ids)
-        self._decode(self._api.llama_batch_get_one(tokens, len(ids)))
-        self._api.llama_synchronize(self._context)
+    def rewind(self, length: int) -> None:
+        if length < self._lengths[0]:
+            self._lengths[0] = length
+            if not self._api.llama_memory_seq_rm(self._memory, 0, length, -1):
+                raise RuntimeError("this model's memory cannot be rewound")
+
+    def run(self, ids: Sequence[int] | NDArray[np.int32], sequence: int = 0) -> NDArray[np.float32]:
+        if sequence:
+            last = len(ids) - 1
+            self._append([(int(token), sequence, i == last) for i, token in enumerate(ids)])
+        else:  # the short way, with logits for the last token only
+            tokens = (self._api.llama_token * len(ids))(*ids)
+            self._decode(self._api.llama_batch_get_one(tokens, len(ids)))
+            self._lengths[0] += len(ids)
         return self._array(self._api.llama_get_logits_ith(self._context, -1), (self.vocab_size,))
+
+    def run_each(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+        self._append([(int(token), i, True) for i, token in enumerate(ids)])
+        return self._array(self._api.llama_get_logits(self._context), (len(ids), self.vocab_size))
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         self.clear()
-        batch = self._api.llama_batch_init(len(ids), 0, 1)
-        try:
-            batch.n_tokens = len(ids)
-            for i, token in enumerate(ids):
-                batch.token[i], batch.pos[i] = token, i
-                batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
-            self._decode(batch)
-        finally:
-            self._api.llama_batch_free(batch)
+        self._append([(token, 0, True) for token in ids])
         return self._array(self._api.llama_get_logits(self._context), (len(ids), self.vocab_size))
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
@@ -109,10 +129,31 @@ class LlamaCpp:
         self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
 
+    def _append(self, rows: Sequence[tuple[int, int, bool]]) -> None:
+        """Run one batch: token, its sequence, and whether its logits are wanted."""
+        batch = self._api.llama_batch_init(len(rows), 0, 1)
+        try:
+            batch.n_tokens = len(rows)
+            for i, (token, sequence, wanted) in enumerate(rows):
+                batch.token[i], batch.pos[i] = token, self._lengths[sequence]
+                batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, sequence, wanted
+                self._lengths[sequence] += 1
+            self._decode(batch)
+        finally:
+            self._api.llama_batch_free(batch)
+
     def _decode(self, batch: Any) -> None:
         status = self._api.llama_decode(self._context, batch)
         if status:
             raise RuntimeError(f"llama_decode failed with status {status}")
+        self._api.llama_synchronize(self._context)  # done when it returns
 
     def _array(self, pointer: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.ctypeslib.as_array(pointer, shape)
+
+
+def describe(build: str | None, args: argparse.Namespace) -> str:
+    """A line for reports: which llama.cpp was measured, and how it was run."""
+    if build is None:
+        return f"No comparison: {MISSING}"
+    return f"llama.cpp: {build} flash attention {args.flash_attention}, waiting threads {args.omp_wait}."

@@ -1,96 +1,83 @@
-"""Speed beside llama.cpp, in one run: prompt tokens and generated tokens per second.
+"""Speed beside llama.cpp, in one run: prompt tokens and generated tokens per second, and how near the limits they are.
 
     python -m benchmarks.speed
     python -m benchmarks.speed --model smollm2 --model synthetic:Q4_0 --rounds 9
 
 Both programs are in memory; rounds alternate between them and swap their order. A round is a prompt in one step, with
-logits for its last token, and then single tokens, each with logits. No program samples: the tokens are fixed. The last
-column is what a user of `Model.generate` gets, sampling and text included.
+logits for its last token, and then single tokens, each with logits. No program samples: the tokens are fixed. What the
+machine can read and multiply at most is measured in every round too. `generate` is what a user of `Model.generate`
+gets, sampling and text included.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import halfbyte
-import numpy as np
 from halfbyte.tools.bench import BANNED, Speeds
-from numpy.typing import NDArray
 
-from . import common
+from . import common, peers, rounds, targets
 from .common import Runs
-from .engines import MAX_TOKENS, Engine, Ours
-from .peers import FLASH_ATTENTION, LlamaCpp
+from .engines import MAX_TOKENS
+from .probes import Floors
 from .report import Report
+from .roofline import Work
+from .rounds import OURS, Pair, Timing
 
-SYNTHETIC = ("Q4_0", "Q8_0", "Q4_K_M", "Q6_K")
-DEFAULT_MODELS = (*common.REAL_MODELS, *(f"synthetic:{recipe}" for recipe in SYNTHETIC))
-GOAL = 1.0  # times llama.cpp's speed
-PAUSE = 0.1  # seconds between turns: waiting threads of the other program stop spinning within a few milliseconds
+OPTIONS = ("threads", "rounds", "prompt_tokens", "gen_tokens", "flash_attention", "omp_wait")
 
 
 @dataclass
-class Timing:
-    """Rounds of one engine. `cpu_share` is process time by wall time by thread: below 1, something else took time."""
-
-    prompt_tps: list[float] = field(default_factory=list)
-    decode_tps: list[float] = field(default_factory=list)
-    cpu_share: list[float] = field(default_factory=list)
-
-    def measure(self, engine: Engine, prompt: NDArray[np.int32], rest: NDArray[np.int32], threads: int) -> None:
-        engine.clear()
-        time.sleep(PAUSE)
-        cpu, begin = time.process_time(), time.perf_counter()
-        engine.run(prompt)
-        middle = time.perf_counter()
-        for token in rest:
-            engine.run([int(token)])
-        end = time.perf_counter()
-        self.prompt_tps.append(len(prompt) / (middle - begin))
-        self.decode_tps.append(len(rest) / (end - middle))
-        self.cpu_share.append((time.process_time() - cpu) / (end - begin) / threads)
-
-
-@dataclass(frozen=True)
 class Result:
-    """Both engines on one model; `generate_tps` is decode through the public API."""
+    """All sides on one model; `generate_tps` is decode through the public API."""
 
     model: str
-    ours: Timing
-    theirs: Timing
-    generate_tps: list[float]
+    work: Work
+    timings: dict[str, Timing]
+    n_prompt: int
+    bandwidth: list[float] = field(default_factory=list)  # bytes per second, of each round
+    peak: list[float] = field(default_factory=list)  # multiply-adds per second
+    generate_tps: list[float] = field(default_factory=list)
 
-    def ratio(self, what: str) -> Runs:
-        return Runs(tuple(getattr(self.ours, what))).ratio(Runs(tuple(getattr(self.theirs, what))))
+    @property
+    def decode_share(self) -> Runs:
+        """Of the memory's bandwidth."""
+        speeds = zip(self.timings[OURS].decode_tps, self.bandwidth, strict=True)
+        return Runs(tuple(self.work.decode_share(tps, most) for tps, most in speeds))
+
+    @property
+    def prompt_share(self) -> Runs:
+        """Of the int8 multiply-adds."""
+        speeds = zip(self.timings[OURS].prompt_tps, self.peak, strict=True)
+        return Runs(tuple(self.work.prompt_share(tps, self.n_prompt, most) for tps, most in speeds))
 
 
-def measure(name: str, path: Path, args: argparse.Namespace) -> tuple[Result, str]:
+def measure(name: str, path: Path, args: argparse.Namespace, floors: Floors) -> tuple[Result, str | None]:
     """All rounds of one model, after one that is not counted. Also what llama.cpp says about its build."""
     context = args.prompt_tokens + args.gen_tokens + 1
-    ours = Ours(path, context=context, threads=args.threads, backend=args.backend)
-    theirs = LlamaCpp(path, context=context, threads=args.threads, flash_attention=args.flash_attention)
-    with halfbyte.Model.load(path, threads=args.threads, context=context, backend=args.backend, parallel=1) as model:
-        result = Result(name, Timing(), Timing(), [])
-        speeds = Speeds()
+    options = {"context": context, "threads": args.threads, "backend": args.backend}
+    with (
+        Pair(path, flash_attention=args.flash_attention, **options) as pair,
+        halfbyte.Model.load(path, parallel=1, **options) as model,
+    ):
         for number in range(args.rounds + 1):
-            ids = common.random_tokens(context - 1, ours.vocab_size, seed=number)
+            if number < 2:
+                result, speeds = Result(name, pair.ours.work, pair.timings(), args.prompt_tokens), Speeds()
+            ids = common.random_tokens(context - 1, pair.ours.vocab_size, seed=number)
             prompt, rest = ids[: args.prompt_tokens], ids[args.prompt_tokens :]
-            pair: list[tuple[Timing, Engine]] = [(result.ours, ours), (result.theirs, theirs)]
-            for timing, engine in pair[:: 1 if number % 2 else -1]:
-                timing.measure(engine, prompt, rest, args.threads)
+            for side, engine in pair.turns(number):
+                result.timings[side].measure(engine, prompt, rest, args.threads)
+            time.sleep(rounds.PAUSE)
+            result.bandwidth.append(floors.bandwidth())
+            result.peak.append(floors.peak())
             generate(model, prompt.tolist(), args.gen_tokens, speeds)
-            if not number:
-                result, speeds = Result(name, Timing(), Timing(), []), Speeds()
         result.generate_tps.extend(speeds.decode)
-    build = theirs.build
-    ours.close()
-    theirs.close()
-    return result, build
+    return result, pair.build
 
 
 def generate(model: halfbyte.Model, prompt: list[int], count: int, speeds: Speeds) -> None:
@@ -103,60 +90,85 @@ def generate(model: halfbyte.Model, prompt: list[int], count: int, speeds: Speed
 
 def add_to(report: Report, results: Iterable[Result]) -> None:
     header = ("Model", "Prompt t/s", "llama.cpp", "Ratio", "Decode t/s", "llama.cpp", "Ratio", "`generate` t/s")
-    rows = []
+    rows, limits = [], []
     for result in results:
-        row = [result.model]
-        for what in ("prompt_tps", "decode_tps"):
-            ratio = result.ratio(what)
-            ours, theirs = (Runs(tuple(getattr(side, what))) for side in (result.ours, result.theirs))
-            row += [f"{ours.median:.1f}", f"{theirs.median:.1f}", ratio.show(2)]
-            report.goal_at_least(f"{result.model}: {what.partition('_')[0]}", ratio.median, GOAL, "times llama.cpp")
-        rows.append([*row, Runs(tuple(result.generate_tps)).show()])
+        prompt, decode = (rounds.cells(result.timings, what) for what in ("prompt_tps", "decode_tps"))
+        rows.append([result.model, *prompt, *decode, Runs(tuple(result.generate_tps)).show()])
+        limits.append(limit_cells(result))
+        add_goals(report, result)
         report.data[result.model] = as_json(result)
     report.table("Tokens per second, medians; ratios with the lowest and the highest round", header, rows)
+    header = ("Model", "MB per token", "Decode GB/s", "Memory GB/s", "Share", "Prompt GMAC/s", "int8 peak", "Share")
+    report.table("What the machine can do at most, measured in every round", header, limits)
 
 
-def as_json(result: Result) -> dict[str, object]:
-    sides = {"halfbyte": result.ours, "llama_cpp": result.theirs}
-    data: dict[str, object] = {
-        side: {what: Runs(tuple(runs)).as_json() for what, runs in vars(timing).items()}
-        for side, timing in sides.items()
-    }
-    data |= {f"ratio_{what}": result.ratio(what).as_json() for what in ("prompt_tps", "decode_tps")}
-    return data | {"generate_tps": Runs(tuple(result.generate_tps)).as_json()}
+def limit_cells(result: Result) -> list[str]:
+    """How near a model comes to the limits. Shares are medians of rounds, and so not quotients of the medians."""
+    work, timing = result.work, result.timings[OURS]
+    per_prompt_token = work.token_macs + work.output_macs / result.n_prompt
+    return [
+        result.model,
+        f"{work.weight_bytes / 1e6:.0f}",
+        f"{Runs(tuple(timing.decode_tps)).median * work.weight_bytes / 1e9:.1f}",
+        f"{Runs(tuple(result.bandwidth)).median / 1e9:.1f}",
+        percent(result.decode_share),
+        f"{Runs(tuple(timing.prompt_tps)).median * per_prompt_token / 1e9:.0f}",
+        f"{Runs(tuple(result.peak)).median / 1e9:.0f}",
+        percent(result.prompt_share),
+    ]
+
+
+def percent(share: Runs) -> str:
+    return f"{100 * share.median:.0f} % ({100 * share.low:.0f}-{100 * share.high:.0f})"
+
+
+def add_goals(report: Report, result: Result) -> None:
+    target = targets.SPEED.get(result.model, targets.OTHERWISE)
+    for what in ("prompt", "decode"):
+        if ratio := rounds.ratio(result.timings, f"{what}_tps"):
+            report.goal_at_least(f"{result.model}: {what}", ratio.median, getattr(target, what), "times llama.cpp")
+    if result.model.startswith("synthetic:") and "@" not in result.model:
+        shares = (
+            ("decode, of the read bandwidth", result.decode_share, targets.DECODE_SHARE),
+            ("prompt, of the int8 peak", result.prompt_share, targets.PROMPT_SHARE),
+        )
+        for what, share, wanted in shares:
+            report.goal_at_least(f"{result.model}: {what}", 100 * share.median, 100 * wanted, "%", 0)
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    runs = {name: Runs(tuple(getattr(result, name))).as_json() for name in ("generate_tps", "bandwidth", "peak")}
+    shares = {name: getattr(result, name).as_json() for name in ("decode_share", "prompt_share")}
+    return {**rounds.as_json(result.timings), **runs, **shares, "work": vars(result.work)}
 
 
 def arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__.partition("\n")[0] if __doc__ else None, models=DEFAULT_MODELS)
-    parser.add_argument("--rounds", type=int, default=7, help="counted rounds")
-    parser.add_argument("--prompt-tokens", type=int, default=MAX_TOKENS, help=f"at most {MAX_TOKENS}: one step")
-    parser.add_argument("--gen-tokens", type=int, default=32)
-    parser.add_argument("--flash-attention", choices=list(FLASH_ATTENTION), default="auto", help="of llama.cpp")
-    parser.add_argument("--omp-wait", choices=("default", "passive", "active"), default="default", help="of llama.cpp")
+    parser = common.parser(__doc__.partition("\n")[0] if __doc__ else None, models=tuple(targets.SPEED))
+    parser.add_argument("--rounds", type=common.positive, default=7, help="counted rounds")
+    parser.add_argument("--prompt-tokens", type=common.positive, default=MAX_TOKENS, help=f"at most {MAX_TOKENS}")
+    parser.add_argument("--gen-tokens", type=common.positive, default=32)
     parser.add_argument("--backend", default="cpu", help="of Halfbyte")
+    common.add_peer_options(parser)
     args = parser.parse_args()
-    if not 1 <= args.prompt_tokens <= MAX_TOKENS or args.gen_tokens < 1 or args.rounds < 1:
-        parser.error(f"--prompt-tokens is 1 to {MAX_TOKENS}, --gen-tokens and --rounds are at least 1")
+    if args.prompt_tokens > MAX_TOKENS:
+        parser.error(f"--prompt-tokens is 1 to {MAX_TOKENS}: one step; longer prompts are benchmarks.depth's")
     return args
 
 
 def main() -> int:
     args = arguments()
-    if args.omp_wait != "default":
-        os.environ["OMP_WAIT_POLICY"] = args.omp_wait  # read when llama.cpp is loaded, which is later
+    common.apply_peer_options(args)
     report = Report("speed", f"Speed, {args.threads} threads, {args.prompt_tokens} + {args.gen_tokens} tokens")
-    report.data["options"] = {
-        key: getattr(args, key)
-        for key in ("threads", "rounds", "prompt_tokens", "gen_tokens", "flash_attention", "omp_wait")
-    }
+    report.data["options"] = {key: getattr(args, key) for key in OPTIONS}
     results = []
-    for name in common.chosen_models(args):
-        common.note(f"measuring {common.label(name)}")
-        result, report.data["llama_cpp_build"] = measure(common.label(name), common.resolve(name), args)
-        results.append(result)
+    with Floors(args.threads) as floors:
+        for name in common.chosen_models(args):
+            common.note(f"measuring {common.label(name)}")
+            result, build = measure(common.label(name), common.resolve(name), args, floors)
+            results.append(result)
     add_to(report, results)
-    choices = f"flash attention {args.flash_attention}, waiting threads {args.omp_wait}"
-    report.note(f"llama.cpp: {report.data['llama_cpp_build']} {choices}.")
+    report.data["llama_cpp_build"] = build
+    report.note(peers.describe(build, args))
     return report.finish(args.out)
 
 
