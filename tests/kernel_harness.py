@@ -10,7 +10,9 @@ import numpy as np
 from halfbyte.runtime.backends.cpu import args as records
 from halfbyte.runtime.backends.cpu import objects
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
+from halfbyte.runtime.backends.cpu.team_layout import QUEUE_BYTES
 from halfbyte.runtime.step import Step
+from numpy.typing import NDArray
 
 _FUNCTION = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
@@ -25,6 +27,11 @@ def fields(step: Step) -> dict[str, Any]:
         "pages_per_sequence": step.pages.shape[1], "tokens": step.tokens, "positions": step.positions,
         "sequence": step.sequence, "pages": step.pages, "outputs": step.outputs,
     }  # fmt: skip
+
+
+def queue_of(nth: int) -> NDArray[np.uint8]:
+    """A fresh queue, by which `nth` threads take work from each other in one call."""
+    return np.zeros(nth * QUEUE_BYTES, np.uint8)
 
 
 def call(

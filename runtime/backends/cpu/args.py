@@ -3,6 +3,7 @@
 Addresses are uint64, sizes int64. Rows of activations are contiguous: `[rows, cols]` float32 unless said otherwise.
 The number of rows is not in the arguments, because it changes with every step: kernels compute it from the step record
 as `n_tokens` or `n_outputs` (field `on_outputs`) times `repeat`.
+`queue` is where threads take work from each other (kernels/share.py); the executor fills it in, 0 is none.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ _ARGS: dict[str, np.dtype] = {
     "linear_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, bias=_PTR, residual=_PTR, out=_PTR, x=_PTR, **_INT8, **_ROWS,
         limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does; -1: one a sequence
+        queue=_PTR,
     ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
     "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),
@@ -69,7 +71,7 @@ _ARGS: dict[str, np.dtype] = {
     "kv_store": _struct(k=_PTR, v=_PTR, keys=_PTR, values=_PTR, n_head_kv=_INT, key_dim=_INT, value_dim=_INT),
     "attention": _struct(
         q=_PTR, keys=_PTR, values=_PTR, out=_PTR, n_head=_INT, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
-        scale="f4", window=_INT, softcap="f4",
+        scale="f4", window=_INT, softcap="f4", queue=_PTR,
     ),
     # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]
     "moe_route": _struct(
@@ -79,7 +81,7 @@ _ARGS: dict[str, np.dtype] = {
     # token
     "expert_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, n_expert=_INT, bias=_PTR, out=_PTR, ids=_PTR, n_used=_INT, shared=_INT,
-        x=_PTR, **_INT8, cols=_INT, on_outputs=_INT,
+        x=_PTR, **_INT8, cols=_INT, on_outputs=_INT, queue=_PTR,
     ),
     "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT, on_outputs=_INT),
 }  # fmt: skip

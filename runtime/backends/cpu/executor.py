@@ -18,6 +18,7 @@ from . import objects
 from .args import STEP, args_of
 from .lower import Call, Lowering
 from .team import Team
+from .team_layout import QUEUE_BYTES
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Plan:
 
     calls: tuple[Call, ...]
     table: NDArray[np.int64]
+    queues: NDArray[np.uint8]  # where threads take work from each other, zero at the start of a step
     kept: tuple[Any, ...]
 
 
@@ -62,6 +64,7 @@ class CPUExecutor:
         flag = self._never if cancel is None else cancel  # a flag that is not set yet is false
         kept = self._fill(step, flag)
         plan = self._prompt if step.is_prompt else self._decode
+        plan.queues.fill(0)
         failed = self._team.run(plan.table, self._step, flag.word)
         del kept
         if failed:
@@ -92,6 +95,7 @@ class CPUExecutor:
         accesses = [call.access for call in low.calls]
         table = np.zeros((len(low.calls), 3), np.int64)
         kept: list[Any] = []
+        shared: list[NDArray[Any]] = []  # arguments of the calls whose work is taken chunk by chunk
         logits = low.logits
         for row, call, barrier in zip(table, low.calls, barriers(accesses, arena), strict=True):
             args = np.zeros((), args_of(call.kernel.partition(".")[0]))
@@ -106,8 +110,18 @@ class CPUExecutor:
                 else:
                     args[name] = value
             kept.append(args)
+            if "queue" in (args.dtype.names or ()):
+                shared.append(args)
             row[:] = objects.load(call.kernel), args.ctypes.data, barrier
-        return Plan(tuple(low.calls), table, tuple(kept))
+        return Plan(tuple(low.calls), table, self._queues(shared), tuple(kept))
+
+    def _queues(self, shared: list[NDArray[Any]]) -> NDArray[np.uint8]:
+        """A line of memory for each thread in each of these calls, see kernels/share.py; one thread needs none."""
+        size = QUEUE_BYTES * self._team.n if self._team.n > 1 else 0
+        queues = _aligned(size * len(shared))
+        for i, args in enumerate(shared):
+            args["queue"] = queues.ctypes.data + i * size if size else 0
+        return queues
 
 
 def _aligned(n_bytes: int) -> NDArray[np.uint8]:

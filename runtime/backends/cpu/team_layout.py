@@ -14,3 +14,8 @@ WORDS = SEEN + MAX_THREADS * LINE
 
 BARRIER_SPINS = 1000  # about 50 microseconds of pauses at a barrier, then
 BARRIER_YIELDS = 100  # so many offers of the core to others, then sleeps
+
+# Work that is stolen, see kernels/share.py
+QUEUE_BYTES = 8 * LINE  # of each thread in each call
+CHUNKS = 8  # in a thread's range, unless they would be smaller than
+CHUNK_BYTES = 4096  # a microsecond of reading, a hundred times what taking a chunk costs

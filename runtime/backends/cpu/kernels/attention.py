@@ -19,6 +19,7 @@ from ..args import PANEL, TILE_ROWS
 from ..jit import Kernel, device, inlined, kernel_family
 from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32, splat, store, sum_of
 from .attention_tiles import PAGE, cap_scores, hide, products, soften
+from .share import next_item
 
 _LOWEST = np.float32(-3.0e38)  # the maximum of nothing: finite, so that minus infinity minus it is not NaN
 
@@ -188,23 +189,22 @@ def attention(few: str) -> Kernel:
     """out[T, n_head * value_dim]: the tokens of the step over all they may see; `kv_store` has stored their own keys.
 
     The variant is the number of rows of a single token that decode is made for: see `attention_kernel`. Threads take
-    work items to and fro (0 1 2 2 1 0 0 1 2): later tiles of a prompt see more pages.
+    work items as they come: later tiles of a prompt see more pages.
     """
     attend = _attend(int(few))
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         most = max(1, TILE_ROWS // (a.n_head // a.n_head_kv))
         scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
-        item, first = np.int64(0), np.int64(0)
+        item, first, mine = np.int64(0), np.int64(0), next_item(a.queue, np.int64(-1), tid, nth)
         while first < step.n_tokens:
             end = _tile_end(step, first, most)
             for head in range(a.n_head_kv):
-                place = item % nth
-                owner = place if item // nth % 2 == 0 else nth - 1 - place
-                if owner == tid:
+                if item == mine:
                     if load_i32(step.cancel) != 0:
                         return
                     attend(a, step, scratch, first, end - first, head)
+                    mine = next_item(a.queue, mine, tid, nth)
                 item += 1
             first = end
 

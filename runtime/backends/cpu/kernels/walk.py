@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba.core import types
 
 from ..jit import device
+from ..simd.atomic import atomic_add, atomic_load, atomic_store, atomic_swap
 from ..simd.emit import I8, I32, I64, Emitter, Vec
 from ..simd.types import address, emitted
 from ..team_layout import (
@@ -39,31 +40,6 @@ from ..team_layout import (
 )  # fmt: skip
 
 i64 = types.int64
-
-
-def _word(e: Emitter, at: Vec) -> ir.Value:
-    return e.b.inttoptr(at.ll, I64.as_pointer())
-
-
-@emitted(i64, address)
-def atomic_load(e: Emitter, at: Vec) -> Vec:
-    return Vec(e, e.b.load_atomic(_word(e, at), "acquire", 8, typ=I64))
-
-
-@emitted(types.void, address, i64)
-def atomic_store(e: Emitter, at: Vec, value: Vec) -> None:
-    e.b.store_atomic(value.ll, _word(e, at), "seq_cst", 8)
-
-
-@emitted(i64, address, i64)
-def atomic_add(e: Emitter, at: Vec, value: Vec) -> Vec:
-    """Adds and returns what was there before."""
-    return Vec(e, e.b.atomic_rmw("add", _word(e, at), value.ll, "seq_cst"))
-
-
-@emitted(i64, address, i64)
-def atomic_swap(e: Emitter, at: Vec, value: Vec) -> Vec:
-    return Vec(e, e.b.atomic_rmw("xchg", _word(e, at), value.ll, "seq_cst"))
 
 
 @emitted(types.void, i64)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...jit import Kernel, kernel_family
 from ...simd.table import f32_view, i32_view
-from ..share import share
+from ..share import chunk_of, next_chunk
 from .rows import dots_of
 from .table import FLOATS
 
@@ -22,28 +22,32 @@ def expert_rows(name: str) -> Kernel:
         groups = np.uint64(a.cols // 32)
         zero = np.uint64(0)
         none = (zero, zero, zero, zero, zero)  # one token at a time: strides are not used
-        start, stop = share(a.n, 1, tid, nth)
         ids = i32_view(a.ids, rows)
         out = f32_view(a.out, rows * a.n)
         bias = f32_view(a.bias, a.n * a.n_expert)
-        for row in range(rows):
-            expert = ids[row]
-            if expert < 0 or expert >= a.n_expert:
-                continue
-            source = np.uint64(row // a.n_used if a.shared else row)
-            if is_float:
-                x = (a.x + source * np.uint64(4 * a.cols), a.x, a.x, a.x, a.x)
-            else:
-                four = source * groups * np.uint64(4)
-                x = (
-                    a.codes + source * np.uint64(a.cols), a.scale + four, a.zero + four, a.sum32 + four,
-                    a.sum16 + source * groups * np.uint64(8),
-                )  # fmt: skip
-            for r in range(start, stop):
-                w = a.w + np.uint64((expert * a.n + r) * a.row_bytes)
-                value = dot(w, a.cols, x, none)[0]
-                if a.bias != 0:
-                    value += bias[expert * a.n + r]
-                out[row * a.n + r] = value
+        chunk, turn = chunk_of(a.n, rows * a.row_bytes, nth), np.int64(0)
+        while True:
+            start, stop, turn = next_chunk(a.queue, a.n, chunk, turn, tid, nth)
+            if start == stop:
+                break
+            for row in range(rows):
+                expert = ids[row]
+                if expert < 0 or expert >= a.n_expert:
+                    continue
+                source = np.uint64(row // a.n_used if a.shared else row)
+                if is_float:
+                    x = (a.x + source * np.uint64(4 * a.cols), a.x, a.x, a.x, a.x)
+                else:
+                    four = source * groups * np.uint64(4)
+                    x = (
+                        a.codes + source * np.uint64(a.cols), a.scale + four, a.zero + four, a.sum32 + four,
+                        a.sum16 + source * groups * np.uint64(8),
+                    )  # fmt: skip
+                for r in range(start, stop):
+                    w = a.w + np.uint64((expert * a.n + r) * a.row_bytes)
+                    value = dot(w, a.cols, x, none)[0]
+                    if a.bias != 0:
+                        value += bias[expert * a.n + r]
+                    out[row * a.n + r] = value
 
     return run

@@ -20,7 +20,7 @@ from ...simd.dot import dot
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view, load_i32, plus
 from ...simd.types import address, emitted
-from ..share import is_few, rows_of, share
+from ..share import chunk_of, is_few, next_chunk, rows_of
 from .panel import LANES, REGISTERS, ROWS, float_unpacker, panel_unpacker
 from .table import FLOATS, QUANTIZED
 from .weights import WeightType
@@ -198,44 +198,48 @@ def linear_gemm(name: str) -> Kernel:
         lines = np.uint64(4 * ROWS * (a.cols // group + 1))
         biases, sums = scales + lines, scales + lines + lines
         panel = _align(sums + lines)
-        start, stop = share((a.n + ROWS - 1) // ROWS, 1, tid, nth)
         first_values, bias, tile_values = f32_view(initial, ROWS), f32_view(a.bias, a.n), f32_view(tile, ROWS * TILE)
         out_values, residual = f32_view(a.out, tokens * a.n), f32_view(a.residual, tokens * a.n)
         none = np.uint64(0)
-        for p in range(start, stop):
-            if load_i32(step.cancel) != 0:
-                return
-            r0 = p * ROWS
-            used = min(ROWS, a.n - r0)
-            unpack(
-                a.w + np.uint64(r0 * a.row_bytes), a.row_bytes, used - 1, a.cols, (panel, scales, biases, sums), rows
-            )
-            for r in range(ROWS):
-                first_values[r] = bias[r0 + r] if a.bias != 0 and r < used else np.float32(0.0)
-            t = 0
-            while t < tokens:
-                n = np.uint64(t)
-                now = (
-                    x[0] + n * strides[0], x[1] + n * strides[1], x[2] + n * strides[2], x[3] + n * strides[3],
-                    x[4] + n * strides[4], x[5] + n * strides[5], x[6] + n * strides[6],
-                )  # fmt: skip
-                many = t + TILE <= tokens
-                if used == ROWS:
-                    at = np.uint64(4 * (t * a.n + r0))
-                    out, stride, old = a.out + at, np.uint64(4 * a.n), a.residual + at if a.residual != 0 else none
-                else:
-                    out, stride, old = tile, np.uint64(4 * ROWS), none
-                places = (panel, scales, biases, sums, out, stride, initial, old)
-                if many:
-                    micro(places, now, strides, a.cols)
-                else:
-                    micro1(places, now, strides, a.cols)
-                done = TILE if many else 1
-                if used < ROWS:
-                    for k in range(done):
-                        for r in range(used):
-                            i, value = (t + k) * a.n + r0 + r, tile_values[k * ROWS + r]
-                            out_values[i] = plus(residual[i], value) if a.residual != 0 else value
-                t += done
+        panels = (a.n + ROWS - 1) // ROWS
+        chunk, turn = chunk_of(panels, ROWS * a.row_bytes, nth), np.int64(0)
+        while True:
+            start, stop, turn = next_chunk(a.queue, panels, chunk, turn, tid, nth)
+            if start == stop:
+                break
+            for p in range(start, stop):
+                if load_i32(step.cancel) != 0:
+                    return
+                r0 = p * ROWS
+                used = min(ROWS, a.n - r0)
+                w = a.w + np.uint64(r0 * a.row_bytes)
+                unpack(w, a.row_bytes, used - 1, a.cols, (panel, scales, biases, sums), rows)
+                for r in range(ROWS):
+                    first_values[r] = bias[r0 + r] if a.bias != 0 and r < used else np.float32(0.0)
+                t = 0
+                while t < tokens:
+                    n = np.uint64(t)
+                    now = (
+                        x[0] + n * strides[0], x[1] + n * strides[1], x[2] + n * strides[2], x[3] + n * strides[3],
+                        x[4] + n * strides[4], x[5] + n * strides[5], x[6] + n * strides[6],
+                    )  # fmt: skip
+                    many = t + TILE <= tokens
+                    if used == ROWS:
+                        at = np.uint64(4 * (t * a.n + r0))
+                        out, stride, old = a.out + at, np.uint64(4 * a.n), a.residual + at if a.residual != 0 else none
+                    else:
+                        out, stride, old = tile, np.uint64(4 * ROWS), none
+                    places = (panel, scales, biases, sums, out, stride, initial, old)
+                    if many:
+                        micro(places, now, strides, a.cols)
+                    else:
+                        micro1(places, now, strides, a.cols)
+                    done = TILE if many else 1
+                    if used < ROWS:
+                        for k in range(done):
+                            for r in range(used):
+                                i, value = (t + k) * a.n + r0 + r, tile_values[k * ROWS + r]
+                                out_values[i] = plus(residual[i], value) if a.residual != 0 else value
+                    t += done
 
     return run

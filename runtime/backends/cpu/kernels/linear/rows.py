@@ -13,7 +13,7 @@ from ...simd.dot import dot
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view, plus
 from ...simd.types import address, emitted
-from ..share import is_few, rows_of, share
+from ..share import chunk_of, is_few, next_chunk, rows_of
 from .table import FLOATS, QUANTIZED
 from .weights import Block32, WeightType, single_block
 
@@ -170,7 +170,7 @@ def dots_of(name: str) -> tuple[Any, Any]:
 
 @kernel_family("linear_rows")
 def linear_rows(name: str) -> Kernel:
-    """out[t, r] = residual[t, r] + (x[t] . w[r] + bias[r]) for all tokens; a thread reads a range of rows."""
+    """out[t, r] = residual[t, r] + (x[t] . w[r] + bias[r]) for all tokens; each thread reads consecutive rows."""
     dot1, dot4 = dots_of(name)
     is_float = np.int64(name in FLOATS)
 
@@ -185,34 +185,38 @@ def linear_rows(name: str) -> Kernel:
         else:
             four = np.uint64(4) * groups
             strides = (np.uint64(a.cols), four, four, four, np.uint64(8) * groups)
-        start, stop = share(a.n, 1, tid, nth)
         out, residual = f32_view(a.out, tokens * a.n), f32_view(a.residual, tokens * a.n)
         bias = f32_view(a.bias, a.n)
-        for r in range(start, stop):
-            w = a.w + np.uint64(r * a.row_bytes)
-            add = np.float32(0.0)
-            if a.bias != 0:
-                add = bias[r]
-            t = 0
-            while t < tokens:
-                n = np.uint64(t)
-                if is_float:
-                    x = (a.x + n * strides[0], a.x, a.x, a.x, a.x)
-                else:
-                    x = (
-                        a.codes + n * strides[0], a.scale + n * strides[1], a.zero + n * strides[2],
-                        a.sum32 + n * strides[3], a.sum16 + n * strides[4],
-                    )  # fmt: skip
-                if t + TOKENS <= tokens:
-                    y = dot4(w, a.cols, x, strides)
-                    for k in range(TOKENS):
-                        i = (t + k) * a.n + r
-                        out[i] = plus(residual[i], y[k] + add) if a.residual != 0 else y[k] + add
-                    t += TOKENS
-                else:
-                    i, one = t * a.n + r, dot1(w, a.cols, x, strides)[0] + add
-                    out[i] = plus(residual[i], one) if a.residual != 0 else one
-                    t += 1
+        chunk, turn = chunk_of(a.n, a.row_bytes, nth), np.int64(0)
+        while True:
+            start, stop, turn = next_chunk(a.queue, a.n, chunk, turn, tid, nth)
+            if start == stop:
+                break
+            for r in range(start, stop):
+                w = a.w + np.uint64(r * a.row_bytes)
+                add = np.float32(0.0)
+                if a.bias != 0:
+                    add = bias[r]
+                t = 0
+                while t < tokens:
+                    n = np.uint64(t)
+                    if is_float:
+                        x = (a.x + n * strides[0], a.x, a.x, a.x, a.x)
+                    else:
+                        x = (
+                            a.codes + n * strides[0], a.scale + n * strides[1], a.zero + n * strides[2],
+                            a.sum32 + n * strides[3], a.sum16 + n * strides[4],
+                        )  # fmt: skip
+                    if t + TOKENS <= tokens:
+                        y = dot4(w, a.cols, x, strides)
+                        for k in range(TOKENS):
+                            i = (t + k) * a.n + r
+                            out[i] = plus(residual[i], y[k] + add) if a.residual != 0 else y[k] + add
+                        t += TOKENS
+                    else:
+                        i, one = t * a.n + r, dot1(w, a.cols, x, strides)[0] + add
+                        out[i] = plus(residual[i], one) if a.residual != 0 else one
+                        t += 1
 
     return run
 
