@@ -71,7 +71,7 @@ def chosen_models(args: argparse.Namespace) -> list[str]:
 
 
 def resolve(name: str) -> Path:
-    """The file of a model: a path, a name that `halfbyte pull` knows, or synthetic:RECIPE[@SHAPE], made when missing."""
+    """The file of a model: a path, a name that `halfbyte pull` knows, or synthetic:RECIPE[@SHAPE], made if absent."""
     from halfbyte.runtime import hub
 
     if name.startswith("synthetic:"):

@@ -28,7 +28,7 @@ class Engine(Protocol):
         """Forget all sequences."""
 
     def rewind(self, length: int) -> None:
-        """Forget what the first sequence holds beyond `length` tokens."""
+        """Forget what sequences hold beyond `length` tokens."""
 
     def run(self, ids: Sequence[int] | NDArray[np.int32], sequence: int = 0) -> NDArray[np.float32]:
         """Append tokens in one step; logits after the last, float32 [vocabulary], valid until the next call."""
@@ -63,7 +63,7 @@ class Ours:
         self._lengths[:] = 0
 
     def rewind(self, length: int) -> None:
-        self._lengths[0] = min(length, self._lengths[0])
+        np.minimum(self._lengths, length, out=self._lengths)
 
     def run(self, ids: Sequence[int] | NDArray[np.int32], sequence: int = 0) -> NDArray[np.float32]:
         return self._append(ids, sequence, [len(ids) - 1]).reshape(-1)
@@ -71,7 +71,7 @@ class Ours:
     def run_each(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
         n, rows = len(ids), np.arange(len(ids), dtype=np.int32)
         positions = self._lengths[:n].copy()
-        self._lengths[:n] += 1
+        self._grow(slice(n), 1)
         return self._executor.run(Step(np.asarray(ids, np.int32), positions, rows, self._pages[:n], rows, False))
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -85,10 +85,15 @@ class Ours:
         self, ids: Sequence[int] | NDArray[np.int32], sequence: int, outputs: Sequence[int]
     ) -> NDArray[np.float32]:
         start, n = int(self._lengths[sequence]), len(ids)
-        self._lengths[sequence] += n
+        self._grow(slice(sequence, sequence + 1), n)
         tokens, positions = np.asarray(ids, np.int32), np.arange(start, start + n, dtype=np.int32)
         pages, wanted = self._pages[sequence : sequence + 1], np.asarray(outputs, np.int32)
         return self._executor.run(Step(tokens, positions, np.zeros_like(tokens), pages, wanted, n > 1))
+
+    def _grow(self, sequences: slice, n: int) -> None:
+        self._lengths[sequences] += n
+        if self._lengths.max() > self._pages.shape[1] * PAGE:
+            raise ValueError(f"a sequence of {self._lengths.max()} tokens: this engine has room for less")
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,10 @@ class LlamaCpp:
         self._lengths = [0] * len(self._lengths)
 
     def rewind(self, length: int) -> None:
-        if length < self._lengths[0]:
-            self._lengths[0] = length
-            if not self._api.llama_memory_seq_rm(self._memory, 0, length, -1):
+        for sequence, held in enumerate(self._lengths):
+            if held > length and not self._api.llama_memory_seq_rm(self._memory, sequence, length, -1):
                 raise RuntimeError("this model's memory cannot be rewound")
+        self._lengths = [min(held, length) for held in self._lengths]
 
     def run(self, ids: Sequence[int] | NDArray[np.int32], sequence: int = 0) -> NDArray[np.float32]:
         if sequence:

@@ -15,8 +15,9 @@ import numba
 import numpy as np
 from halfbyte.runtime.backends.cpu.features import target
 from halfbyte.runtime.backends.cpu.simd.dot import dot
-from halfbyte.runtime.backends.cpu.simd.emit import I8, I32, I64, Emitter, Vec, ir
+from halfbyte.runtime.backends.cpu.simd.emit import I8, I32, I64, Emitter, Vec
 from halfbyte.runtime.backends.cpu.simd.types import emitted
+from llvmlite import ir
 from numba.core import types
 
 LINE = 64  # bytes of a cache line
