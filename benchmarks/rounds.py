@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import peers
-from .common import Runs
+from .common import Runs, random_tokens
 from .engines import MAX_TOKENS, Engine, Ours
 
 OURS, THEIRS = "halfbyte", "llama_cpp"  # as in the stored results
+After = Callable[[int, NDArray[np.int32]], None]  # number of the round, its prompt
 PAUSE = 0.1  # seconds between turns: waiting threads of the other program stop spinning within a few milliseconds
 
 
@@ -86,6 +88,25 @@ class Pair:
     def __exit__(self, *_: object) -> None:
         for engine in self.engines.values():
             engine.close()
+
+
+def play(
+    pair: Pair, *, count: int, n_prompt: int, n_gen: int, threads: int, after: After | None = None
+) -> dict[str, Timing]:
+    """`count` rounds of a prompt and single tokens on both sides, after one that is not counted.
+
+    `after` is called at the end of each round with its number, 0 for the one that does not count, and its prompt.
+    """
+    timings = pair.timings()
+    for number in range(count + 1):
+        if number == 1:
+            timings = pair.timings()
+        ids = random_tokens(n_prompt + n_gen, pair.ours.vocab_size, seed=number)
+        for side, engine in pair.turns(number):
+            timings[side].measure(engine, ids[:n_prompt], ids[n_prompt:], threads)
+        if after:
+            after(number, ids[:n_prompt])
+    return timings
 
 
 def ratio(timings: dict[str, Timing], what: str) -> Runs | None:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import halfbyte
+import numpy as np
 from halfbyte.tools.bench import BANNED, Speeds
+from numpy.typing import NDArray
 
 from . import common, peers, rounds, targets
 from .common import Runs
@@ -65,17 +67,18 @@ def measure(name: str, path: Path, args: argparse.Namespace, floors: Floors) -> 
         Pair(path, flash_attention=args.flash_attention, **options) as pair,
         halfbyte.Model.load(path, parallel=1, **options) as model,
     ):
-        for number in range(args.rounds + 1):
-            if number < 2:
-                result, speeds = Result(name, pair.ours.work, pair.timings(), args.prompt_tokens), Speeds()
-            ids = common.random_tokens(context - 1, pair.ours.vocab_size, seed=number)
-            prompt, rest = ids[: args.prompt_tokens], ids[args.prompt_tokens :]
-            for side, engine in pair.turns(number):
-                result.timings[side].measure(engine, prompt, rest, args.threads)
+        result, speeds = Result(name, pair.ours.work, pair.timings(), args.prompt_tokens), Speeds()
+
+        def after(number: int, prompt: NDArray[np.int32]) -> None:
             time.sleep(rounds.PAUSE)
-            result.bandwidth.append(floors.bandwidth())
-            result.peak.append(floors.peak())
-            generate(model, prompt.tolist(), args.gen_tokens, speeds)
+            bandwidth, peak = floors.bandwidth(), floors.peak()
+            generate(model, prompt.tolist(), args.gen_tokens, speeds if number else Speeds())
+            if number:
+                result.bandwidth.append(bandwidth)
+                result.peak.append(peak)
+
+        sizes = {"count": args.rounds, "n_prompt": args.prompt_tokens, "n_gen": args.gen_tokens}
+        result.timings = rounds.play(pair, threads=args.threads, after=after, **sizes)
         result.generate_tps.extend(speeds.decode)
     return result, pair.build
 
