@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.errors import Cancelled, ContextOverflow, ResourceError
-from .backends.base import CancelFlag, Progress
+from .backends.base import CancelFlag, Executor, Progress
 from .chat import ChatTemplate, template_for
 from .engine.capacity import PARALLEL
 from .engine.engine import Engine, EngineStats
@@ -127,6 +127,11 @@ class Model:
     @property
     def tokenizer(self) -> Tokenizer:
         return self._tokenizer
+
+    @property
+    def executor(self) -> Executor:
+        """What runs the steps, for tools that look into it while nothing is running. There is none after `close`."""
+        return self._engine.runner.executor
 
     @property
     def is_closed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,14 +49,20 @@ def measure(
     Every run gets other random tokens: with the same ones the prompt would be found in the cache. One more token than
     `gen_tokens` is generated, because the first belongs to the prompt's time.
     """
-    speeds, source = Speeds(), random.Random(SEED)
-    for number in range(repeat + 1):
-        prompt = [source.randrange(model.vocab_size) for _ in range(prompt_tokens)]
-        usage = _run_once(model, prompt, gen_tokens + 1)
+    speeds = Speeds()
+    for number, usage in runs(model, prompt_tokens=prompt_tokens, gen_tokens=gen_tokens, repeat=repeat):
         if number:
             speeds.add(usage)
         on_run(number)
     return speeds
+
+
+def runs(model: Model, *, prompt_tokens: int, gen_tokens: int, repeat: int) -> Iterator[tuple[int, Usage]]:
+    """The runs of `measure`: number 0 is the warm-up."""
+    source = random.Random(SEED)
+    for number in range(repeat + 1):
+        prompt = [source.randrange(model.vocab_size) for _ in range(prompt_tokens)]
+        yield number, _run_once(model, prompt, gen_tokens + 1)
 
 
 def _run_once(model: Model, prompt: list[int], n_tokens: int) -> Usage:

@@ -84,6 +84,10 @@ _ARGS: dict[str, np.dtype] = {
         x=_PTR, **_INT8, cols=_INT, on_outputs=_INT, queue=_PTR,
     ),
     "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT, on_outputs=_INT),
+    # what the machine can do at most (floors.py): read blocks of PROBE_BLOCK bytes; `rounds` of multiply-adds
+    "probe_read": _struct(at=_PTR, blocks=_INT, out=_PTR),
+    "probe_int8": _struct(x=_PTR, out=_PTR, rounds=_INT),
+    "probe_float": _struct(x=_PTR, out=_PTR, rounds=_INT),
 }  # fmt: skip
 
 OCT = 8  # rows of a panel that are transposed at once
@@ -126,6 +130,15 @@ def scratch_bytes(n_head: int, n_head_kv: int, key_dim: int, value_dim: int) -> 
     per_panel = PANEL * 32 + PANEL  # scores, corrections
     page = 32 * (key_dim + width)  # a page of keys and of values, widened
     return 4 * (rows * per_row + per_panel + page) + 7 * 64  # each part starts on a cache line
+
+
+PROBE_BLOCK = 256
+PROBE_RING = 64 * 64  # bytes that the multiply-adds read again and again, and PROBE_RING / 4 behind them
+
+
+def probe_tile() -> tuple[int, int]:
+    """Registers of a, registers of b: one round of a probe multiplies each with each, into as many accumulators."""
+    return (2, 8) if target().isa.lanes == 16 or target().isa.dot == "sdot" else (2, 5)  # 32 registers, or 16
 
 
 def args_of(family: str) -> np.dtype:

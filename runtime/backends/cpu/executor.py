@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +33,16 @@ class Plan:
     kept: tuple[Any, ...]
 
 
+Recorder = Callable[[Plan, Step, float], None]  # the step's plan, the step, when it began by time.perf_counter
+
+
 class CPUExecutor:
     """See base.Executor. Two plans over one arena: one for tokens just generated, one for prompts."""
 
     def __init__(self, decode: Lowering, prompt: Lowering, kv: KVPool, team: Team) -> None:
         self.kv, self.max_tokens = kv, prompt.max_tokens
         self._team = team
+        self.recorder: Recorder | None = None  # is told of every step that was run
         self._n_vocab = prompt.graph.logits.cols
         # Untouched memory costs nothing, so logits have room for every token of a step.
         self._logits = np.empty((self.max_tokens, self._n_vocab), np.float32)
@@ -53,6 +59,16 @@ class CPUExecutor:
         self._close = weakref.finalize(self, team.close)
 
     @property
+    def team(self) -> Team:
+        """The threads, for tools that run something else on them between two steps."""
+        return self._team
+
+    @property
+    def plans(self) -> tuple[Plan, Plan]:
+        """For steps of generated tokens, and for steps of prompts."""
+        return self._decode, self._prompt
+
+    @property
     def arena_bytes(self) -> int:
         """Memory of activations, without the logits."""
         return self._arena.nbytes + self._scratch.nbytes
@@ -62,6 +78,7 @@ class CPUExecutor:
         if not 0 < step.n_tokens <= self.max_tokens:
             raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
         flag = self._never if cancel is None else cancel  # a flag that is not set yet is false
+        started = time.perf_counter()
         kept = self._fill(step, flag)
         plan = self._prompt if step.is_prompt else self._decode
         plan.queues.fill(0)
@@ -72,6 +89,8 @@ class CPUExecutor:
             raise objects.KernelError(f"kernel {call.kernel} of {call.node.name} indexed outside an array")
         if flag:
             raise Cancelled("cancelled while a step was running")
+        if self.recorder is not None:
+            self.recorder(plan, step, started)
         return self._logits[: len(step.outputs)]
 
     def close(self) -> None:

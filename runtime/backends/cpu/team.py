@@ -25,6 +25,7 @@ from .team_layout import (
     SLEEP,
     SLEEP_TIME,
     SPIN,
+    STAMPS,
     STEP_AT,
     STEP_CANCEL,
     WORDS,
@@ -46,7 +47,7 @@ class Team:
         self._words[N_THREADS], self._words[SPIN] = self.n, SPIN_LIMIT
         self._words[YIELD], self._words[SLEEP], self._words[SLEEP_TIME] = _system_calls()
         self._locks = [_closed_lock() for _ in range(self.n)]
-        self._serve, self._lead, self._publish = (_function(name) for name in FUNCTIONS)
+        self._serve, self._lead, self._publish = (function(name) for name in FUNCTIONS)
         arguments = (self._serve, self._words, self._locks)
         self._threads = [
             threading.Thread(target=_serve_forever, args=(*arguments, t), name=f"halfbyte-team-{t}", daemon=True)
@@ -66,6 +67,10 @@ class Team:
             if parked >> t & 1:
                 self._locks[t].release()
         return int(self._lead(words.ctypes.data, 0))
+
+    def stamp(self, address: int) -> None:
+        """Have steps note their times there from now on (see profile.py); 0: nowhere."""
+        self._words[STAMPS] = address
 
     def close(self) -> None:
         """End the threads and wait for them."""
@@ -94,7 +99,7 @@ def _closed_lock() -> threading.Lock:
     return lock
 
 
-def _function(name: str) -> Any:
+def function(name: str) -> Any:
     """int64 f(team address, thread), by Numba's calling convention: the result through a pointer, status returned."""
     address = objects.load(name)
     kind = ctypes.CFUNCTYPE(

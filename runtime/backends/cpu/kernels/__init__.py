@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 _MODULES = {
+    "probe_read": "probe",
+    "probe_int8": "probe",
+    "probe_float": "probe",
     "add": "elementwise",
     "scale": "elementwise",
     "glu": "elementwise",

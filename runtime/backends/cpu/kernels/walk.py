@@ -5,13 +5,14 @@ Team memory (int64 words, the shared ones a cache line apart):
     GENERATION  counts steps; a change is the signal to start      ARRIVED, PHASE  the barrier
     STOP        set at a barrier when the step's cancel word is    FAILED          1 + number of a call that failed
     PARKED + 8 t   1 while thread t sleeps outside                 SEEN + 8 t      the last step thread t has walked
+    STAMPS      where times are noted (profile.py), 0: nowhere
 """
 
 from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from ..jit import device
 from ..simd.atomic import atomic_add, atomic_load, atomic_store, atomic_swap
@@ -33,6 +34,7 @@ from ..team_layout import (
     SLEEP,
     SLEEP_TIME,
     SPIN,
+    STAMPS,
     STEP_AT,
     STEP_CANCEL,
     STOP,
@@ -53,8 +55,6 @@ def pause(e: Emitter, _: Vec) -> None:
 
 
 def _declared(e: Emitter, name: str, arguments: list[ir.Type]) -> ir.Function:
-    from numba.core import cgutils
-
     return cgutils.get_or_insert_function(e.b.module, ir.FunctionType(ir.VoidType(), arguments), name)
 
 
@@ -80,6 +80,20 @@ def call_kernel(e: Emitter, where: Vec, who: Vec) -> Vec:
         [result, error, b.inttoptr(args, pointer), b.inttoptr(step, pointer), tid, nth],
     )
     return Vec(e, b.sext(status, I64))
+
+
+@emitted(i64, i64)
+def ticks(e: Emitter, _: Vec) -> Vec:
+    """A counter that runs at one speed and is the same on all cores; always 0 where none is known."""
+    triple = e.b.module.triple
+    if triple.startswith(("x86_64", "i386", "i686", "amd64")):
+        return e.call("llvm.readcyclecounter", I64)
+    if triple.startswith(("aarch64", "arm64")):  # there readcyclecounter is a register that programs may not read
+        name = e.b.module.add_metadata(["cntvct_el0"])
+        kind = ir.FunctionType(I64, [ir.MetaDataType()])
+        function = cgutils.get_or_insert_function(e.b.module, kind, "llvm.read_volatile_register.i64")
+        return Vec(e, e.b.call(function, [name]))
+    return e.scalar(I64, 0)
 
 
 @device
@@ -115,20 +129,36 @@ def _wait(team, spins):  # type: ignore[no-untyped-def]
 
 
 @device
+def _stamp(stamps, k):  # type: ignore[no-untyped-def]
+    """Note the time as word k of this thread's row, if anybody is measuring (see profile.py)."""
+    if stamps != 0:
+        atomic_store(stamps + np.uint64(8 * k), ticks(0))
+
+
+@device
 def _walk(team, tid):  # type: ignore[no-untyped-def]
     nth = atomic_load(_at(team, N_THREADS))
     calls = np.uint64(atomic_load(_at(team, CALLS)))
     step = np.uint64(atomic_load(_at(team, STEP_AT)))
-    for i in range(atomic_load(_at(team, N_CALLS))):
+    n = atomic_load(_at(team, N_CALLS))
+    stamps = np.uint64(atomic_load(_at(team, STAMPS)))
+    if stamps != 0:
+        stamps += np.uint64(8 * (2 * n + 2) * tid)
+    _stamp(stamps, 0)
+    for i in range(n):
         call = calls + np.uint64(24 * i)
         if atomic_load(call + np.uint64(16)) != 0:
             _barrier(team, nth)
             if atomic_load(_at(team, STOP)) != 0:
                 break
         where = (np.uint64(atomic_load(call)), np.uint64(atomic_load(call + np.uint64(8))), step)
+        _stamp(stamps, 2 * i + 1)
         if call_kernel(where, (tid, nth)) != 0:
             atomic_store(_at(team, FAILED), i + 1)
+        _stamp(stamps, 2 * i + 2)
     _barrier(team, nth)
+    if tid == 0:  # only here is nobody able to take the memory away yet
+        _stamp(stamps, 2 * n + 1)
 
 
 def serve(team: int, tid: int) -> int:
@@ -170,6 +200,11 @@ def lead(team: int, tid: int) -> int:
     """The publisher's own share of the step, as thread 0. Returns 1 + the number of a failed call, or 0."""
     _walk(team, tid)
     return atomic_load(_at(team, FAILED))
+
+
+def clock(team: int, tid: int) -> int:
+    """The counter of the stamps, to find out how fast it runs."""
+    return ticks(0)
 
 
 def publish(team: int, tid: int) -> int:
