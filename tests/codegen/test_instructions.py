@@ -16,6 +16,7 @@ from llvmlite import ir
 
 # level -> triple, CPU, the instruction that must be there, registers that must not
 TARGETS = {
+    "amx_bf16": ("x86_64-unknown-linux-gnu", "sapphirerapids", r"vpdpbusd\s.*zmm", None),
     "avx512_vnni": ("x86_64-unknown-linux-gnu", "icelake-server", r"vpdpbusd\s.*zmm", None),
     "avx_vnni": ("x86_64-unknown-linux-gnu", "alderlake", r"vpdpbusd\s.*ymm", r"zmm"),
     "avx2": ("x86_64-unknown-linux-gnu", "haswell", r"vpmaddubsw\s.*ymm", r"zmm|vpdpbusd"),
@@ -100,6 +101,7 @@ def test_levels_are_chosen_by_features() -> None:
     everything = frozenset().union(*(level.needs for level in LEVELS))
     assert choose_level(everything) is LEVELS[0]
     assert rejected_levels(frozenset({"avx2", "fma", "f16c"})) == {
+        "amx_bf16": ["amx-bf16", "amx-tile", "avx512bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
         "avx512_vnni": ["avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
         "avx_vnni": ["avxvnni"],
     }

@@ -47,6 +47,8 @@ _ARGS: dict[str, np.dtype] = {
     # zero) float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns
     # the sums
     "quantize": _struct(x=_PTR, **_INT8, **_ROWS),
+    # x [rows, cols] -> bfloat16 tiles, see linear/brain.py: what x rounds to, and what the rounding dropped
+    "brain": _struct(x=_PTR, high=_PTR, low=_PTR, **_ROWS),
     # out [rows, n] = residual [rows, n] + (activations [rows, cols] times weight [n, cols] + bias); residual and bias
     # may be absent (0), and residual is not out
     "linear_rows": _struct(
@@ -104,6 +106,14 @@ def gemm_scratch_bytes(cols: int) -> int:
 
 
 _ARGS["linear_gemm"] = _ARGS["linear_rows"]
+_ARGS["linear_tiles"] = np.dtype([*_ARGS["linear_rows"].descr, ("high", _PTR), ("low", _PTR)], align=True)
+
+# Products of tiles work on slabs: so many rows and columns of a weight unpacked, for so many tokens.
+SLAB_ROWS, SLAB_COLS, SLAB_TOKENS = 256, 256, 512
+
+# Private memory of a product of tiles (linear/tiles.py): the high and low parts of a slab, which may be almost twice as
+# wide as the others, the sums, and 16 biases for each 16 rows.
+TILE_SCRATCH_BYTES = 2 * 2 * SLAB_ROWS * 2 * SLAB_COLS + 4 * SLAB_ROWS * SLAB_TOKENS + 4 * SLAB_ROWS + 64
 
 
 # Attention works on tiles: as many tokens of one sequence as make TILE_ROWS query rows of one key/value head.

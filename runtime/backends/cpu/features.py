@@ -12,6 +12,7 @@ import platform
 from dataclasses import dataclass
 
 from ...settings import forced_cpu
+from .permission import tiles_permitted
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Isa:
     dot        "vpdpbusd" (u8 x s8, exact), "vpmaddubsw" (u8 x s8, saturates above 7-bit codes), "sdot", or "widen"
     gemm_tile  (row registers, tokens) of one GEMM microkernel: what the register file holds without spilling
     f16c       half <-> float conversion is one instruction
+    tiles      prompts are multiplied in tile registers of bfloat16 (AMX)
     """
 
     name: str
@@ -30,12 +32,15 @@ class Isa:
     gemm_tile: tuple[int, int]
     f16c: bool
     needs: frozenset[str]
+    tiles: bool = False
 
+
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"})
 
 # Best first; the first level whose needs are met is taken. "generic" always fits.
 LEVELS: tuple[Isa, ...] = (
-    Isa("avx512_vnni", 16, "vpdpbusd", (2, 6), True,
-        frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"})),
+    Isa("amx_bf16", 16, "vpdpbusd", (2, 6), True, _AVX512 | {"avx512bf16", "amx-tile", "amx-bf16"}, tiles=True),
+    Isa("avx512_vnni", 16, "vpdpbusd", (2, 6), True, _AVX512),
     Isa("avx_vnni", 8, "vpdpbusd", (2, 3), True, frozenset({"avx2", "fma", "f16c", "avxvnni"})),
     Isa("avx2", 8, "vpmaddubsw", (2, 2), True, frozenset({"avx2", "fma", "f16c"})),
     Isa("neon_dotprod", 4, "sdot", (2, 4), True, frozenset({"neon", "dotprod"})),
@@ -80,4 +85,6 @@ def target() -> Target:
         features = frozenset(f for f, present in llvm.get_host_cpu_features().items() if present)
     if platform.machine().lower() in ("arm64", "aarch64"):
         features |= {"neon"}  # architectural on AArch64, and not always listed
+    if "amx-tile" in features and not tiles_permitted():
+        features = frozenset(f for f in features if not f.startswith("amx-"))
     return Target(name or llvm.get_host_cpu_name(), features, choose_level(features))

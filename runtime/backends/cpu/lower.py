@@ -19,7 +19,15 @@ from ....formats.quants import decode
 from ...cache.kv import KVPool
 from ...graph.ir import Graph, Node, Rows, Value, Weight
 from ...graph.plan import Access, Buffer
-from .args import INT8_ARRAYS, attention_kernel, gemm_scratch_bytes, rope_scratch_bytes, scratch_bytes
+from .args import (
+    INT8_ARRAYS,
+    TILE_SCRATCH_BYTES,
+    attention_kernel,
+    gemm_scratch_bytes,
+    rope_scratch_bytes,
+    scratch_bytes,
+)
+from .features import target
 
 # Which of the two kernels of a product does the work: linear_rows for up to `limit` rows, linear_gemm above.
 _ALWAYS_ROWS, _ALWAYS_GEMM, _ROWS_FOR_ONE_OUTPUT_EACH = 1 << 40, 0, -1
@@ -53,6 +61,7 @@ class Lowering:
     scratch_bytes: int = 0  # private memory that each thread needs
     _buffers: dict[int, Buffer] = field(default_factory=dict)
     _quantized: dict[int, dict[str, Buffer]] = field(default_factory=dict)
+    _brains: dict[tuple[int, bool], dict[str, Buffer]] = field(default_factory=dict)
     _pages: dict[int, Buffer] = field(default_factory=dict)
 
     def run(self) -> Lowering:
@@ -93,11 +102,28 @@ class Lowering:
             self._quantized[value.id] = made
         return self._quantized[value.id]
 
+    def brain(self, node: Node, value: Value, *, exact: bool) -> dict[str, Buffer]:
+        """A value as tiles of bfloat16; exact: with the low parts."""
+        if (value.id, exact) not in self._brains:
+            rows = -(-self.max_tokens * value.repeat // 16) * 16
+            parts = ("high", "low") if exact else ("high",)
+            made = {part: Buffer(f"{value.name}.{part}", 2 * rows * value.cols) for part in parts}
+            x = self.buffer(value)
+            kernel = "brain.exact" if exact else "brain.fast"
+            self.add(kernel, node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
+            self._brains[value.id, exact] = made
+        return self._brains[value.id, exact]
+
     def operand(self, node: Node, value: Value, weight: Weight) -> dict[str, Buffer]:
         """What a product with this weight reads: int8 codes and scales, or the floats themselves."""
         if weight.type.name not in KERNEL_TYPES:
             raise UnsupportedError(f"{weight.name!r} is {weight.type.name}, which has no CPU kernel in this version")
         return {"x": self.buffer(value)} if weight.type.name in _FLOATS else self.activations(node, value)
+
+
+def in_tiles(weight: Weight) -> bool:
+    """Whether prompts are multiplied with this weight in tile registers. Float32 keeps all its bits: it is not."""
+    return target().isa.tiles and weight.type.name in KERNEL_TYPES - {"F32"} and weight.cols % 32 == 0
 
 
 def rows_of(value: Value) -> dict[str, int]:
@@ -145,16 +171,22 @@ def _layer_norm(low: Lowering, node: Node) -> None:
 
 def _linear(low: Lowering, node: Node) -> None:
     weight, x, out = node.weights["weight"], node.inputs[0], low.buffer(node.outputs[0])
-    operand = low.operand(node, x, weight)
-    bias = vector(node.weights.get("bias"))
-    args = {**matrix(weight), "bias": bias, "out": out, **operand, **rows_of(x)}
+    args = {**matrix(weight), "bias": vector(node.weights.get("bias")), "out": out, **rows_of(x)}
+
+    def add(kernel: str, operand: dict[str, Buffer]) -> None:
+        low.add(f"{kernel}.{weight.type.name}", node, tuple(operand.values()), (out,), **args, **operand, limit=limit)
+
     # Logits are wanted of the last token of each prompt, or of every token: only the step knows.
     either = low.prompt and x.rows is Rows.OUTPUTS
     limit = _ROWS_FOR_ONE_OUTPUT_EACH if either else _ALWAYS_GEMM if low.prompt else _ALWAYS_ROWS
-    for kernel, wanted in (("linear_rows", either or not low.prompt), ("linear_gemm", low.prompt)):
-        if wanted:
-            low.add(f"{kernel}.{weight.type.name}", node, tuple(operand.values()), (out,), **args, limit=limit)
-    low.scratch_bytes = max(low.scratch_bytes, gemm_scratch_bytes(weight.cols))
+    if either or not low.prompt:
+        add("linear_rows", low.operand(node, x, weight))
+    if low.prompt and in_tiles(weight):
+        add("linear_tiles", low.brain(node, x, exact=weight.type.name in _FLOATS))
+        low.scratch_bytes = max(low.scratch_bytes, TILE_SCRATCH_BYTES)
+    elif low.prompt:
+        add("linear_gemm", low.operand(node, x, weight))
+        low.scratch_bytes = max(low.scratch_bytes, gemm_scratch_bytes(weight.cols))
 
 
 def _elementwise(names: str, *attrs: str) -> Callable[[Lowering, Node], None]:

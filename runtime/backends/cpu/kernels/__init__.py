@@ -25,6 +25,8 @@ _MODULES = {
     "embed": "linear.embed",
     "linear_rows": "linear.rows",
     "linear_gemm": "linear.gemm",
+    "linear_tiles": "linear.tiles",
+    "brain": "linear.brain",
     "expert_rows": "linear.experts",
 }
 
