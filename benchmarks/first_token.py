@@ -51,12 +51,13 @@ def use_memory(args: argparse.Namespace) -> dict[str, Any]:
         return {
             "peak": peak_memory(),
             "file": model.path.stat().st_size,
-            "keys_and_values": _kv_bytes(model.path, args.tokens),
+            "keys_and_values": kv_bytes(model.path, args.tokens),
             "tokens": args.tokens,
         }
 
 
-def _kv_bytes(path: Path, tokens: int) -> int:
+def kv_bytes(path: Path, tokens: int) -> int:
+    """Of the pages that so many tokens need."""
     from halfbyte.formats.gguf import GGUFFile
     from halfbyte.runtime.cache.kv import KVPool
     from halfbyte.runtime.models import build_model

@@ -49,6 +49,11 @@ def _initialize(api: Any) -> Any:
     return callback
 
 
+def start() -> None:
+    """Load and start the library, which a first model would do otherwise."""
+    _initialize(_library())
+
+
 class LlamaCpp:
     """A model and one context of `sequences` sequences, `context` tokens each. See engines.Engine."""
 

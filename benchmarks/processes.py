@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], **environment: str) -> Finished:
 def peak_memory() -> int:
     """The most main memory this process has held so far, in bytes, mapped files included where pages were read."""
     if sys.platform == "win32":
-        return _windows_peak()
+        return int(_windows_counters().peak)
     if sys.platform == "darwin":
         import resource
 
@@ -69,9 +69,28 @@ def peak_memory() -> int:
     raise OSError("this system does not tell the peak memory of a process")
 
 
-def _windows_peak() -> int:
-    if sys.platform != "win32":
-        return 0
+@dataclass(frozen=True)
+class Held:
+    """Main memory of this process in bytes: all of it, and what no other process shares."""
+
+    resident: int
+    own: int
+
+
+def memory_held() -> Held:
+    """What is held now. A page of a mapped file is shared when another process has it mapped and has read it too."""
+    if sys.platform == "win32":
+        counters = _windows_counters()
+        return Held(counters.now, counters.pagefile)
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        give_up("this system does not tell what memory a process shares: Linux and Windows do")
+    sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in text.splitlines()[1:]}
+    return Held(sizes["Rss:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"])
+
+
+def _windows_counters() -> Any:
     size_names = ("peak", "now", "pool_peak", "pool", "nonpaged_peak", "nonpaged", "pagefile", "pagefile_peak")
 
     class Counters(ctypes.Structure):
@@ -82,9 +101,11 @@ def _windows_peak() -> int:
         )
 
     counters = Counters(size=ctypes.sizeof(Counters))
+    if sys.platform != "win32":
+        return counters
     kernel = ctypes.windll.kernel32
     kernel.GetCurrentProcess.restype = ctypes.c_void_p
     process = ctypes.c_void_p(kernel.GetCurrentProcess())
     if not kernel.K32GetProcessMemoryInfo(process, ctypes.byref(counters), counters.size):
         raise OSError("GetProcessMemoryInfo failed")
-    return int(counters.peak)
+    return counters
