@@ -150,6 +150,7 @@ class Report:
                 "read_bytes_per_second": self.floors.read,
                 "int8_macs_per_second": self.floors.int8,
                 "float_macs_per_second": self.floors.float32,
+                "tiles_macs_per_second": self.floors.tiles,
             },
             "prompt": self.prompt.as_dict(),
             "decode": self.decode.as_dict(),

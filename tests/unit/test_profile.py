@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,9 +76,9 @@ def test_a_walk_without_calls() -> None:
     [
         (Work(), 0.0, ""),
         (Work(n_bytes=300), 0.3, "read"),
-        (Work(macs=100, n_bytes=300, is_int8=True), 0.3, "read"),
-        (Work(macs=200, n_bytes=300, is_int8=True), 0.4, "int8"),
-        (Work(macs=200, n_bytes=300), 2.0, "float"),
+        (Work(macs=100, n_bytes=300, numbers="int8"), 0.3, "read"),
+        (Work(macs=200, n_bytes=300, numbers="int8"), 0.4, "int8"),
+        (Work(macs=200, n_bytes=300, numbers="float"), 2.0, "float"),
     ],
 )
 def test_the_floor_is_the_longer_of_reading_and_multiplying(work: Work, seconds: float, bound: str) -> None:
@@ -85,19 +86,33 @@ def test_the_floor_is_the_longer_of_reading_and_multiplying(work: Work, seconds:
     assert FLOORS.bound(work) == bound
 
 
+@pytest.mark.parametrize(
+    ("tiles", "numbers", "bound", "seconds"),
+    [
+        (400, "int8", "int8", 2.0),
+        (800, "int8", "tiles", 1.25),
+        (400, "half", "tiles", 2.5),
+        (800, "float", "float", 10.0),
+    ],
+)
+def test_tiles_are_a_limit_where_they_are_faster(tiles: float, numbers: str, bound: str, seconds: float) -> None:
+    floors, work = replace(FLOORS, tiles=tiles), Work(1000, 300, numbers)
+    assert (floors.bound(work), floors.seconds(work)) == (bound, pytest.approx(seconds))
+
+
 def test_work_of_products(kv: KVPool) -> None:
     step = make_step((5, 9), (0, 2), outputs=3)
-    assert work_of(product("blk.4.ffn_down", FFN), step, kv) == Work(6 * 7 * 32, 7 * 20, is_int8=True)
-    assert work_of(product("output", HEAD, Rows.OUTPUTS), step, kv) == Work(3 * 11 * 32, 11 * 34, is_int8=True)
+    assert work_of(product("blk.4.ffn_down", FFN), step, kv) == Work(6 * 7 * 32, 7 * 20, "int8")
+    assert work_of(product("output", HEAD, Rows.OUTPUTS), step, kv) == Work(3 * 11 * 32, 11 * 34, "int8")
     none = make_step((0, 2), outputs=0)
-    assert work_of(product("output", HEAD, Rows.OUTPUTS), none, kv) == Work(0, 0, is_int8=True)
+    assert work_of(product("output", HEAD, Rows.OUTPUTS), none, kv) == Work(0, 0, "int8")
     assert work_of(product("token_embd", HEAD, op="embed"), step, kv) == Work(n_bytes=6 * 34)
 
 
 @pytest.mark.parametrize(("tokens", "experts"), [(1, 2), (2, 4), (3, 5), (9, 5)])
 def test_work_of_experts(tokens: int, experts: int, kv: KVPool) -> None:
     call = product("blk.4.ffn_up_exps", EXPERTS, repeat=2, op="expert_linear")
-    assert work_of(call, make_step((0, tokens)), kv) == Work(tokens * 2 * 7 * 32, experts * 7 * 64)
+    assert work_of(call, make_step((0, tokens)), kv) == Work(tokens * 2 * 7 * 32, experts * 7 * 64, "half")
 
 
 def test_a_fused_node_is_divided_among_its_calls(kv: KVPool) -> None:
@@ -130,7 +145,7 @@ def test_work_of_attention(window: int, kv: KVPool) -> None:
     reads, stores = attention(window)
     cached = len(seen[0]) + len(seen[1])
     step = make_step((5, 9), (0, 3))
-    assert work_of(reads, step, kv) == Work(pairs * 4 * (8 + 6), cached * 2 * (8 + 6) * 2)
+    assert work_of(reads, step, kv) == Work(pairs * 4 * (8 + 6), cached * 2 * (8 + 6) * 2, "float")
     assert work_of(stores, step, kv) == Work()
 
 

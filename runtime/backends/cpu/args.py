@@ -90,6 +90,7 @@ _ARGS: dict[str, np.dtype] = {
     "probe_read": _struct(at=_PTR, blocks=_INT, out=_PTR),
     "probe_int8": _struct(x=_PTR, out=_PTR, rounds=_INT),
     "probe_float": _struct(x=_PTR, out=_PTR, rounds=_INT),
+    "probe_tiles": _struct(x=_PTR, out=_PTR, rounds=_INT),
 }  # fmt: skip
 
 OCT = 8  # rows of a panel that are transposed at once

@@ -22,7 +22,7 @@ from .features import target
 from .team import Team
 from .work import Work
 
-KERNELS = ("probe_read", "probe_int8", "probe_float")
+TILE_MACS = 4 * 16 * 16 * 32  # multiply-adds of a round of probe_tiles: two tiles with two
 ENOUGH = 0.02  # seconds of one measurement; the best of several counts, since neighbours only slow down
 REPEATS = 7
 READ_AT_MOST = 2 << 30  # bytes of one pass over the weights: of larger models the first ones
@@ -30,36 +30,45 @@ READ_AT_MOST = 2 << 30  # bytes of one pass over the weights: of larger models t
 
 @dataclass(frozen=True)
 class Floors:
-    """Bytes, int8 multiply-adds and float32 multiply-adds per second, of all threads together."""
+    """Bytes, and multiply-adds of int8, of float32 and of tiles of bfloat16 (0: there are none) per second.
+
+    All threads together.
+    """
 
     read: float
     int8: float
     float32: float
+    tiles: float = 0.0
 
     def seconds(self, work: Work) -> float:
         """The least time that this work can take: the longer of its reading and its arithmetic."""
         return max(self._times(work).values())
 
     def bound(self, work: Work) -> str:
-        """Which of the two it is: "read", "int8" or "float"; "" where there is nothing to do."""
+        """Which of the two it is: "read", or "int8", "float" or "tiles"; "" where there is nothing to do."""
         times = self._times(work)
         name = max(times, key=times.__getitem__)
         return name if times[name] > 0 else ""
 
     def _times(self, work: Work) -> dict[str, float]:
-        peak = self.int8 if work.is_int8 else self.float32
-        return {"read": work.n_bytes / self.read, "int8" if work.is_int8 else "float": work.macs / peak}
+        peaks = {"int8": self.int8} if work.numbers == "int8" else {"float": self.float32}
+        if work.numbers in ("int8", "half"):  # bfloat16 loses nothing that matters of these weights
+            peaks["tiles"] = self.tiles
+        name = max(peaks, key=peaks.__getitem__)
+        return {"read": work.n_bytes / self.read, name: work.macs / peaks[name]}
 
 
 def measure(executor: CPUExecutor) -> Floors:
     """Takes half a second and more for a model of gigabytes. The executor must not be running a step."""
-    ensure_compiled(KERNELS, workers=len(KERNELS))
-    probe = _Probe(executor.team)
-    lanes, per_round = target().isa.lanes, probe_tile()[0] * probe_tile()[1]
+    isa = target().isa
+    kernels = ["probe_read", "probe_int8", "probe_float", *(["probe_tiles"] if isa.tiles else [])]
+    ensure_compiled(kernels, workers=executor.team.n)
+    probe, per_round = _Probe(executor.team), probe_tile()[0] * probe_tile()[1]
     return Floors(
         read=probe.read(_weights(executor)),
-        int8=probe.multiply("probe_int8") * per_round * 4 * lanes,
-        float32=probe.multiply("probe_float") * per_round * lanes,
+        int8=probe.multiply("probe_int8") * per_round * 4 * isa.lanes,
+        float32=probe.multiply("probe_float") * per_round * isa.lanes,
+        tiles=probe.multiply("probe_tiles") * TILE_MACS if isa.tiles else 0.0,
     )
 
 

@@ -21,12 +21,12 @@ class Work:
 
     macs      multiply-adds of products and of attention; what other ops compute is not counted
     n_bytes   weights and cached keys and values to read. Activations are not counted: they stay in the caches
-    is_int8   whether the products are of int8, or of floats
+    numbers   what is multiplied: "int8", "half" (weights of 16 bits) or "float"; "" where nothing is
     """
 
     macs: int = 0
     n_bytes: int = 0
-    is_int8: bool = False
+    numbers: str = ""
 
 
 def work_of(call: Call, step: Step, kv: KVPool) -> Work:
@@ -42,8 +42,8 @@ def work_of(call: Call, step: Step, kv: KVPool) -> Work:
     out = node.outputs[0]
     rows = (len(step.outputs) if out.rows is Rows.OUTPUTS else step.n_tokens) * out.repeat
     macs = sum(rows * weight.n_rows * weight.cols for weight in weights)
-    is_int8 = all(weight.type.name not in ("F32", "F16", "BF16") for weight in weights)
-    return Work(macs, sum(_read(weight, rows) for weight in weights), is_int8)
+    numbers = {"F32": "float", "F16": "half", "BF16": "half"}.get(weights[0].type.name, "int8")
+    return Work(macs, sum(_read(weight, rows) for weight in weights), numbers)
 
 
 def weights_of(call: Call) -> list[Weight]:
@@ -100,4 +100,4 @@ def _attention(node: Node, step: Step, kv: KVPool) -> Work:
     for sequence in np.unique(step.sequence):
         mine = positions[step.sequence == sequence]
         read += int(mine.max()) + 1 - max(0, int(mine.min()) + 1 - window)
-    return Work(pairs * a["n_head"] * dims, read * a["n_head_kv"] * dims * kv.dtype.itemsize)
+    return Work(pairs * a["n_head"] * dims, read * a["n_head_kv"] * dims * kv.dtype.itemsize, "float")

@@ -10,6 +10,7 @@ from numba.core import types
 
 from ..args import PROBE_BLOCK, PROBE_RING, probe_tile
 from ..jit import kernel
+from ..simd import tiles
 from ..simd.dot import dot
 from ..simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ..simd.table import i32_view
@@ -70,6 +71,20 @@ def _float(e: Emitter, at: Vec, rounds: Vec) -> Vec:
     return e.bitcast(e.sum(_rounds(e, at.ll, rounds.ll, F32, zero, lambda acc, a, b: e.fma(a, b, acc))), I32, 0)
 
 
+@emitted(types.void, address, types.int64)
+def _tiles(e: Emitter, at: Vec, rounds: Vec) -> None:
+    """Each round multiplies two tiles with two: nothing but registers."""
+
+    def body(i: ir.Value, _: list[Vec]) -> list[Vec]:
+        for total in range(4):
+            tiles.multiply(e, total, 4 + total // 2, 6 + total % 2)
+        return []
+
+    for tile in range(8):
+        tiles.load(e, tile, e.at(at.ll, PROBE_RING // 8 * (tile % 4)))
+    e.loop(rounds.ll, [], body)
+
+
 @kernel("probe_read")
 def probe_read(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """Read `blocks` blocks of PROBE_BLOCK bytes, each thread its part."""
@@ -87,3 +102,11 @@ def probe_int8(a, step, tid, nth):  # type: ignore[no-untyped-def]
 def probe_float(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """`rounds` rounds of float32 multiply-adds in each thread."""
     i32_view(a.out + np.uint64(64 * tid), 1)[0] = _float(a.x, a.rounds)
+
+
+@kernel("probe_tiles")
+def probe_tiles(a, step, tid, nth):  # type: ignore[no-untyped-def]
+    """`rounds` rounds of bfloat16 products of tiles in each thread, where the CPU has them."""
+    tiles.configure(a.out + np.uint64(64 * tid))
+    _tiles(a.x, a.rounds)
+    tiles.release(0)

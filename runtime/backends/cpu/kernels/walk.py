@@ -82,8 +82,7 @@ def call_kernel(e: Emitter, where: Vec, who: Vec) -> Vec:
     return Vec(e, b.sext(status, I64))
 
 
-@emitted(i64, i64)
-def ticks(e: Emitter, _: Vec) -> Vec:
+def emit_ticks(e: Emitter, _: Vec) -> Vec:
     """A counter that runs at one speed and is the same on all cores; always 0 where none is known."""
     triple = e.b.module.triple
     if triple.startswith(("x86_64", "i386", "i686", "amd64")):
@@ -94,6 +93,9 @@ def ticks(e: Emitter, _: Vec) -> Vec:
         function = cgutils.get_or_insert_function(e.b.module, kind, "llvm.read_volatile_register.i64")
         return Vec(e, e.b.call(function, [name]))
     return e.scalar(I64, 0)
+
+
+ticks = emitted(i64, i64)(emit_ticks)
 
 
 @device
