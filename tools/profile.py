@@ -137,7 +137,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Report:
-    """All that was measured. The speeds are those of profiled runs: stamps cost nothing that could be seen."""
+    """All that was measured. The speeds are those of profiled runs: stamps cost some 30 ns a call."""
 
     speeds: Speeds
     floors: Floors
