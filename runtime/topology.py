@@ -12,8 +12,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import windows
+
 _CPUS = Path("/sys/devices/system/cpu")
 _FAST_CPUS = Path("/sys/devices/cpu_core/cpus")  # Intel hybrids list their performance cores here
+# Where cores differ elsewhere: a file of each processor, and the part of the largest number that makes a core fast.
+# Capacity is speed by the kernel's own table: little cores have at most half, middle ones about three quarters. The
+# highest frequency alone tells less: favoured cores of one kind differ by a tenth, compact cores have about two thirds.
+_SPEEDS = (("cpu_capacity", 0.6), ("cpufreq/cpuinfo_max_freq", 0.75))
 _CGROUP = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # control groups write "no limit" as a number near 2**63
 
@@ -28,20 +34,20 @@ class Memory:
 
 def usable_cpus() -> int:
     """Logical processors this process may run on, at least 1."""
-    return max(1, min(_affinity_count(), _quota_cpus() or sys.maxsize))
+    return max(1, min(len(_allowed()), _quota_cpus() or sys.maxsize))
 
 
 def physical_cores() -> int:
     """The default number of threads: physical cores this process may run on, only the fast ones where there are two
     kinds.
 
-    A second thread on the same core adds nothing to kernels that already keep its vector units busy, and every
-    operation ends when its slowest thread does, so that slow cores would hold the fast ones back.
+    A second thread on the same core adds nothing to kernels that already keep its vector units busy. Threads on slow
+    cores get less to do (kernels/share.py), but every operation still waits for the last piece that one of them took.
     """
     if sys.platform == "darwin":
         cores = _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu")
     elif sys.platform == "win32":
-        cores = _windows_cores()
+        cores = windows.fast_cores(windows.cores(), windows.process_mask())
     else:
         cores = _linux_cores()
     return max(1, min(cores or usable_cpus(), usable_cpus()))
@@ -53,35 +59,52 @@ def memory() -> Memory:
         total = _sysctl("hw.memsize") or 0
         return Memory(total, total * 3 // 4)  # free pages say little there: most of the rest is reclaimable cache
     if sys.platform == "win32":
-        return _windows_memory()
+        return Memory(*windows.memory())
     return _linux_memory()
 
 
-def _affinity_count() -> int:
+def _allowed() -> set[int]:
+    """Numbers of the processors in the affinity mask."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return set(os.sched_getaffinity(0))
+    mask = windows.process_mask()
+    return set(range(os.cpu_count() or 1)) if mask is None else {i for i in range(mask.bit_length()) if mask >> i & 1}
 
 
 def _quota_cpus() -> int | None:
-    """Processors a Linux control group grants, rounded up; None without a limit."""
-    for folder in _cgroup_folders():
+    """Processors a Linux control group grants, rounded up, the tightest of nested ones; None without a limit."""
+    grants = []
+    for folder in _cgroup_folders(""):
         quota, period = _words(folder / "cpu.max") or ("max", "100000")
-        if quota != "max":
-            return _ceil_ratio(quota, period)
-    old = _CGROUP / "cpu"
-    quota_v1, period_v1 = _words(old / "cpu.cfs_quota_us"), _words(old / "cpu.cfs_period_us")
-    if quota_v1 and period_v1 and quota_v1[0] != "-1":
-        return _ceil_ratio(quota_v1[0], period_v1[0])
-    return None
+        grants.append(_ceil_ratio(quota, period))
+    for folder in _cgroup_folders("cpu"):
+        old = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
+        if old[0] and old[1]:
+            grants.append(_ceil_ratio(old[0][0], old[1][0]))
+    return min((grant for grant in grants if grant is not None), default=None)
 
 
 def _linux_cores() -> int:
-    """Distinct cores among the processors of the affinity mask, counted by their lists of siblings."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    fast = _cpu_list(_text(_FAST_CPUS))
-    wanted = (allowed & fast) or allowed
-    return len({_text(_CPUS / f"cpu{n}" / "topology" / "thread_siblings_list") or str(n) for n in wanted})
+    """Distinct cores among the fast processors of the affinity mask, counted by their lists of siblings."""
+    allowed = _allowed()
+    wanted = (allowed & _cpu_list(_text(_FAST_CPUS))) or _fastest(allowed)
+    return len({_siblings(n) or str(n) for n in wanted})
+
+
+def _fastest(cpus: set[int]) -> set[int]:
+    """Those of the fast kind, by the first of _SPEEDS that tells them apart."""
+    for name, part in _SPEEDS:
+        speeds = {n: _number(_CPUS / f"cpu{n}" / name) or 0 for n in cpus}
+        fast = {n for n, speed in speeds.items() if speed >= part * max(speeds.values(), default=0)}
+        if fast < cpus:
+            return fast
+    return cpus
+
+
+def _siblings(cpu: int) -> str:
+    """The processors of its core, as a list; older kernels have another name for it."""
+    folder = _CPUS / f"cpu{cpu}" / "topology"
+    return _text(folder / "core_cpus_list") or _text(folder / "thread_siblings_list")
 
 
 def _linux_memory() -> Memory:
@@ -101,57 +124,24 @@ def _linux_memory() -> Memory:
 
 
 def _memory_limits() -> list[tuple[Path, str, str]]:
-    new = [(folder, "memory.max", "memory.current") for folder in _cgroup_folders()]
-    return [*new, (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")]
+    new = [(folder, "memory.max", "memory.current") for folder in _cgroup_folders("")]
+    old = [(folder, "memory.limit_in_bytes", "memory.usage_in_bytes") for folder in _cgroup_folders("memory")]
+    return [*new, *old]
 
 
-def _cgroup_folders() -> list[Path]:
-    """Folders of the control group this process is in, innermost first (version 2 of the hierarchy)."""
+def _cgroup_folders(controller: str) -> list[Path]:
+    """Folders of the control group this process is in, innermost first.
+
+    `controller` names one of the separate hierarchies of version 1; "" is the one hierarchy of version 2.
+    """
     for line in _text(Path("/proc/self/cgroup")).splitlines():
-        if line.startswith("0::"):
-            inner = _CGROUP / line[3:].strip().lstrip("/")
-            return [f for f in (inner, *inner.parents) if f == _CGROUP or _CGROUP in f.parents]
-    return [_CGROUP]
-
-
-def _windows_cores() -> int | None:
-    """Cores of the process's affinity mask (one entry per core in the system's table)."""
-    if sys.platform != "win32":
-        return None
-
-    class Entry(ctypes.Structure):
-        _fields_ = (("mask", ctypes.c_size_t), ("relation", ctypes.c_int), ("data", ctypes.c_ulonglong * 2))
-
-    kernel = ctypes.windll.kernel32
-    size = ctypes.c_ulong(0)
-    kernel.GetLogicalProcessorInformation(None, ctypes.byref(size))
-    table = (Entry * max(1, size.value // ctypes.sizeof(Entry)))()
-    if not kernel.GetLogicalProcessorInformation(table, ctypes.byref(size)):
-        return None
-    mine, system = ctypes.c_size_t(0), ctypes.c_size_t(0)
-    kernel.GetCurrentProcess.restype = ctypes.c_void_p
-    process = ctypes.c_void_p(kernel.GetCurrentProcess())
-    if not kernel.GetProcessAffinityMask(process, ctypes.byref(mine), ctypes.byref(system)) or not mine.value:
-        mine = ctypes.c_size_t(-1)
-    return sum(1 for entry in table if entry.relation == 0 and entry.mask & mine.value)
-
-
-def _windows_memory() -> Memory:
-    if sys.platform != "win32":
-        return Memory(0, 0)
-
-    class Status(ctypes.Structure):
-        _fields_ = (
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in ("total", "free", "page_total", "page_free")),
-            *((name, ctypes.c_ulonglong) for name in ("virtual_total", "virtual_free", "extended")),
-        )
-
-    status = Status(length=ctypes.sizeof(Status))
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        return Memory(0, 0)
-    return Memory(status.total, min(status.free, status.page_free))
+        _, _, rest = line.partition(":")
+        names, _, inside = rest.partition(":")
+        if controller in names.split(","):
+            root = _CGROUP / controller
+            inner = root / inside.strip().lstrip("/")
+            return [f for f in (inner, *inner.parents) if f == root or root in f.parents]
+    return [_CGROUP / controller]
 
 
 def _sysctl(name: str) -> int | None:
