@@ -27,7 +27,7 @@ def test_json(halfbyte: Any) -> None:
         inside = phase["call_seconds"] + phase["wait_seconds"]
         for rows in ("ops", "tensors", "calls"):
             assert sum(row["seconds"] for row in phase[rows]) == pytest.approx(inside)
-        assert {"ffn_down", "kv cache", "output (tied)"} <= {row["name"] for row in phase["tensors"]}
+        assert {"ffn_down", "attn_q", "kv cache", "output (tied)"} <= {row["name"] for row in phase["tensors"]}
     # the run shown is one of those counted
     speeds = [50 / profile["prompt"]["wall_seconds"], 1 / profile["decode"]["wall_seconds"]]
     assert min(abs(speed / speeds[0] - 1) for speed in result["prompt_tps_runs"]) < 1e-6

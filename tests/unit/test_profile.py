@@ -17,7 +17,7 @@ from halfbyte.runtime.graph.ir import KVSpec, Node, Rows, Value, Weight
 from halfbyte.runtime.graph.plan import Access
 from halfbyte.runtime.step import Step
 from halfbyte.tools.profile import NO_TENSOR, Phase, Row, phase
-from halfbyte.tools.profile_view import BAR, Grid, Line, bar, by_op, by_tensor, digits, plain
+from halfbyte.tools.profile_view import BAR, Grid, Line, bar, by_op, by_tensor, digits, plain, write
 
 FLOORS = Floors(read=1000.0, int8=500.0, float32=100.0)
 LAYER = KVSpec(layer=3, n_head_kv=2, key_dim=8, value_dim=6)
@@ -124,6 +124,9 @@ def test_a_fused_node_is_divided_among_its_calls(kv: KVPool) -> None:
     assert [work_of(c, step, kv).n_bytes for c in (first, second, last)] == [7 * 20, 3 * 128, 0]
     assert [tensor_of(c) for c in (first, second, last)] == ["ffn_down", "ffn_up", ""]
     assert [op_of(c) for c in (first, second, last)] == ["linear_glu", "linear_glu", "glu"]
+    both = Call("linear_glu.X.silu", {"gate": FFN.data, "up": up.data}, NOTHING, node)
+    assert (op_of(both), tensor_of(both)) == ("linear_glu", "ffn_down+ffn_up")
+    assert work_of(both, step, kv) == Work(2 * (7 + 3) * 32, 7 * 20 + 3 * 128, "int8")
 
 
 def attention(window: int) -> tuple[Call, Call]:
@@ -145,7 +148,7 @@ def test_work_of_attention(window: int, kv: KVPool) -> None:
     reads, stores = attention(window)
     cached = len(seen[0]) + len(seen[1])
     step = make_step((5, 9), (0, 3))
-    assert work_of(reads, step, kv) == Work(pairs * 4 * (8 + 6), cached * 2 * (8 + 6) * 2, "float")
+    assert work_of(reads, step, kv) == Work(pairs * 4 * (8 + 6), cached * 2 * (8 + 6) * 2, "half")
     assert work_of(stores, step, kv) == Work()
 
 
@@ -161,8 +164,9 @@ def test_names() -> None:
     assert tensor_of(product(part.name, part)) == "ffn_down[2:5]"
     quantize = Call("quantize", {"x": 0}, NOTHING, head.node)
     assert (op_of(quantize), tensor_of(quantize)) == ("quantize", "")
-    norm = Call("rms_norm", {"x": 0}, NOTHING, Node("rms_norm", "n", (), (), {"weight": NORM}))
-    assert (op_of(norm), tensor_of(norm)) == ("rms_norm", "attn_norm")
+    weights = {"weight": NORM, "bias": weight("blk.4.attn_norm.bias", GGMLType.F32, 32, row_bytes=128)}
+    norm = Call("layer_norm", {"x": 0}, NOTHING, Node("layer_norm", "n", (), (), weights))
+    assert (op_of(norm), tensor_of(norm)) == ("layer_norm", "attn_norm")
 
 
 def timed(step: Step, *calls: tuple[Call, float, float], start: float) -> StepTimes:
@@ -265,3 +269,18 @@ def test_json_has_what_the_tables_have(prompt: Phase) -> None:
         "name": "ffn_down", "types": ["Q4_1"], "calls": 2, "seconds": 28.0, "wait_seconds": 4.0, "macs": 6 * 7 * 32,
         "bytes": 280, "floor_seconds": pytest.approx(6 * 7 * 32 / 500), "floor": "int8",
     }  # fmt: skip
+
+
+def test_a_terminal_gets_rules_and_bars(
+    prompt: Phase, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("halfbyte.tools.console.is_terminal", lambda _: True)
+    monkeypatch.setenv("TERM", "dumb")
+    for columns, has_bars in (("120", True), ("80", False)):
+        monkeypatch.setenv("COLUMNS", columns)
+        write(replace(by_tensor(prompt), totals=[Line(["[bold]sum", *[""] * 8])]))
+        shown = capsys.readouterr().out
+        assert ("█" * BAR in shown) is has_bars
+        assert "[bold]sum" in shown, "names are no markup"
+        assert "…" not in shown, "nothing is cut off"
+        assert all(row.name in shown for row in prompt.tensors)

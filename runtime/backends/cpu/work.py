@@ -21,7 +21,7 @@ class Work:
 
     macs      multiply-adds of products and of attention; what other ops compute is not counted
     n_bytes   weights and cached keys and values to read. Activations are not counted: they stay in the caches
-    numbers   what is multiplied: "int8", "half" (weights of 16 bits) or "float"; "" where nothing is
+    numbers   what is multiplied: "int8", "half" (weights or cache of 16 bits) or "float"; "" where nothing is
     """
 
     macs: int = 0
@@ -66,17 +66,19 @@ def reads_cache(call: Call) -> bool:
 
 def op_of(call: Call) -> str:
     """The op of the graph, or what the call does for it: int8 activations, keys and values to the cache."""
-    return call.node.op if is_matrix(weights_of(call)) else call.kernel.partition(".")[0]
+    is_main = reads_cache(call) or is_matrix(weights_of(call))
+    return call.node.op if is_main else call.kernel.partition(".")[0]
 
 
 def tensor_of(call: Call) -> str:
-    """The tensor without its layer (attn_q, ffn_down, output), the cache, or "" where there is none."""
+    """The tensor without its layer (attn_q, ffn_down, output), several with + between, the cache, or ""."""
     if reads_cache(call):
         return KV_CACHE
-    names = [re.sub(r"^blk\.\d+\.|\.(weight|bias)\b", "", weight.name) for weight in weights_of(call)[:1]]
+    # a norm's bias has the name of its weight
+    names = list(dict.fromkeys(re.sub(r"^blk\.\d+\.|\.(weight|bias)\b", "", w.name) for w in weights_of(call)))
     if names == ["token_embd"] and call.node.op != "embed":
         return "output (tied)"  # one tensor, used at both ends
-    return "".join(names)
+    return "+".join(names)
 
 
 def types_of(call: Call) -> set[str]:
@@ -100,4 +102,5 @@ def _attention(node: Node, step: Step, kv: KVPool) -> Work:
     for sequence in np.unique(step.sequence):
         mine = positions[step.sequence == sequence]
         read += int(mine.max()) + 1 - max(0, int(mine.min()) + 1 - window)
-    return Work(pairs * a["n_head"] * dims, read * a["n_head_kv"] * dims * kv.dtype.itemsize, "float")
+    numbers = "half" if kv.dtype.itemsize == 2 else "float"
+    return Work(pairs * a["n_head"] * dims, read * a["n_head_kv"] * dims * kv.dtype.itemsize, numbers)
