@@ -48,6 +48,16 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Matrix:
     return out
 
 
+def linear_add(x: Any, residual: Any, weight: Any, bias: Any = None) -> Matrix:
+    product = linear(x, weight, bias)
+    return [[float(a) + b for a, b in zip(*rows, strict=True)] for rows in zip(residual, product, strict=True)]
+
+
+def linear_glu(x: Any, gate: Any, up: Any, gate_bias: Any, up_bias: Any, name: str) -> Matrix:
+    parts = (linear(x, gate, gate_bias), linear(x, up, up_bias))
+    return [[act(g, name) * u for g, u in zip(*rows, strict=True)] for rows in zip(*parts, strict=True)]
+
+
 def act(value: float, name: str) -> float:
     if name == "silu":
         return value / (1 + math.exp(-value))

@@ -35,6 +35,10 @@ ROPE = 4e-7
 # value.
 ATTENTION = 2e-5
 
+# Rounding differences of the last elements of an activation (two or three roundings of float32), in a few layers of
+# tiny random models. Relative to the largest logit.
+GELU_LOGITS = 1e-4
+
 # Routing: probabilities err by ACTIVATION and by the sum over experts.
 PROBABILITY = 1e-6
 

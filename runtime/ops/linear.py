@@ -5,7 +5,8 @@ from __future__ import annotations
 from .spec import F32, Call, OpError, Shape, Shapes, op, require_f32, require_vector
 
 
-def _linear_shape(call: Call) -> Shapes:
+def linear_shape(call: Call) -> Shapes:
+    """The shape rule of `linear`, which fused products share."""
     require_f32(call)
     x, shape = call.inputs[0], call.weights["weight"].shape
     if len(shape) != 2:
@@ -17,7 +18,7 @@ def _linear_shape(call: Call) -> Shapes:
     return (Shape(x.rows, n, x.repeat),)
 
 
-@op("linear", _linear_shape, weights={"weight": True, "bias": False})
+@op("linear", linear_shape, weights={"weight": True, "bias": False})
 def linear(x: F32, *, weight: F32, bias: F32 | None = None) -> F32:
     """x[rows, k] times the transpose of weight[n, k], plus bias[n]: [rows, n]."""
     y = x @ weight.T

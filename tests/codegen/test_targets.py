@@ -20,11 +20,14 @@ SELECTION = [
     "tests/oracle/test_kernels_linear.py::test_activations_to_int8",
     "tests/oracle/test_kernels_elementwise.py",
     "tests/oracle/test_kernels_rope.py",
+    "tests/oracle/test_kernels_fused.py::test_norm_and_int8",
+    "tests/oracle/test_kernels_fused.py::test_gate_up_and_activation[Q4_1]",
     *(f"tests/oracle/test_kernels_linear.py::test_products[{kind}-{form}]" for kind, form in PRODUCTS),
 ]
 # What they need, compiled by two children beforehand: a child for each kernel would spend its time on importing Numba.
 KERNELS = [
-    "team.serve", "team.clock", "probe_read", "probe_int8", "probe_float", "quantize", "rope", "rms_norm", "layer_norm", "add", "scale", "softcap", "take_rows",
+    "team.serve", "team.clock", "probe_read", "probe_int8", "probe_float", "quantize", "rope", "rms_norm", "layer_norm",
+    "add", "scale", "softcap", "take_rows", "rms_norm_quantize", "linear_glu.Q4_1.silu",
     *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("silu", "gelu", "gelu_tanh")),
     *(f"{form}.{kind}" for kind, form in PRODUCTS),
 ]  # fmt: skip

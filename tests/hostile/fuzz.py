@@ -27,6 +27,7 @@ from halfbyte.formats.gguf import GGUFFile
 from halfbyte.runtime.backends.cpu.lower import Lowering
 from halfbyte.runtime.cache.kv import KVPool
 from halfbyte.runtime.engine.capacity import pool_pages
+from halfbyte.runtime.graph.rewrites import rewrite
 from halfbyte.runtime.loading import STEP_TOKENS, choose_context
 from halfbyte.runtime.models import build_model
 from halfbyte.runtime.tokenize import tokenizer_from_metadata
@@ -93,8 +94,9 @@ def load(data: bytes) -> None:
         tokenizer = tokenizer_from_metadata(file.metadata)
         tokenizer.decode(tokenizer.encode("the <|im_start|> \N{WATERMELON} <s>  a\x00", parse_special=True))
         kv = KVPool(spec.graph.state, pool_pages(spec.graph.state, context))
+        graph = rewrite(spec.graph)
         for prompt in (False, True):
-            Lowering(spec.graph, kv, STEP_TOKENS, prompt=prompt).run()
+            Lowering(graph, kv, STEP_TOKENS, prompt=prompt).run()
 
 
 register("open", read_all)

@@ -7,6 +7,7 @@ from halfbyte.runtime.backends.cpu.compile import ensure_compiled
 from halfbyte.runtime.backends.cpu.lower import KERNEL_TYPES
 
 PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "rope", "kv_store", "take_rows", "moe_route"]
+PLAIN += ["rms_norm_quantize", "expert_combine"]
 ACTS = ["silu", "gelu", "gelu_tanh"]
 
 
@@ -17,5 +18,6 @@ def compiled(request: pytest.FixtureRequest) -> None:
         return
     products = [f"{kernel}.{kind}" for kernel in ("linear_rows", "linear_gemm", "embed") for kind in KERNEL_TYPES]
     acts = [f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ACTS]
+    acts += [f"linear_glu.{kind}.silu" for kind in KERNEL_TYPES]
     attention = [f"attention.{rows}" for rows in (1, 2, 4, 8)]
-    ensure_compiled([*PLAIN, "expert_combine", *products, *acts, *attention], workers=2)
+    ensure_compiled([*PLAIN, *products, *acts, *attention], workers=2)

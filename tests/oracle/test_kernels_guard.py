@@ -45,6 +45,8 @@ def run_all(name: str) -> None:
         shape = {"w": weight, "row_bytes": kind.row_bytes(cols), "n": n, "cols": cols, "out": out}
         for kernel, limit in (("linear_rows", tokens), ("linear_gemm", 0)):
             call(f"{kernel}.{name}", nth=1, tokens=tokens, repeat=1, limit=limit, **shape, **operand)
+        both = {"gate": weight, "up": weight, "row_bytes": kind.row_bytes(cols), "n": n, "cols": cols, "out": out}
+        call(f"linear_glu.{name}.silu", nth=1, tokens=tokens, repeat=1, **both, **operand)
         rows = np.empty((1, cols), np.float32)
         last = np.array([n - 1], np.int32)
         shape["out"] = rows

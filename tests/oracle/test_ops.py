@@ -191,6 +191,22 @@ def test_expert_combine() -> None:
     assert_close(reference("expert_combine", y, weights), naive.expert_combine(y, weights))
 
 
+@pytest.mark.parametrize("biased", [True, False])
+def test_linear_add(biased: bool) -> None:
+    x, residual, weight, bias = draw(4, 7), draw(4, 5), draw(5, 7), draw(5) if biased else None
+    found = reference("linear_add", x, residual, weight=weight, bias=bias)
+    assert_close(found, naive.linear_add(x, residual, weight, bias))
+
+
+@pytest.mark.parametrize("act", ["silu", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_linear_glu(act: str, biased: bool) -> None:
+    x, gate, up = draw(4, 7), draw(5, 7, seed=1), draw(5, 7, seed=2)
+    biases = (draw(5, seed=3), draw(5, seed=4) if biased else None)
+    found = reference("linear_glu", x, gate=gate, up=up, gate_bias=biases[0], up_bias=biases[1], act=act)
+    assert_close(found, naive.linear_glu(x, gate, up, *biases, act))
+
+
 def test_every_op_has_a_twin_here() -> None:
     tested = {"add", "scale", "softcap", "take_rows", "activation", "glu"}  # those whose twin is one expression
     assert tested | {name for name in OPS if hasattr(naive, name)} == set(OPS)
@@ -201,6 +217,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     "rms_norm": lambda: test_rms_norm(3, True),
     "layer_norm": test_layer_norm,
     "linear": lambda: test_linear(True),
+    "linear_add": lambda: test_linear_add(True),
+    "linear_glu": lambda: test_linear_glu("silu", True),
     "add": test_add_and_scale,
     "scale": test_add_and_scale,
     "activation": lambda: test_activations("silu"),

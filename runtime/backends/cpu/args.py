@@ -56,8 +56,16 @@ _ARGS: dict[str, np.dtype] = {
         limit=_INT,  # rows up to which linear_rows does the work, above which linear_gemm does; -1: one a sequence
         queue=_PTR,
     ),
+    # out [rows, n] = act(activations times gate + gate_bias) * (activations times up + up_bias); out as float32, as
+    # int8, or both: what is not wanted has the address 0
+    "linear_glu": _struct(
+        gate=_PTR, up=_PTR, row_bytes=_INT, n=_INT, gate_bias=_PTR, up_bias=_PTR, out=_PTR,
+        **dict.fromkeys((f"out_{name}" for name in INT8_ARRAYS), _PTR), x=_PTR, **_INT8, **_ROWS, queue=_PTR,
+    ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
     "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),
+    # the norm of whole rows as int8, and as float32 if out is not 0
+    "rms_norm_quantize": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", **_INT8, **_ROWS),
     "layer_norm": _struct(x=_PTR, weight=_PTR, bias=_PTR, out=_PTR, eps="f4", **_ROWS),
     "add": _struct(x=_PTR, y=_PTR, out=_PTR, **_ROWS),
     "scale": _struct(x=_PTR, out=_PTR, factor="f4", **_ROWS),
@@ -92,6 +100,10 @@ _ARGS: dict[str, np.dtype] = {
     "probe_float": _struct(x=_PTR, out=_PTR, rounds=_INT),
     "probe_tiles": _struct(x=_PTR, out=_PTR, rounds=_INT),
 }  # fmt: skip
+
+GATED_ROWS, GATED_TOKENS = 32, 4  # rows and tokens of one block of linear_glu
+GATED_SCRATCH_BYTES = 4 * 2 * GATED_ROWS * GATED_TOKENS
+GROUP_SCRATCH_BYTES = 4 * 32  # one group of columns, for rms_norm_quantize
 
 OCT = 8  # rows of a panel that are transposed at once
 ROW_SPACE = 256  # bytes of one unpacked row before it is transposed

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...cache.kv import KVPool
 from ...graph.ir import Graph
+from ...graph.rewrites import rewrite
 from ..base import Progress
 from .compile import ensure_compiled
 from .executor import CPUExecutor
@@ -25,7 +26,7 @@ class CPUBackend:
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None
     ) -> CPUExecutor:
         """See base.Backend.compile. Reports progress as the stage "compile" with a count of kernels."""
-        kv = KVPool(graph.state, n_pages)
+        graph, kv = rewrite(graph), KVPool(graph.state, n_pages)
         decode, prompt = (Lowering(graph, kv, max_tokens, prompt=prompt).run() for prompt in (False, True))
         report = (lambda done, total: progress("compile", done, total)) if progress else None
         ensure_compiled(kernel_names(decode, prompt), workers=threads, report=report)

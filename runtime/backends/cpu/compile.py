@@ -23,7 +23,7 @@ from . import objects
 Report = Callable[[int, int], None]  # done, total
 
 # Kernels that take longest go first, so that no child is left alone with one at the end.
-_SLOW = ("linear_gemm", "attention", "linear_rows", "expert_rows")
+_SLOW = ("linear_gemm", "linear_glu", "attention", "linear_rows", "expert_rows")
 
 
 def ensure_compiled(

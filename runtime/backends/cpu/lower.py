@@ -20,6 +20,8 @@ from ...cache.kv import KVPool
 from ...graph.ir import Graph, Node, Rows, Value, Weight
 from ...graph.plan import Access, Buffer
 from .args import (
+    GATED_SCRATCH_BYTES,
+    GROUP_SCRATCH_BYTES,
     INT8_ARRAYS,
     TILE_SCRATCH_BYTES,
     attention_kernel,
@@ -63,8 +65,12 @@ class Lowering:
     _quantized: dict[int, dict[str, Buffer]] = field(default_factory=dict)
     _brains: dict[tuple[int, bool], dict[str, Buffer]] = field(default_factory=dict)
     _pages: dict[int, Buffer] = field(default_factory=dict)
+    _readers: dict[int, list[Node]] = field(default_factory=dict)
 
     def run(self) -> Lowering:
+        for node in self.graph.nodes:
+            for value in node.inputs:
+                self._readers.setdefault(value.id, []).append(node)
         for node in self.graph.nodes:
             _LOWER[node.op](self, node)
         return self
@@ -78,8 +84,12 @@ class Lowering:
     def buffer(self, value: Value) -> Buffer:
         """Where a value lives."""
         if value.id not in self._buffers:
-            self._buffers[value.id] = Buffer(value.name, 4 * self.max_tokens * value.repeat * value.cols)
+            self._buffers[value.id] = Buffer(value.name, self.bytes_of(value))
         return self._buffers[value.id]
+
+    def bytes_of(self, value: Value) -> int:
+        """Size of a value in the largest step."""
+        return 4 * self.max_tokens * value.repeat * value.cols
 
     def add(self, kernel: str, node: Node, reads: tuple[Buffer, ...], writes: tuple[Buffer, ...], **args: Any) -> None:
         self.calls.append(Call(kernel, args, Access(reads, writes), node))
@@ -94,12 +104,8 @@ class Lowering:
     def activations(self, node: Node, value: Value) -> dict[str, Buffer]:
         """The int8 form of a value."""
         if value.id not in self._quantized:
-            rows = self.max_tokens * value.repeat
-            groups = rows * value.cols // 32
-            made = {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in INT8_ARRAYS.items()}
-            x = self.buffer(value)
+            x, made = self.buffer(value), self.int8_buffers(value)
             self.add("quantize", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
-            self._quantized[value.id] = made
         return self._quantized[value.id]
 
     def brain(self, node: Node, value: Value, *, exact: bool) -> dict[str, Buffer]:
@@ -114,6 +120,21 @@ class Lowering:
             self._brains[value.id, exact] = made
         return self._brains[value.id, exact]
 
+    def int8_buffers(self, value: Value) -> dict[str, Buffer]:
+        """Where the int8 form of a value lives: whoever asks must fill it."""
+        groups = self.max_tokens * value.repeat * value.cols // 32
+        made = {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in INT8_ARRAYS.items()}
+        self._quantized[value.id] = made
+        return made
+
+    def forms(self, value: Value) -> tuple[Buffer | None, dict[str, Buffer]]:
+        """Where a kernel that can write both forms of a value is to write: as float32 (None: nobody reads it so), and
+        as int8 (empty: nobody does).
+        """
+        wants_int8 = [_reads_int8(node, value) for node in self._readers.get(value.id, [])]
+        floats = self.buffer(value) if not all(wants_int8) or value == self.graph.logits else None
+        return floats, self.int8_buffers(value) if any(wants_int8) else {}
+
     def operand(self, node: Node, value: Value, weight: Weight) -> dict[str, Buffer]:
         """What a product with this weight reads: int8 codes and scales, or the floats themselves."""
         if weight.type.name not in KERNEL_TYPES:
@@ -124,6 +145,17 @@ class Lowering:
 def in_tiles(weight: Weight) -> bool:
     """Whether prompts are multiplied with this weight in tile registers. Float32 keeps all its bits: it is not."""
     return target().isa.tiles and weight.type.name in KERNEL_TYPES - {"F32"} and weight.cols % 32 == 0
+
+
+_MATRICES = {"linear_glu": ("gate", "up"), **dict.fromkeys(("linear", "linear_add", "expert_linear"), ("weight",))}
+
+
+def _reads_int8(node: Node, value: Value) -> bool:
+    """Whether a node reads a value as int8 only: as the factor of quantized matrices, and as nothing else."""
+    if node.inputs[0] != value or value in node.inputs[1:]:
+        return False
+    types = [node.weights[role].type.name for role in _MATRICES.get(node.op, ())]
+    return bool(types) and not set(types) & set(_FLOATS)
 
 
 def rows_of(value: Value) -> dict[str, int]:
@@ -160,8 +192,22 @@ def _embed(low: Lowering, node: Node) -> None:
 
 
 def _rms_norm(low: Lowering, node: Node) -> None:
+    if not low.prompt and node.attrs["heads"] == 1:
+        floats, int8 = low.forms(node.outputs[0])
+        if int8:
+            _rms_norm_quantize(low, node, floats, int8)
+            return
     args = {name: node.attrs[name] for name in ("eps", "heads")}
     low.simple("rms_norm", node, "x", weight=vector(node.weights.get("weight")), **args, **rows_of(node.inputs[0]))
+
+
+def _rms_norm_quantize(low: Lowering, node: Node, floats: Buffer | None, int8: dict[str, Buffer]) -> None:
+    x, writes = low.buffer(node.inputs[0]), (*int8.values(), *([] if floats is None else [floats]))
+    low.add(
+        "rms_norm_quantize", node, (x,), writes, x=x, weight=vector(node.weights.get("weight")), out=floats or 0,
+        eps=node.attrs["eps"], **int8, **rows_of(node.inputs[0]),
+    )  # fmt: skip
+    low.scratch_bytes = max(low.scratch_bytes, GROUP_SCRATCH_BYTES)
 
 
 def _layer_norm(low: Lowering, node: Node) -> None:
@@ -170,11 +216,25 @@ def _layer_norm(low: Lowering, node: Node) -> None:
 
 
 def _linear(low: Lowering, node: Node) -> None:
-    weight, x, out = node.weights["weight"], node.inputs[0], low.buffer(node.outputs[0])
-    args = {**matrix(weight), "bias": vector(node.weights.get("bias")), "out": out, **rows_of(x)}
+    weights = node.weights
+    _product(low, node, weights["weight"], weights.get("bias"), low.buffer(node.outputs[0]))
+
+
+def _linear_add(low: Lowering, node: Node) -> None:
+    out, residual, weights = low.buffer(node.outputs[0]), low.buffer(node.inputs[1]), node.weights
+    _product(low, node, weights["weight"], weights.get("bias"), out, residual)
+
+
+def _product(
+    low: Lowering, node: Node, weight: Weight, bias: Weight | None, out: Buffer, residual: Buffer | None = None
+) -> None:
+    """out = residual + (the node's first input times weight + bias)"""
+    x = node.inputs[0]
+    args = {**matrix(weight), "bias": vector(bias), "residual": residual or 0, "out": out, **rows_of(x)}
 
     def add(kernel: str, operand: dict[str, Buffer]) -> None:
-        low.add(f"{kernel}.{weight.type.name}", node, tuple(operand.values()), (out,), **args, **operand, limit=limit)
+        reads = (*operand.values(), *([] if residual is None else [residual]))
+        low.add(f"{kernel}.{weight.type.name}", node, reads, (out,), **args, **operand, limit=limit)
 
     # Logits are wanted of the last token of each prompt, or of every token: only the step knows.
     either = low.prompt and x.rows is Rows.OUTPUTS
@@ -187,6 +247,36 @@ def _linear(low: Lowering, node: Node) -> None:
     elif low.prompt:
         add("linear_gemm", low.operand(node, x, weight))
         low.scratch_bytes = max(low.scratch_bytes, gemm_scratch_bytes(weight.cols))
+
+
+def _linear_glu(low: Lowering, node: Node) -> None:
+    """For prompts the parts are written and read again: next to the products that costs nothing."""
+    gate, up, act = node.weights["gate"], node.weights["up"], node.attrs["act"]
+    if not low.prompt and gate.type is up.type:
+        _linear_glu_rows(low, node)
+        return
+    value = node.outputs[0]
+    parts = []
+    for role, weight in (("gate", gate), ("up", up)):
+        part = Buffer(f"{node.name}.{role}", low.bytes_of(value))
+        _product(low, node, weight, node.weights.get(f"{role}_bias"), part)
+        parts.append(part)
+    out = low.buffer(value)
+    low.add(f"glu.{act}", node, tuple(parts), (out,), gate=parts[0], up=parts[1], out=out, **rows_of(value))
+
+
+def _linear_glu_rows(low: Lowering, node: Node) -> None:
+    gate, up, x = node.weights["gate"], node.weights["up"], node.inputs[0]
+    operand = low.operand(node, x, gate)
+    floats, int8 = low.forms(node.outputs[0])
+    biases = {role: vector(node.weights.get(role)) for role in ("gate_bias", "up_bias")}
+    shape = matrix(gate)
+    low.add(
+        f"linear_glu.{gate.type.name}.{node.attrs['act']}", node, tuple(operand.values()),
+        (*int8.values(), *([] if floats is None else [floats])), gate=shape.pop("w"), up=matrix(up)["w"], **shape,
+        **biases, out=floats or 0, **{f"out_{name}": buffer for name, buffer in int8.items()}, **operand, **rows_of(x),
+    )  # fmt: skip
+    low.scratch_bytes = max(low.scratch_bytes, GATED_SCRATCH_BYTES)
 
 
 def _elementwise(names: str, *attrs: str) -> Callable[[Lowering, Node], None]:
@@ -263,6 +353,8 @@ _LOWER: dict[str, Callable[[Lowering, Node], None]] = {
     "rms_norm": _rms_norm,
     "layer_norm": _layer_norm,
     "linear": _linear,
+    "linear_add": _linear_add,
+    "linear_glu": _linear_glu,
     "add": _elementwise("x y"),
     "scale": _elementwise("x", "factor"),
     "glu": _elementwise("gate up"),

@@ -23,11 +23,13 @@ _MODULES = {
     "moe_route": "moe",
     "expert_combine": "moe",
     "quantize": "linear.act",
+    "rms_norm_quantize": "linear.act",
     "embed": "linear.embed",
     "linear_rows": "linear.rows",
     "linear_gemm": "linear.gemm",
     "linear_tiles": "linear.tiles",
     "brain": "linear.brain",
+    "linear_glu": "linear.gated",
     "expert_rows": "linear.experts",
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..jit import Kernel, device, kernel, kernel_family
 from ..simd import table
-from ..simd.table import f32_view, load, splat, store, tanh
+from ..simd.table import f32_view, load, splat, store, tanh, times
 from .share import rows_of, share
 
 
@@ -51,10 +51,10 @@ def glu(act: str) -> Kernel:
         whole = start + (stop - start) // 16 * 16
         for i in range(start, whole, 16):
             at = np.uint64(4 * i)
-            store(a.out + at, function(load(a.gate + at)) * load(a.up + at))
+            store(a.out + at, times(function(load(a.gate + at)), load(a.up + at)))
         for i in range(whole, stop):
             at = np.uint64(4 * i)
-            _put(a.out + at, function(_single(a.gate + at)) * _single(a.up + at))
+            _put(a.out + at, times(function(_single(a.gate + at)), _single(a.up + at)))
 
     return run
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+from numba.core import types
 
 from ..jit import device, kernel
-from ..simd.table import f32_view, fma, load, splat, store, sum_of
+from ..simd.emit import F32, Emitter, Vec
+from ..simd.table import f32_view, fma, load, splat, store, sum_of, times
+from ..simd.types import emitted
 from .share import rows_of, share
 
 
+@emitted(types.float32, types.float32, types.float32, types.float32)
+def _root_factor(e: Emitter, total: Vec, n: Vec, eps: Vec) -> Vec:
+    """1 / sqrt(total / n + eps), each step rounded as written: the kernels that norm agree in every bit."""
+    root = e.call("llvm.sqrt.f32", F32, e.plus(e.over(total, n), eps))
+    return e.over(e.scalar(F32, 1.0), root)
+
+
 @device
-def _mean_square(x, n):  # type: ignore[no-untyped-def]
-    """Mean of squares of n float32 at address x."""
+def rms_factor(x, n, eps):  # type: ignore[no-untyped-def]
+    """What the n float32 at address x are multiplied with to have a mean of squares of 1."""
     total = splat(np.float32(0.0))
     whole = n // 16 * 16
     for i in range(0, whole, 16):
@@ -21,7 +31,7 @@ def _mean_square(x, n):  # type: ignore[no-untyped-def]
     rest = f32_view(x, n)
     for i in range(whole, n):
         result += rest[i] * rest[i]
-    return result / np.float32(n)
+    return _root_factor(result, np.float32(n), eps)
 
 
 @kernel("rms_norm")
@@ -33,14 +43,14 @@ def rms_norm(a, step, tid, nth):  # type: ignore[no-untyped-def]
     for row in range(start, stop):
         x = a.x + np.uint64(4 * row * n)
         out = a.out + np.uint64(4 * row * n)
-        factor = np.float32(1.0) / np.float32(np.sqrt(_mean_square(x, n) + a.eps))
+        factor = rms_factor(x, n, a.eps)
         scale = splat(factor)
         rest, result = f32_view(x, n), f32_view(out, n)
         if a.weight != 0:
             weight = f32_view(a.weight, n)
             for i in range(0, whole, 16):
                 at = np.uint64(4 * i)
-                store(out + at, load(x + at) * scale * load(a.weight + at))
+                store(out + at, times(load(x + at) * scale, load(a.weight + at)))
             for i in range(whole, n):
                 result[i] = rest[i] * factor * weight[i]
         else:

@@ -16,6 +16,7 @@ from ..features import Isa, target
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
 _FAST = ("nsz", "arcp", "contract", "afn", "reassoc")
+_ROUNDED = ("nsz",)  # not none: Numba gives all flags to instructions that have none
 
 
 class Vec:
@@ -109,7 +110,15 @@ class Emitter:
 
     def plus(self, x: Vec, y: Vec) -> Vec:
         """x + y of float operands that are rounded first: no sum is rearranged across it."""
-        return Vec(self, self.b.fadd(x.ll, y.ll))
+        return Vec(self, self.b.fadd(x.ll, y.ll, flags=_ROUNDED))
+
+    def times(self, x: Vec, y: Vec) -> Vec:
+        """x * y, likewise."""
+        return Vec(self, self.b.fmul(x.ll, y.ll, flags=_ROUNDED))
+
+    def over(self, x: Vec, y: Vec) -> Vec:
+        """x / y, likewise."""
+        return Vec(self, self.b.fdiv(x.ll, y.ll, flags=_ROUNDED))
 
     # ---- memory: addresses are 64-bit integers
     def at(self, address: ir.Value, offset: int | ir.Value = 0) -> ir.Value:

@@ -10,10 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numba.core import types
 
-from ...jit import kernel
+from ...jit import device, kernel
 from ...simd.emit import F32, I8, Emitter, Vec
+from ...simd.table import load, splat, store, times
 from ...simd.types import address, emitted
+from ..norm import rms_factor
 from ..share import rows_of, share
+
+GRAIN = 8  # groups that a thread takes at least: half a cache line of their scales
 
 
 @emitted(types.void, types.UniTuple(address, 9))
@@ -59,13 +63,47 @@ def _clamped(e: Emitter, codes: Vec) -> Vec:
     return e.select(too_small, -limit, e.select(too_big, limit, codes))
 
 
+@device
+def quantize_at(x, group, made):  # type: ignore[no-untyped-def]
+    """32 float32 at address x to the given group of the arrays at `made`."""
+    codes, scale, zero, centre, sum32, sum16, neg32, neg16 = made
+    four, eight = np.uint64(4 * group), np.uint64(8 * group)
+    _quantize32((
+        x, codes + np.uint64(32 * group), scale + four, zero + four, centre + four, sum32 + four, sum16 + eight,
+        neg32 + four, neg16 + eight,
+    ))  # fmt: skip
+
+
 @kernel("quantize")
 def quantize(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """Each group of 32 on its own. Columns are a multiple of 32."""
-    start, stop = share(rows_of(a, step) * a.cols // 32, 8, tid, nth)
+    start, stop = share(rows_of(a, step) * a.cols // 32, GRAIN, tid, nth)
+    made = (a.codes, a.scale, a.zero, a.centre, a.sum32, a.sum16, a.neg32, a.neg16)
     for i in range(start, stop):
-        four, eight = np.uint64(4 * i), np.uint64(8 * i)
-        _quantize32((
-            a.x + np.uint64(128 * i), a.codes + np.uint64(32 * i), a.scale + four, a.zero + four, a.centre + four,
-            a.sum32 + four, a.sum16 + eight, a.neg32 + four, a.neg16 + eight,
-        ))  # fmt: skip
+        quantize_at(a.x + np.uint64(128 * i), i, made)
+
+
+@kernel("rms_norm_quantize")
+def rms_norm_quantize(a, step, tid, nth):  # type: ignore[no-untyped-def]
+    """rms_norm and quantize without a barrier between: each thread sums the squares of the rows it has a part of.
+
+    out (float32) and weight may be absent (0).
+    """
+    per_row = a.cols // 32
+    start, stop = share(rows_of(a, step) * per_row, GRAIN, tid, nth)
+    made = (a.codes, a.scale, a.zero, a.centre, a.sum32, a.sum16, a.neg32, a.neg16)
+    own = step.scratch + np.uint64(tid * step.scratch_bytes)
+    row = np.int64(-1)
+    scale = splat(np.float32(0.0))
+    for i in range(start, stop):
+        if i // per_row != row:
+            row = i // per_row
+            scale = splat(rms_factor(a.x + np.uint64(4 * row * a.cols), a.cols, a.eps))
+        out = own if a.out == 0 else a.out + np.uint64(128 * i)
+        for half in range(2):
+            at = np.uint64(64 * half)
+            y = times(load(a.x + np.uint64(128 * i) + at), scale)
+            if a.weight != 0:
+                y = times(y, load(a.weight + np.uint64(128 * (i - row * per_row)) + at))
+            store(out + at, y)
+        quantize_at(out, i, made)

@@ -48,7 +48,8 @@ class _RowDot:
             return self._super(at, i, x, strides, acc)
 
         acc = e.loop(supers, start, body)
-        totals = [e.sum(acc[3 * t] + acc[3 * t + 1]) + e.sum(acc[3 * t + 2]) for t in range(self.tokens)]
+        # The last additions are rounded as written: every kernel that inlines this product gets the same bits.
+        totals = [e.plus(e.sum(acc[3 * t] + acc[3 * t + 1]), e.sum(acc[3 * t + 2])) for t in range(self.tokens)]
         if issubclass(kind, Block32):
             totals = self._tail(kind, w, cols, supers, x, strides, totals)
         return totals
@@ -110,7 +111,7 @@ class _RowDot:
             return result
 
         tails = e.loop(rest, [e.zero(F32, 8)] * self.tokens, body)
-        return [total + e.sum(tail) for total, tail in zip(totals, tails, strict=True)]
+        return [e.plus(total, e.sum(tail)) for total, tail in zip(totals, tails, strict=True)]
 
 
 def quantized_dot(kind: type[WeightType], tokens: int) -> Any:
@@ -210,11 +211,11 @@ def linear_rows(name: str) -> Kernel:
                     if t + TOKENS <= tokens:
                         y = dot4(w, a.cols, x, strides)
                         for k in range(TOKENS):
-                            i = (t + k) * a.n + r
-                            out[i] = plus(residual[i], y[k] + add) if a.residual != 0 else y[k] + add
+                            i, one = (t + k) * a.n + r, plus(y[k], add)
+                            out[i] = plus(residual[i], one) if a.residual != 0 else one
                         t += TOKENS
                     else:
-                        i, one = t * a.n + r, dot1(w, a.cols, x, strides)[0] + add
+                        i, one = t * a.n + r, plus(dot1(w, a.cols, x, strides)[0], add)
                         out[i] = plus(residual[i], one) if a.residual != 0 else one
                         t += 1
 

@@ -1,0 +1,98 @@
+"""Gate, up and activation of a gated feed-forward network in one pass, for few tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...args import GATED_ROWS, GATED_TOKENS
+from ...jit import Kernel, device, kernel_family
+from ...simd import table
+from ...simd.table import f32_view, load, plus, store, times
+from ..share import chunk_of, next_chunk, rows_of
+from .act import quantize_at
+from .rows import TOKENS, dots_of
+from .table import FLOATS
+
+assert TOKENS == GATED_TOKENS
+
+
+@kernel_family("linear_glu")
+def linear_glu(variant: str) -> Kernel:
+    """out[t, r] = act(x[t] . gate[r] + gate_bias[r]) * (x[t] . up[r] + up_bias[r]), as float32, int8 or both.
+
+    Threads take blocks of GATED_ROWS rows: first those of one matrix, then those of the other, so each is still read in
+    order; the activation then works on whole vectors, and a block is a group of the int8 form.
+    """
+    name, _, act = variant.partition(".")
+    dot1, dot4 = dots_of(name)
+    function = getattr(table, act)
+    is_float = np.int64(name in FLOATS)
+    half = GATED_TOKENS * GATED_ROWS  # values of one matrix
+
+    @device
+    def finish(a, gate, first, used):  # type: ignore[no-untyped-def]
+        """Gate values of one token at an address, up values behind them: elements `first`... of the result."""
+        for i in range(0, GATED_ROWS, 16):
+            at = gate + np.uint64(4 * i)
+            store(at, times(function(load(at)), load(at + np.uint64(4 * half))))
+        if a.out != 0:
+            values, out = f32_view(gate, used), f32_view(a.out + np.uint64(4 * first), used)
+            for r in range(used):
+                out[r] = values[r]
+        if a.out_codes != 0:
+            arrays = (
+                a.out_codes, a.out_scale, a.out_zero, a.out_centre, a.out_sum32, a.out_sum16, a.out_neg32, a.out_neg16,
+            )  # fmt: skip
+            quantize_at(gate, first // GATED_ROWS, arrays)
+
+    def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
+        tokens = rows_of(a, step)
+        groups = np.uint64(a.cols // 32)
+        if is_float:
+            none = np.uint64(0)
+            strides = (np.uint64(4 * a.cols), none, none, none, none)
+        else:
+            four = np.uint64(4) * groups
+            strides = (np.uint64(a.cols), four, four, four, np.uint64(8) * groups)
+        # Private memory: [gate or up][token][row]. What is in it behind the last row of a matrix does not matter.
+        scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
+        values = f32_view(scratch, 2 * half)
+        biases = (f32_view(a.gate_bias, a.n), f32_view(a.up_bias, a.n))
+        blocks = (a.n + GATED_ROWS - 1) // GATED_ROWS
+        chunk, turn = chunk_of(blocks, 2 * GATED_ROWS * a.row_bytes, nth), np.int64(0)
+        while True:
+            start, stop, turn = next_chunk(a.queue, blocks, chunk, turn, tid, nth)
+            if start == stop:
+                break
+            for block in range(start, stop):
+                r0 = block * GATED_ROWS
+                used = min(GATED_ROWS, a.n - r0)
+                t = 0
+                while t < tokens:
+                    n = np.uint64(t)
+                    if is_float:
+                        x = (a.x + n * strides[0], a.x, a.x, a.x, a.x)
+                    else:
+                        x = (
+                            a.codes + n * strides[0], a.scale + n * strides[1], a.zero + n * strides[2],
+                            a.sum32 + n * strides[3], a.sum16 + n * strides[4],
+                        )  # fmt: skip
+                    many = t + GATED_TOKENS <= tokens
+                    for matrix in range(2):
+                        base, has_bias = (a.gate, a.gate_bias != 0) if matrix == 0 else (a.up, a.up_bias != 0)
+                        bias = biases[matrix]
+                        for r in range(used):
+                            w = base + np.uint64((r0 + r) * a.row_bytes)
+                            add = bias[r0 + r] if has_bias else np.float32(0.0)
+                            if many:
+                                y = dot4(w, a.cols, x, strides)
+                                for k in range(GATED_TOKENS):
+                                    values[matrix * half + k * GATED_ROWS + r] = plus(y[k], add)
+                            else:
+                                values[matrix * half + r] = plus(dot1(w, a.cols, x, strides)[0], add)
+                    done = GATED_TOKENS if many else 1
+                    for k in range(done):
+                        finish(a, scratch + np.uint64(4 * k * GATED_ROWS), (t + k) * a.n + r0, used)
+                    t += done
+
+    return run
