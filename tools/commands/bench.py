@@ -79,7 +79,8 @@ def _profile(model: Model, name: str, wanted: dict[str, int], on_run: Callable[[
 
     report = profile(model, **wanted, on_run=on_run)
     result = {**_result(model, name, wanted, report.speeds), "profile": report.as_dict()}
-    heading = f"{name} ({model.architecture}) on {model.backend}, {model.threads} threads"
+    threads = "1 thread" if model.threads == 1 else f"{model.threads} threads"
+    heading = f"{name} ({model.architecture}) on {model.backend}, {threads}"
     return lambda: profile_view.show(report, heading), result
 
 
