@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,11 +131,13 @@ def digits(number: float) -> str:
 
 
 def write(grid: Grid) -> None:
-    """For a person with colours, for a pipe without."""
-    if console.is_terminal(sys.stdout):
-        _write_rich(grid)
+    """For a person with colours; for a pipe without, and where the table is too wide for the terminal: nothing is cut."""
+    lines = plain(grid)
+    columns, width = shutil.get_terminal_size().columns, max(map(len, lines))
+    if console.is_terminal(sys.stdout) and width + 2 <= columns:
+        _write_rich(grid, columns, bars=columns - width - 2 > BAR)
         return
-    for line in plain(grid):
+    for line in lines:
         console.say(line)
 
 
@@ -154,17 +157,17 @@ def plain(grid: Grid) -> list[str]:
     return [lines[0], rule, *lines[1:last], rule, *lines[last:]]
 
 
-def _write_rich(grid: Grid) -> None:
+def _write_rich(grid: Grid, columns: int, bars: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    output = Console()
+    output = Console(width=columns)  # rich knows fewer terminals
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for i, head in enumerate(grid.heads):
         table.add_column(head, justify="left" if grid.is_left(i) else "right", no_wrap=True)
-    bars = output.encoding.lower().startswith("utf") and output.width > max(map(len, plain(grid))) + 3 + BAR
+    bars = bars and output.encoding.lower().startswith("utf")
     if bars:
         table.add_column("", no_wrap=True, min_width=BAR)
     longest = max((line.share for line in grid.rows), default=0.0) or 1.0

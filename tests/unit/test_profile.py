@@ -276,7 +276,7 @@ def test_a_terminal_gets_rules_and_bars(
 ) -> None:
     monkeypatch.setattr("halfbyte.tools.console.is_terminal", lambda _: True)
     monkeypatch.setenv("TERM", "dumb")
-    for columns, has_bars in (("120", True), ("80", False)):
+    for columns, has_bars in (("120", True), ("80", False), ("60", False)):
         monkeypatch.setenv("COLUMNS", columns)
         write(replace(by_tensor(prompt), totals=[Line(["[bold]sum", *[""] * 8])]))
         shown = capsys.readouterr().out
