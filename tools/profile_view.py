@@ -131,7 +131,7 @@ def digits(number: float) -> str:
 
 
 def write(grid: Grid) -> None:
-    """For a person with colours; for a pipe without, and where the table is too wide for the terminal: nothing is cut."""
+    """For a person with colours; for a pipe without, and where the table is too wide: nothing is cut off."""
     lines = plain(grid)
     columns, width = shutil.get_terminal_size().columns, max(map(len, lines))
     if console.is_terminal(sys.stdout) and width + 2 <= columns:
@@ -163,7 +163,8 @@ def _write_rich(grid: Grid, columns: int, bars: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    output = Console(width=columns)  # rich knows fewer terminals
+    # with a height as well, or rich takes a terminal it does not know for 80 characters wide
+    output = Console(width=columns, height=25)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for i, head in enumerate(grid.heads):
         table.add_column(head, justify="left" if grid.is_left(i) else "right", no_wrap=True)

@@ -278,9 +278,10 @@ def test_a_terminal_gets_rules_and_bars(
     monkeypatch.setenv("TERM", "dumb")
     for columns, has_bars in (("120", True), ("80", False), ("60", False)):
         monkeypatch.setenv("COLUMNS", columns)
-        write(replace(by_tensor(prompt), totals=[Line(["[bold]sum", *[""] * 8])]))
+        wide = Line(["[bold]sum", *["1234567"] * 8])
+        write(replace(by_tensor(prompt), totals=[wide]))
         shown = capsys.readouterr().out
         assert ("█" * BAR in shown) is has_bars
         assert "[bold]sum" in shown, "names are no markup"
-        assert "…" not in shown, "nothing is cut off"
+        assert "…" not in shown and shown.count("1234567") == 8, "nothing is cut off"
         assert all(row.name in shown for row in prompt.tensors)
