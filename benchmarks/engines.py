@@ -81,6 +81,15 @@ class Ours:
     def close(self) -> None:
         self._executor.close()
 
+    def peak(self) -> tuple[str, float]:
+        """What multiplies a prompt, and multiply-adds per second when it does nothing else."""
+        from halfbyte.runtime.backends.cpu.executor import CPUExecutor
+        from halfbyte.runtime.backends.cpu.floors import measure
+
+        assert isinstance(self._executor, CPUExecutor)  # the reference has no speed to speak of
+        used = roofline.unit({call.kernel for call in self._executor.plans[1].calls})
+        return used.name, getattr(measure(self._executor), used.name) / used.times
+
     def _append(
         self, ids: Sequence[int] | NDArray[np.int32], sequence: int, outputs: Sequence[int]
     ) -> NDArray[np.float32]:

@@ -1,48 +1,97 @@
-"""Write the README's table of numbers from the stored results: python -m benchmarks.readme"""
+"""Write the README's tables of numbers from the stored results: python -m benchmarks.readme"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import targets
+from .common import RESULTS
+from .report import markdown_table
+
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- numbers: python -m benchmarks.readme -->", "<!-- end of numbers -->"
-SCRIPTS = ("speed", "accuracy", "startup", "desktop")
+SCRIPTS = ("speed", "depth", "batch", "loading", "startup", "memory", "accuracy", "desktop")  # in the README's order
+PLOTS = {
+    "threads": "Tokens per second by threads",
+    "depth": "Tokens per second by the length of the context",
+    "batch": "Tokens per second of several sequences together",
+    "size": "Tokens per second by the size of the model",
+}
+
+Results = dict[str, dict[str, Any]]  # script -> its JSON file
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """All goals of all scripts: what, measured, wanted, met."""
-    machine = results["speed"]["machine"]
-    cpu, cores, level = (machine[name] for name in ("cpu", "cores", "kernel_level"))
-    peer = f"llama-cpp-python {machine['versions']['llama-cpp-python']}"
-    lines = [
-        f"{cpu}, {cores} cores shared with other work, kernels for {level}; beside",
-        f"{peer} built for the same machine, interleaved in one run:",
-        "",
-        "| `benchmarks/` | What | Measured | Wanted | Met |",
-        "|---|---|---|---|---|",
-    ]
-    for script in SCRIPTS:
-        for goal in results[script]["goals"]:
-            met = "yes" if goal["met"] else "**no**"
-            lines.append(f"| {script} | {goal['what']} | {goal['measured']} | {goal['wanted']} | {met} |")
-    return "\n".join(lines)
+def stored(folder: Path = RESULTS) -> Results:
+    """The results that are there."""
+    paths = {name: folder / f"{name}.json" for name in SCRIPTS}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
 
 
-def updated(readme: str, results: dict[str, dict[str, Any]]) -> str:
+def numbers(results: Results, plots: Path = RESULTS / "plots") -> str:
+    """All that stands between the marks: machine, speed, pictures, and the goals of the other scripts."""
+    parts = [machine_line(results["speed"]["machine"]), speed_table(results["speed"]["results"])]
+    for name, title in PLOTS.items():
+        picture = plots / f"{name}.svg"
+        if picture.exists():
+            parts.append(f"![{title}]({picture.relative_to(ROOT).as_posix()})")
+    rows = [row for script in results if script != "speed" for row in goal_rows(script, results[script]["goals"])]
+    return "\n\n".join([*parts, markdown_table(("`benchmarks/`", "What", "Measured", "Wanted", "Met"), rows)])
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """Where the numbers are from."""
+    shared = " shared with other work" if machine["busy_at_start"] else ""
+    peer = machine["versions"]["llama-cpp-python"]
+    beside = f"; beside\nllama-cpp-python {peer} built for the same machine, both in turn in one run" if peer else ""
+    return f"{machine['cpu']}, {machine['cores']} cores{shared}, kernels for {machine['kernel_level']}{beside}:"
+
+
+def speed_table(models: dict[str, Any]) -> str:
+    """Tokens per second of both programs, their ratio beside the one wanted, and shares of what the machine can do."""
+    sides = ("llama.cpp", "Ratio", "Wanted")
+    header = ("Model", "Prompt t/s", *sides, "of the peak", "Decode t/s", *sides, "of bandwidth")
+    rows = []
+    for model, found in models.items():
+        if isinstance(found, dict) and "halfbyte" in found:
+            prompt, decode = (list(speed_cells(model, what, found)) for what in ("prompt", "decode"))
+            rows.append((model, *prompt, *decode))
+    return markdown_table(header, rows)
+
+
+def speed_cells(model: str, what: str, found: dict[str, Any]) -> Iterator[str]:
+    """Ours, theirs, ratio, wanted, share. A ratio that misses its target is bold."""
+    wanted = getattr(targets.SPEED.get(model, targets.OTHERWISE), what)
+    for side in ("halfbyte", "llama_cpp"):
+        yield f"{found[side][f'{what}_tps']['median']:.0f}" if side in found else "-"
+    ratio = found.get(f"ratio_{what}_tps")
+    if ratio is None:
+        yield "-"
+    else:
+        yield f"{ratio['median']:.2f}" if ratio["median"] >= wanted else f"**{ratio['median']:.2f}**"
+    yield f"{wanted:.2f}"
+    share = found.get(f"{what}_share")
+    yield f"{100 * share['median']:.0f} %" if share else "-"
+
+
+def goal_rows(script: str, goals: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for goal in goals:
+        yield script, goal["what"], goal["measured"], goal["wanted"], "yes" if goal["met"] else "**no**"
+
+
+def updated(readme: str, results: Results) -> str:
     """The README with its numbers replaced."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{numbers(results)}\n\n{END}{after}"
 
 
 def main() -> int:
-    folder = ROOT / "benchmarks" / "results"
-    results = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in SCRIPTS}
     path = ROOT / "README.md"
-    path.write_text(updated(path.read_text(encoding="utf-8"), results), encoding="utf-8")
+    path.write_text(updated(path.read_text(encoding="utf-8"), stored()), encoding="utf-8")
     return 0
 
 

@@ -8,6 +8,7 @@ low, and lower the longer the context.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from halfbyte.runtime.graph.ir import Graph, Node, Rows
@@ -35,6 +36,21 @@ class Work:
     def prompt_share(self, tokens_per_second: float, n_tokens: int, peak: float) -> float:
         """Of the multiply-adds per second, for a prompt of `n_tokens` with logits for the last one; 1 is all."""
         return tokens_per_second * (self.token_macs + self.output_macs / n_tokens) / peak
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What multiplies a prompt: "tiles", "int8" or "float32", and how many times for one product."""
+
+    name: str
+    times: int = 1
+
+
+def unit(kernels: Collection[str]) -> Unit:
+    """The one that these kernels of a plan use."""
+    if any(name.startswith("linear_tiles.") for name in kernels):
+        return Unit("tiles", 2 if "brain.exact" in kernels else 1)  # exact: high and low parts of the activations
+    return Unit("int8" if "quantize" in kernels else "float32")
 
 
 def work(graph: Graph) -> Work:

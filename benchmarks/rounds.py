@@ -62,10 +62,9 @@ class Pair:
     """Halfbyte and, where it is installed, llama.cpp, on the same model. Use as a context manager."""
 
     def __init__(
-        self, path: Path, *, context: int, threads: int, flash_attention: str = "auto", backend: str = "cpu",
-        sequences: int = 1,
-    ) -> None:  # fmt: skip
-        self.ours = Ours(path, context=context, threads=threads, backend=backend, sequences=sequences)
+        self, path: Path, *, context: int, threads: int, flash_attention: str = "auto", sequences: int = 1
+    ) -> None:
+        self.ours = Ours(path, context=context, threads=threads, sequences=sequences)
         self.engines: dict[str, Engine] = {OURS: self.ours}
         self.build: str | None = None
         if peers.is_installed():

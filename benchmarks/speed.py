@@ -24,9 +24,9 @@ from halfbyte.tools.bench import BANNED, Speeds
 from numpy.typing import NDArray
 
 from . import common, peers, rounds, targets
+from .bandwidth import Bandwidth
 from .common import Runs
 from .engines import MAX_TOKENS
-from .probes import Floors
 from .report import Report
 from .roofline import Work
 from .rounds import OURS, Pair, Timing
@@ -43,7 +43,8 @@ class Result:
     timings: dict[str, Timing]
     n_prompt: int
     bandwidth: list[float] = field(default_factory=list)  # bytes per second, of each round
-    peak: list[float] = field(default_factory=list)  # multiply-adds per second
+    unit: str = ""  # what multiplies prompts
+    peak: list[float] = field(default_factory=list)  # its multiply-adds per second
     generate_tps: list[float] = field(default_factory=list)
 
     @property
@@ -54,27 +55,26 @@ class Result:
 
     @property
     def prompt_share(self) -> Runs:
-        """Of the int8 multiply-adds."""
+        """Of the multiply-adds."""
         speeds = zip(self.timings[OURS].prompt_tps, self.peak, strict=True)
         return Runs(tuple(self.work.prompt_share(tps, self.n_prompt, most) for tps, most in speeds))
 
 
-def measure(name: str, path: Path, args: argparse.Namespace, floors: Floors) -> tuple[Result, str | None]:
+def measure(name: str, path: Path, args: argparse.Namespace, bandwidth: Bandwidth) -> tuple[Result, str | None]:
     """All rounds of one model, after one that is not counted. Also what llama.cpp says about its build."""
     context = args.prompt_tokens + args.gen_tokens + 1
-    options = {"context": context, "threads": args.threads, "backend": args.backend}
     with (
-        Pair(path, flash_attention=args.flash_attention, **options) as pair,
-        halfbyte.Model.load(path, parallel=1, **options) as model,
+        Pair(path, context=context, threads=args.threads, flash_attention=args.flash_attention) as pair,
+        halfbyte.Model.load(path, context=context, threads=args.threads, parallel=1) as model,
     ):
         result, speeds = Result(name, pair.ours.work, pair.timings(), args.prompt_tokens), Speeds()
 
         def after(number: int, prompt: NDArray[np.int32]) -> None:
             time.sleep(rounds.PAUSE)
-            bandwidth, peak = floors.bandwidth(), floors.peak()
+            read, (result.unit, peak) = bandwidth.measure(), pair.ours.peak()
             generate(model, prompt.tolist(), args.gen_tokens, speeds if number else Speeds())
             if number:
-                result.bandwidth.append(bandwidth)
+                result.bandwidth.append(read)
                 result.peak.append(peak)
 
         sizes = {"count": args.rounds, "n_prompt": args.prompt_tokens, "n_gen": args.gen_tokens}
@@ -101,7 +101,7 @@ def add_to(report: Report, results: Iterable[Result]) -> None:
         add_goals(report, result)
         report.data[result.model] = as_json(result)
     report.table("Tokens per second, medians; ratios with the lowest and the highest round", header, rows)
-    header = ("Model", "MB per token", "Decode GB/s", "Memory GB/s", "Share", "Prompt GMAC/s", "int8 peak", "Share")
+    header = ("Model", "MB per token", "Decode GB/s", "Memory GB/s", "Share", "Prompt GMAC/s", "At most", "Share")
     report.table("What the machine can do at most, measured in every round", header, limits)
 
 
@@ -116,7 +116,7 @@ def limit_cells(result: Result) -> list[str]:
         f"{Runs(tuple(result.bandwidth)).median / 1e9:.1f}",
         percent(result.decode_share),
         f"{Runs(tuple(timing.prompt_tps)).median * per_prompt_token / 1e9:.0f}",
-        f"{Runs(tuple(result.peak)).median / 1e9:.0f}",
+        f"{Runs(tuple(result.peak)).median / 1e9:.0f} ({result.unit})",
         percent(result.prompt_share),
     ]
 
@@ -133,7 +133,7 @@ def add_goals(report: Report, result: Result) -> None:
     if result.model.startswith("synthetic:") and "@" not in result.model:
         shares = (
             ("decode, of the read bandwidth", result.decode_share, targets.DECODE_SHARE),
-            ("prompt, of the int8 peak", result.prompt_share, targets.PROMPT_SHARE),
+            (f"prompt, of the {result.unit} peak", result.prompt_share, targets.PROMPT_SHARE),
         )
         for what, share, wanted in shares:
             report.goal_at_least(f"{result.model}: {what}", 100 * share.median, 100 * wanted, "%", 0)
@@ -142,7 +142,7 @@ def add_goals(report: Report, result: Result) -> None:
 def as_json(result: Result) -> dict[str, Any]:
     runs = {name: Runs(tuple(getattr(result, name))).as_json() for name in ("generate_tps", "bandwidth", "peak")}
     shares = {name: getattr(result, name).as_json() for name in ("decode_share", "prompt_share")}
-    return {**rounds.as_json(result.timings), **runs, **shares, "work": vars(result.work)}
+    return {**rounds.as_json(result.timings), **runs, **shares, "work": vars(result.work), "unit": result.unit}
 
 
 def arguments() -> argparse.Namespace:
@@ -150,7 +150,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=common.positive, default=7, help="counted rounds")
     parser.add_argument("--prompt-tokens", type=common.positive, default=MAX_TOKENS, help=f"at most {MAX_TOKENS}")
     parser.add_argument("--gen-tokens", type=common.positive, default=32)
-    parser.add_argument("--backend", default="cpu", help="of Halfbyte")
     common.add_peer_options(parser)
     args = parser.parse_args()
     if args.prompt_tokens > MAX_TOKENS:
@@ -164,10 +163,10 @@ def main() -> int:
     report = Report("speed", f"Speed, {args.threads} threads, {args.prompt_tokens} + {args.gen_tokens} tokens")
     report.data["options"] = {key: getattr(args, key) for key in OPTIONS}
     results = []
-    with Floors(args.threads) as floors:
+    with Bandwidth(args.threads) as bandwidth:
         for name in common.chosen_models(args):
             common.note(f"measuring {common.label(name)}")
-            result, build = measure(common.label(name), common.resolve(name), args, floors)
+            result, build = measure(common.label(name), common.resolve(name), args, bandwidth)
             results.append(result)
     add_to(report, results)
     report.data["llama_cpp_build"] = build

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from benchmarks import readme
 
 
 def test_the_readme_says_what_was_measured() -> None:
-    folder = readme.ROOT / "benchmarks" / "results"
-    results = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in readme.SCRIPTS}
+    results = readme.stored()
     text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.updated(text, results) == text, "run: python -m benchmarks.readme"
