@@ -56,3 +56,6 @@ BRAIN_NORM = 2.8e-3
 # Split into two bfloat16: 2^-17 of each, and the product of the low parts is left out (2^-18); sums of 800 columns in
 # float32, in the order of the columns.
 BRAIN_PAIR = 3e-5
+
+# Attention whose weights and values are rounded to bfloat16 (2^-9 each). Relative to the largest value.
+BRAIN_ATTENTION = 4e-3

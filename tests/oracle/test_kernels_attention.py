@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from halfbyte.runtime.backends.cpu.args import attention_kernel, scratch_bytes
+from halfbyte.runtime.backends.cpu.args import attention_kernel, prompt_attention_bytes, scratch_bytes
+from halfbyte.runtime.backends.cpu.features import target
 from halfbyte.runtime.cache.kv import KVPool
 from halfbyte.runtime.graph.ir import KVSpec
 from halfbyte.runtime.ops import OPS
@@ -12,7 +13,7 @@ from halfbyte.runtime.step import PAGE, Step
 from numpy.typing import NDArray
 
 from tests.kernel_harness import call
-from tests.tolerances import ATTENTION
+from tests.tolerances import ATTENTION, BRAIN_ATTENTION
 
 LAYER = 3
 # Tokens and first positions of each sequence of a step. T = 1, 2, 7, 33 and 70.
@@ -33,6 +34,9 @@ SHAPES = [
     (20, 2, 48, 64),
     (71, 1, 16, 24),
 ]
+# Tile registers: dims that are multiples of 32 and 16, steps that begin and end inside blocks of 128 keys.
+BLOCK_STEPS = {**STEPS, 230: [(170, 37), (60, 300)]}
+BLOCK_SHAPES = [(4, 2, 256, 112), (5, 1, 64, 32), (3, 3, 32, 16), (71, 1, 64, 80)]
 
 
 def make_step(parts: list[tuple[int, int]], window: int, rng: np.random.Generator) -> Step:
@@ -71,17 +75,19 @@ def copy_of(pool: KVPool, spec: KVSpec) -> KVPool:
 
 def run(
     pool: KVPool, q: NDArray, k: NDArray, v: NDArray, step: Step, spec: KVSpec, n_head: int, nth: int, *,
-    scale: float, softcap: float, cancelled: bool = False,
+    scale: float, softcap: float, cancelled: bool = False, blocks: str = "",
 ) -> NDArray[np.float32]:  # fmt: skip
-    """What the executor does for an attention node."""
+    """What the executor does for an attention node; `blocks`: a variant in tile registers."""
     where = {"keys": pool.keys[LAYER], "values": pool.values[LAYER]}
     sizes = {"n_head_kv": spec.n_head_kv, "key_dim": spec.key_dim, "value_dim": spec.value_dim}
     call("kv_store", nth=nth, step=step, k=k, v=v, **where, **sizes)
     out = np.full((len(q), n_head * spec.value_dim), np.nan, np.float32)
+    kernel, scratch = attention_kernel(n_head, spec.n_head_kv), scratch_bytes(n_head, *sizes.values())
+    if blocks:
+        kernel, scratch = f"attention_blocks.{blocks}", prompt_attention_bytes(spec.key_dim, spec.value_dim)
     call(
-        attention_kernel(n_head, spec.n_head_kv), nth=nth, step=step, cancelled=cancelled,
-        scratch=scratch_bytes(n_head, *sizes.values()), q=q, out=out, **where, **sizes, n_head=n_head, scale=scale,
-        window=spec.window, softcap=softcap,
+        kernel, nth=nth, step=step, cancelled=cancelled, scratch=scratch, q=q, out=out, **where, **sizes,
+        n_head=n_head, scale=scale, window=spec.window, softcap=softcap,
     )  # fmt: skip
     return out
 
@@ -89,9 +95,21 @@ def run(
 @pytest.mark.parametrize("tokens", STEPS)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "-".join(map(str, s)))
 def test_attention(shape: tuple[int, int, int, int], tokens: int) -> None:
+    _compare(shape, STEPS[tokens], blocks="")
+
+
+@pytest.mark.skipif(not target().isa.tiles, reason="no tile registers, or the system does not give them")
+@pytest.mark.parametrize("variant", ["exact", "fast"])
+@pytest.mark.parametrize("tokens", BLOCK_STEPS)
+@pytest.mark.parametrize("shape", BLOCK_SHAPES, ids=lambda s: "-".join(map(str, s)))
+def test_attention_in_tiles(shape: tuple[int, int, int, int], tokens: int, variant: str) -> None:
+    _compare(shape, BLOCK_STEPS[tokens], blocks=variant)
+
+
+def _compare(shape: tuple[int, int, int, int], parts: list[tuple[int, int]], *, blocks: str) -> None:
     n_head, n_head_kv, key_dim, value_dim = shape
+    tokens = sum(n for n, _ in parts)
     rng = np.random.default_rng([tokens, *shape])
-    parts = STEPS[tokens]
     for nth, window, softcap in ((1, 0, 0.0), (2, 1, 5.0), (3, 40, 0.0), (5, 70, 2.5), (2, 0, 3.0)):
         spec = KVSpec(LAYER, n_head_kv, key_dim, value_dim, window)
         step = make_step(parts, window, rng)
@@ -99,7 +117,9 @@ def test_attention(shape: tuple[int, int, int, int], tokens: int) -> None:
         expected_pool = copy_of(pool, spec)
         sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
         q, k, v = (rng.standard_normal((tokens, size)).astype(np.float32) for size in sizes)
-        found = run(pool, q, k, v, step, spec, n_head, nth, scale=1.3 / key_dim**0.5, softcap=softcap)
+        found = run(
+            pool, q, k, v, step, spec, n_head, nth, scale=1.3 / key_dim**0.5, softcap=softcap, blocks=blocks
+        )
         expected = OPS["attention"].reference(
             q, k, v, layer=LAYER, n_head=n_head, n_head_kv=n_head_kv, key_dim=key_dim, value_dim=value_dim,
             scale=1.3 / key_dim**0.5, window=window, softcap=softcap, step=step, kv=expected_pool,
@@ -107,7 +127,8 @@ def test_attention(shape: tuple[int, int, int, int], tokens: int) -> None:
         for name in ("keys", "values"):
             stored, wanted = getattr(pool, name)[LAYER], getattr(expected_pool, name)[LAYER]
             assert np.array_equal(stored, wanted, equal_nan=True), name
-        assert np.abs(found - expected).max() <= ATTENTION * np.abs(expected).max(), (nth, window, softcap)
+        tolerance = BRAIN_ATTENTION if blocks == "fast" else ATTENTION
+        assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max(), (nth, window, softcap)
 
 
 def test_scores_far_apart() -> None:

@@ -118,6 +118,7 @@ def gemm_scratch_bytes(cols: int) -> int:
     return 4 * rows * (tile + 1) + OCT * ROW_SPACE + scales + 4 * rows * cols + 256
 
 
+_ARGS["attention_blocks"] = _ARGS["attention"]
 _ARGS["linear_gemm"] = _ARGS["linear_rows"]
 _ARGS["linear_tiles"] = np.dtype([*_ARGS["linear_rows"].descr, ("high", _PTR), ("low", _PTR)], align=True)
 
@@ -131,6 +132,7 @@ TILE_SCRATCH_BYTES = 2 * 2 * SLAB_ROWS * 2 * SLAB_COLS + 4 * SLAB_ROWS * SLAB_TO
 
 # Attention works on tiles: as many tokens of one sequence as make TILE_ROWS query rows of one key/value head.
 TILE_ROWS = 64
+PROMPT_ROWS = 512  # the same of prompts in tile registers, where widening a page costs more than multiplying with it
 PANEL = 8  # query rows of one microkernel
 
 
@@ -162,6 +164,13 @@ PROBE_RING = 64 * 64  # bytes that the multiply-adds read again and again, and P
 def probe_tile() -> tuple[int, int]:
     """Registers of a, registers of b: one round of a probe multiplies each with each, into as many accumulators."""
     return (2, 8) if target().isa.lanes == 16 or target().isa.dot == "sdot" else (2, 5)  # 32 registers, or 16
+
+
+def prompt_attention_bytes(key_dim: int, value_dim: int) -> int:
+    """Private memory that each thread needs for `attention_blocks`."""
+    rows, keys = PROMPT_ROWS, 128
+    operands = 2 * 2 * (rows + keys) * key_dim + 4 * rows * value_dim + 2 * 2 * keys * value_dim
+    return operands + 4 * 32 * keys + 2 * 2 * 32 * keys + (64 + 4) * rows + 64 + 2 * 64
 
 
 def args_of(family: str) -> np.dtype:

@@ -26,6 +26,7 @@ from .args import (
     TILE_SCRATCH_BYTES,
     attention_kernel,
     gemm_scratch_bytes,
+    prompt_attention_bytes,
     rope_scratch_bytes,
     scratch_bytes,
 )
@@ -78,6 +79,11 @@ class Lowering:
     @property
     def logits(self) -> Buffer:
         return self._buffers[self.graph.logits.id]
+
+    def is_exact(self) -> bool:
+        """Whether no weight is quantized: then activations are not rounded either."""
+        matrices = [node.weights[role] for node in self.graph.nodes for role in _MATRICES.get(node.op, ())]
+        return all(weight.type.name in _FLOATS for weight in matrices)
 
     # ---- pieces that the ops below are made of
 
@@ -310,11 +316,16 @@ def _attention(low: Lowering, node: Node) -> None:
     where = {"keys": low.kv.keys[layer], "values": low.kv.values[layer]}
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
     low.add("kv_store", node, (k, v), (pages,), k=k, v=v, **where, **sizes)
-    low.add(
-        attention_kernel(a["n_head"], a["n_head_kv"]), node, (q, pages), (out,), q=q, out=out, **where, **sizes,
-        n_head=a["n_head"], scale=a["scale"], window=a["window"], softcap=a["softcap"],
-    )  # fmt: skip
+    blocks = low.prompt and target().isa.tiles and a["key_dim"] % 32 == 0 and a["value_dim"] % 16 == 0
+    kernel = attention_kernel(a["n_head"], a["n_head_kv"])
     needed = scratch_bytes(a["n_head"], a["n_head_kv"], a["key_dim"], a["value_dim"])
+    if blocks:
+        kernel = "attention_blocks.exact" if low.is_exact() else "attention_blocks.fast"
+        needed = prompt_attention_bytes(a["key_dim"], a["value_dim"])
+    low.add(
+        kernel, node, (q, pages), (out,), q=q, out=out, **where, **sizes, n_head=a["n_head"], scale=a["scale"],
+        window=a["window"], softcap=a["softcap"],
+    )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, needed)
 
 

@@ -21,17 +21,18 @@ from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32
 from .attention_tiles import PAGE, cap_scores, hide, products, soften
 from .share import next_item
 
-_LOWEST = np.float32(-3.0e38)  # the maximum of nothing: finite, so that minus infinity minus it is not NaN
+# The maximum of nothing: finite, also times log2(e), so that minus infinity minus it is not NaN.
+LOWEST = np.float32(-1.0e38)
 
 
 @device
-def _line(at):  # type: ignore[no-untyped-def]
+def line(at):  # type: ignore[no-untyped-def]
     """The next cache line."""
     return (at + np.uint64(63)) // np.uint64(64) * np.uint64(64)
 
 
 @device
-def _fill(at, n, value):  # type: ignore[no-untyped-def]
+def fill(at, n, value):  # type: ignore[no-untyped-def]
     numbers = f32_view(at, n)
     for i in range(n):
         numbers[i] = value
@@ -83,7 +84,7 @@ def _finish(a, out, sums, first, n_rows, width, head, group):  # type: ignore[no
 
 
 @device
-def _first_seen(position, window):  # type: ignore[no-untyped-def]
+def first_seen(position, window):  # type: ignore[no-untyped-def]
     return max(0, position - window + 1) if window > 0 else 0
 
 
@@ -101,27 +102,27 @@ def _attend(few: int) -> Any:
         padded = (n_rows + PANEL - 1) // PANEL * PANEL
         width = (a.value_dim + 15) // 16 * 16
         # Private memory; `scratch_bytes` counts it.
-        queries = _line(scratch)
-        out = _line(queries + np.uint64(4 * padded * a.key_dim))
-        sums = _line(out + np.uint64(4 * padded * width))
-        maxima = _line(sums + np.uint64(64 * padded))
-        panel = _line(maxima + np.uint64(4 * padded))
+        queries = line(scratch)
+        out = line(queries + np.uint64(4 * padded * a.key_dim))
+        sums = line(out + np.uint64(4 * padded * width))
+        maxima = line(sums + np.uint64(64 * padded))
+        panel = line(maxima + np.uint64(4 * padded))
         corrections = panel + np.uint64(4 * PANEL * PAGE)
-        wide_keys = _line(corrections + np.uint64(4 * PANEL))
+        wide_keys = line(corrections + np.uint64(4 * PANEL))
         wide_values = wide_keys + np.uint64(4 * PAGE * a.key_dim)
 
         _pack_queries(a, a.q, queries, first, n_rows, rows, head, group)
-        _fill(out, padded * width, np.float32(0.0))
-        _fill(sums, padded * 16, np.float32(0.0))
-        _fill(maxima, padded, _LOWEST)
+        fill(out, padded * width, np.float32(0.0))
+        fill(sums, padded * 16, np.float32(0.0))
+        fill(maxima, padded, LOWEST)
         if wide:
-            _fill(wide_values, PAGE * width, np.float32(0.0))  # columns past the last one stay zero
+            fill(wide_values, PAGE * width, np.float32(0.0))  # columns past the last one stay zero
 
         position = np.int64(i32_view(step.positions, step.n_tokens)[first])
         sequence = np.int64(i32_view(step.sequence, step.n_tokens)[first])
         pages = i32_view(step.pages, step.n_sequences * step.pages_per_sequence)
         last = position + n_tokens - 1
-        for number in range(_first_seen(position, a.window) // PAGE, last // PAGE + 1):
+        for number in range(first_seen(position, a.window) // PAGE, last // PAGE + 1):
             page = np.int64(pages[sequence * step.pages_per_sequence + number])
             if page < 0:
                 continue
@@ -140,7 +141,7 @@ def _attend(few: int) -> Any:
                 used = min(rows, n_rows - m)
                 low, high = position + m // group, position + (m + used - 1) // group  # positions of the panel's rows
                 # Keys that some row sees.
-                k0, k1 = max(0, _first_seen(low, a.window) - begin), min(PAGE, high + 1 - begin)
+                k0, k1 = max(0, first_seen(low, a.window) - begin), min(PAGE, high + 1 - begin)
                 if k0 >= k1:
                     continue
                 scores_of = (queries + np.uint64(4 * m * a.key_dim), keys, panel, next_keys)
@@ -151,10 +152,10 @@ def _attend(few: int) -> Any:
                 if a.softcap > np.float32(0.0):
                     for r in range(used):
                         cap_scores(panel + np.uint64(4 * PAGE * r), a.softcap)
-                if begin + PAGE - 1 > low or begin < _first_seen(high, a.window):
+                if begin + PAGE - 1 > low or begin < first_seen(high, a.window):
                     for r in range(used):
                         mine = position + (m + r) // group
-                        hide(panel + np.uint64(4 * PAGE * r), _first_seen(mine, a.window) - begin, mine + 1 - begin)
+                        hide(panel + np.uint64(4 * PAGE * r), first_seen(mine, a.window) - begin, mine + 1 - begin)
                 soften((panel, maxima + np.uint64(4 * m), sums + np.uint64(64 * m), corrections), used)
                 skip = np.uint64(k0)
                 results_of = (
@@ -171,7 +172,7 @@ def _attend(few: int) -> Any:
 
 
 @device
-def _tile_end(step, first, most):  # type: ignore[no-untyped-def]
+def tile_end(step, first, most):  # type: ignore[no-untyped-def]
     """The end of a tile: consecutive positions of one sequence, at most `most` tokens."""
     positions, sequence = i32_view(step.positions, step.n_tokens), i32_view(step.sequence, step.n_tokens)
     end = first + 1
@@ -198,7 +199,7 @@ def attention(few: str) -> Kernel:
         scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
         item, first, mine = np.int64(0), np.int64(0), next_item(a.queue, np.int64(-1), tid, nth)
         while first < step.n_tokens:
-            end = _tile_end(step, first, most)
+            end = tile_end(step, first, most)
             for head in range(a.n_head_kv):
                 if item == mine:
                     if load_i32(step.cancel) != 0:

@@ -42,6 +42,21 @@ def exp_negative(e: Emitter, x: Vec) -> Vec:
     return e.select(e.less(x, -87.0), e.like(x, 0.0), value)
 
 
+def exp_weights(e: Emitter, x: Vec, shift: Vec) -> Vec:
+    """e^(x - shift) for x <= shift within 5e-5 and at least 2^-126, for weights that are then rounded to bfloat16.
+
+    NaN stays. Two thirds of the instructions of exp_negative.
+    """
+    y = e.fma(x, e.like(x, _LOG2E), shift * -_LOG2E)
+    y = e.select(e.less(y, -126.0), e.like(y, -126.0), y)  # in this order NaN stays
+    n = e.round_even(y)
+    r = y - e.to_float(n)
+    p = e.like(x, 9.6181291e-3)  # powers of ln(2) / k!
+    for c in (5.5504109e-2, 0.24022651, 0.69314718, 1.0):
+        p = e.fma(p, r, e.like(x, c))
+    return p * e.bitcast((n + 127) << 23, F32, x.n)
+
+
 def sincos(e: Emitter, x: Vec) -> tuple[Vec, Vec]:
     """Sine and cosine within 1e-7, for 0 <= x < 2^20: the angle is reduced to [-pi/4, pi/4] in float64."""
     f64 = ir.VectorType(ir.DoubleType(), x.n)

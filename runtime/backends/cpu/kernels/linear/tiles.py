@@ -13,8 +13,6 @@ nothing elsewhere either, are multiplied in two or three passes, with the low pa
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba.core import types
@@ -26,51 +24,11 @@ from ...simd.emit import F32, I64, Emitter, Vec
 from ...simd.table import f32_view, load_i32, plus
 from ...simd.types import address, emitted
 from ..share import chunk_of, is_few, next_chunk, rows_of
+from ..tile_product import EXACT, EXACT_RIGHT, ONE_PASS, tile_product
 from .slab import PLANE_BYTES, ROW_TILE_BYTES, SLAB_BYTES, slab_unpacker
 
 _SUMS_ROW_BYTES = tiles.BYTES * (SLAB_TOKENS // 16)  # sums of 16 rows
-_A, _B = (4, 5), (6, 7)  # tile registers of weights and of tokens; 0 to 3 are sums
-
-# (part of the weight, part of the tokens) of each pass: 0 is the high part, 1 the low one.
-PASSES = {"BF16": ((0, 0), (0, 1)), "F16": ((0, 0), (0, 1), (1, 0))}
-
-
-def _product(rows: int, tokens: int, passes: tuple[tuple[int, int], ...]) -> Any:
-    """f(places, strides, number of K tiles, from zero): `rows` x `tokens` tiles of sums over the columns of a slab.
-
-    places: weights, high and low tokens, sums; strides: bytes between tiles of 16 tokens, unused.
-    """
-
-    @emitted(types.void, types.UniTuple(address, 4), types.int64, types.int64, types.int64)
-    def product(e: Emitter, places: Vec, stride: Vec, count: Vec, fresh: Vec) -> None:
-        a, *x, sums = (e.b.extract_value(places.ll, i) for i in range(4))
-        cells = [(r, t, 2 * r + t, e.at(sums, _SUMS_ROW_BYTES * r + tiles.BYTES * t))
-                 for r in range(rows) for t in range(tokens)]  # fmt: skip
-        with e.b.if_else(e.b.icmp_signed("!=", fresh.ll, ir.Constant(I64, 0))) as (new, old):
-            with new:
-                for _, _, tile, _ in cells:
-                    tiles.clear(e, tile)
-            with old:
-                for _, _, tile, at in cells:
-                    tiles.load(e, tile, at)
-
-        def body(i: ir.Value, _: list[Vec]) -> list[Vec]:
-            for weight_part, token_part in passes:
-                for r in range(rows):
-                    plane = e.at(a, PLANE_BYTES * weight_part + ROW_TILE_BYTES * r)
-                    tiles.load(e, _A[r], e.index(plane, i, tiles.BYTES))
-                for t in range(tokens):
-                    row = e.b.add(x[token_part], e.b.mul(stride.ll, ir.Constant(I64, t)))
-                    tiles.load(e, _B[t], e.index(row, i, tiles.BYTES))
-                for r, t, tile, _ in cells:
-                    tiles.multiply(e, tile, _A[r], _B[t])
-            return []
-
-        e.loop(count.ll, [], body)
-        for _, _, tile, at in cells:
-            tiles.store(e, tile, at)
-
-    return product
+_PASSES = {"BF16": EXACT_RIGHT, "F16": EXACT}
 
 
 @emitted(types.void, types.UniTuple(address, 5), types.int64)
@@ -120,24 +78,24 @@ def _align(at):  # type: ignore[no-untyped-def]
 @kernel_family("linear_tiles")
 def linear_tiles(name: str) -> Kernel:
     """out[t, r] = x[t] . w[r] + bias[r] for all tokens; threads take 32 rows at a time."""
-    passes = PASSES.get(name, ((0, 0),))
+    passes = _PASSES.get(name, ONE_PASS)
     unpack = slab_unpacker(name)
-    product22, product21 = _product(2, 2, passes), _product(2, 1, passes)
+    product22, product21 = tile_product(2, 2, passes), tile_product(2, 1, passes)
 
     @device
     def multiply(slab, x, stride, sums, rows, tokens, count, fresh):  # type: ignore[no-untyped-def]
         """A slab times all tokens; x: first high and low tile of the tokens, `stride` bytes between 16 tokens."""
+        strides = (np.int64(ROW_TILE_BYTES), np.int64(stride), np.int64(_SUMS_ROW_BYTES), np.int64(tiles.BYTES))
         for t in range(0, tokens, 32):
             far = np.uint64(t // 16) * stride
+            right = (x[0] + far, x[1] + far)
             for r in range(0, rows, 32):
-                places = (
-                    slab + np.uint64(ROW_TILE_BYTES * (r // 16)), x[0] + far, x[1] + far,
-                    sums + np.uint64(_SUMS_ROW_BYTES * (r // 16) + tiles.BYTES * (t // 16)),
-                )  # fmt: skip
+                left = slab + np.uint64(ROW_TILE_BYTES * (r // 16))
+                to = sums + np.uint64(_SUMS_ROW_BYTES * (r // 16) + tiles.BYTES * (t // 16))
                 if t + 16 < tokens:
-                    product22(places, np.int64(stride), count, fresh)
+                    product22((left, left + np.uint64(PLANE_BYTES)), right, to, strides, count, fresh)
                 else:
-                    product21(places, np.int64(stride), count, fresh)
+                    product21((left, left + np.uint64(PLANE_BYTES)), right, to, strides, count, fresh)
 
     @device
     def rows_product(a, step, r0, rows, tokens, slab):  # type: ignore[no-untyped-def]
