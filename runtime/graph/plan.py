@@ -1,15 +1,16 @@
 """Memory of a plan: which buffers may share bytes, and which operations must wait for which.
 
-A plan is a list of operations that read and write buffers. A buffer lives from the first operation that writes it to
-the last that touches it; buffers whose lives do not overlap may overlap in the arena. After placement, an operation
-needs a barrier before it exactly when it touches bytes that an operation since the last barrier wrote, or writes bytes
-that one read.
+A plan is a list of operations that read and write buffers. An operation needs a barrier before it exactly when it
+touches bytes that an operation since the last barrier wrote, or writes bytes that one read. The operations between two
+barriers that the buffers themselves ask for are a phase. A buffer lives from the first phase that touches it to the
+last; buffers whose lives do not overlap may overlap in the arena. So sharing memory never costs a barrier of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 ALIGNMENT = 64  # a cache line
 
@@ -46,13 +47,17 @@ class Arena:
         return start < other + b.n_bytes and other < start + a.n_bytes
 
 
+_APART = Arena({}, 0)  # no buffer overlaps another
+
+
 def place(accesses: Sequence[Access], *, outside: Sequence[Buffer] = ()) -> Arena:
     """Give every buffer an offset: largest first, at the lowest offset that no buffer alive at the same time uses."""
     lives: dict[Buffer, tuple[int, int]] = {}
-    for i, access in enumerate(accesses):
+    phases = accumulate(barriers(accesses, _APART))
+    for phase, access in zip(phases, accesses, strict=True):
         for buffer in (*access.reads, *access.writes):
-            first, _ = lives.get(buffer, (i, i))
-            lives[buffer] = (first, i)
+            first, _ = lives.get(buffer, (phase, phase))
+            lives[buffer] = (first, phase)
     for buffer in outside:
         lives.pop(buffer, None)
     offsets: dict[Buffer, int] = {}

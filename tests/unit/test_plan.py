@@ -50,6 +50,20 @@ def test_every_conflict_has_a_barrier_between(accesses: list[Access]) -> None:
                 assert any(flags[i + 1 : j + 1])
 
 
+@given(programs())
+def test_sharing_memory_costs_no_barrier(accesses: list[Access]) -> None:
+    assert barriers(accesses, place(accesses)) == barriers(accesses, Arena({}, 0))
+
+
+def test_what_one_call_is_done_with_is_not_given_to_the_next_of_its_phase() -> None:
+    """Queries and keys are rotated side by side: the keys do not go where the queries were read."""
+    q, k, q2, k2, y = (Buffer(n, 64) for n in ("q", "k", "q2", "k2", "y"))
+    accesses = [Access((), (q,)), Access((), (k,)), Access((q,), (q2,)), Access((k,), (k2,)), Access((q2, k2), (y,))]
+    arena = place(accesses)
+    assert barriers(accesses, arena) == [False, False, True, False, True]
+    assert arena.n_bytes == 4 * 64  # y takes the place of q
+
+
 def test_memory_is_reused_and_independent_calls_share_a_barrier() -> None:
     x, q, k, y = (Buffer(n, 64) for n in "xqky")
     accesses = [Access((), (x,)), Access((x,), (q,)), Access((x,), (k,)), Access((q, k), (y,))]
