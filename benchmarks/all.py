@@ -1,6 +1,6 @@
 """Everything, in one command: each benchmark in a process of its own, then the README's tables.
 
-    python -m benchmarks.all                  # two to three hours, on a quiet machine
+    python -m benchmarks.all                  # about two hours, on a quiet machine
     python -m benchmarks.all --try            # some minutes, numbers that mean nothing: does everything run here?
     python -m benchmarks.all --only speed --only depth
 
@@ -85,7 +85,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--speed-runs", type=common.positive, default=SPEED_RUNS, help=f"default: {SPEED_RUNS}")
     parser.add_argument("--omp-wait", choices=("default", "passive", "active"), default="default", help="of llama.cpp")
     parser.add_argument("--out", type=Path, default=common.RESULTS, help="folder for the results")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.out = args.out.resolve()  # the children run in the repository's folder
+    return args
 
 
 def main() -> int:
@@ -100,7 +102,7 @@ def main() -> int:
         results = [(title, *run(title, found)) for title, found in commands(args)]
         if len(repeats.stored(args.out)) > 1:
             repeats.write(args.out)
-    if args.out.resolve() == common.RESULTS.resolve():
+    if args.out == common.RESULTS.resolve():
         readme.main()
     for title, ended, minutes in results:
         print(f"{title:16} {minutes:>6} minutes  {ended}")

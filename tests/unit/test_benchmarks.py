@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from halfbyte.formats.gguf import GGMLType, GGUFFile
 from halfbyte.runtime.models import build_model
 
-from benchmarks import batch, readme, repeats, rounds, targets
+from benchmarks import all as all_benchmarks
+from benchmarks import batch, plots, readme, repeats, rounds, targets
 from benchmarks import memory as memory_benchmark
 from benchmarks.common import Runs
 from benchmarks.recipes import RECIPES, fitting
@@ -176,6 +178,27 @@ def test_a_goal_of_several_runs_is_met_by_all_or_not(tmp_path: Path) -> None:
     assert "**no**" in repeats.table([_speed(7.0), _speed(5.0)])
     assert repeats.stored(tmp_path) == []
     assert repeats.folder(tmp_path, 1) == tmp_path
+
+
+def test_plots_name_the_machine_and_say_what_they_need(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "CPU, 2 cores" in plots.footer({**_speed(1.0)["machine"], "versions": {"halfbyte": "1"}})
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit):
+        plots.library()
+    assert "pip install matplotlib" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_all_runs_every_script_that_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr("benchmarks.peers.is_installed", lambda: installed)
+    monkeypatch.setattr(sys, "argv", ["all", "--out", str(tmp_path), "--speed-runs", "2"])
+    titles = [title for title, _ in all_benchmarks.commands(all_benchmarks.arguments())]
+    assert titles[:3] == ["speed", "speed, run 2", "depth"]
+    assert ("accuracy" in titles) is installed
+    for script in all_benchmarks.SCRIPTS:
+        assert (readme.ROOT / "benchmarks" / f"{script.name}.py").exists()
 
 
 def test_markdown_cells_cannot_break_the_table() -> None:
