@@ -174,10 +174,14 @@ def test_every_large_item_once(nth: int, queue: bool) -> None:
         assert sorted(done) == list(range(n))
 
 
-def test_chunks_are_a_fraction_of_a_range_but_not_tiny() -> None:
-    assert chunk_size(1600, 1 << 20, 2) == 1600 // 2 // CHUNKS
-    assert chunk_size(1600, 64, 2) == max(100, CHUNK_BYTES // 64)
-    assert chunk_size(1, 1 << 20, 16) == chunk_size(0, 0, 3) // CHUNK_BYTES == 1
+def test_chunks_are_a_fraction_of_a_range_but_neither_tiny_nor_long() -> None:
+    least, most = CHUNK_BYTES
+    assert chunk_size(1600, 500, 2) == 1600 // 2 // CHUNKS
+    assert chunk_size(1600, 4, 2) == least // 4
+    assert chunk_size(1_600_000, 500, 2) == most // 500
+    assert chunk_size(1600, 1 << 20, 2) == 1
+    assert chunk_size(1, 1 << 20, 16) == 1
+    assert chunk_size(0, 0, 3) == least
 
 
 @pytest.mark.parametrize("kernel", ["linear_rows.F32", "linear_gemm.F32", "expert_rows.F32"])

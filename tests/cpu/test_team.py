@@ -61,6 +61,43 @@ def test_it_wakes_after_sleeping(team: Team) -> None:
     assert (counter.x == 10).all()
 
 
+def test_any_number_of_its_threads_may_walk_a_step(team: Team) -> None:
+    """Also right after another number, and after sleeping: nobody walks a step twice, or one that is not his."""
+    counter, rng = Counter(997, calls=5), np.random.default_rng(team.n)
+    for i in range(1, 301):
+        assert team.run(counter.table, counter.step, counter.cancel, int(rng.integers(1, team.n + 1))) == 0
+        assert (counter.x == 5 * i).all()
+        if i % 100 == 0:
+            time.sleep(0.01)
+    assert team.run(counter.table, counter.step, counter.cancel, 99) == 0, "no more than there are"
+    assert (counter.x == 5 * 301).all()
+
+
+def test_threads_that_are_left_out_sleep(team: Team) -> None:
+    if team.n == 1:
+        pytest.skip("there are none")
+    counter = Counter(64 * 64, calls=200)
+    team.run(counter.table, counter.step, counter.cancel)
+    before, begin = time.process_time(), time.perf_counter()
+    while time.perf_counter() - begin < 0.3:
+        team.run(counter.table, counter.step, counter.cancel, 1)
+    assert time.process_time() - before < 1.3 * (time.perf_counter() - begin)
+
+
+def test_idle_after_a_burst_with_more_threads_than_processors() -> None:
+    ensure_compiled([*FUNCTIONS, "add"], workers=2)
+    team = Team(8)
+    counter = Counter(997, calls=20)
+    for _ in range(100):
+        team.run(counter.table, counter.step, counter.cancel)
+    assert (counter.x == 2000).all()
+    time.sleep(0.3)  # each spins for a millisecond of its own time, on cores that others may be using
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.05
+    team.close()
+
+
 def test_cancel_stops_at_the_next_barrier(team: Team) -> None:
     counter = Counter(64 * 64, calls=200_000)
     timer = threading.Timer(0.05, lambda: counter.cancel.__setitem__(0, 1))

@@ -117,6 +117,30 @@ def test_the_number_of_threads_changes_nothing(threads: int, tmp_path: Path) -> 
     other.close()
 
 
+class Restless:
+    """Another number of threads for every step, as on a machine with changing company."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.threads, self.steps = most, most, 0
+
+    def note(self, seconds: float, late: int) -> None:
+        assert seconds > 0 and late >= 0
+        self.steps += 1
+        self.threads = self.threads * 3 % (self.most + 1) or 1
+
+
+def test_threads_may_come_and_go(tmp_path: Path) -> None:
+    case = CASES["mixtral"]
+    graph = open_case(case, tmp_path).graph
+    one, other = compiled(graph, 1), compiled(graph, 4)
+    other._crowding = restless = Restless(4)  # type: ignore[assignment]
+    sizes = [7, *[1] * 30]
+    assert np.array_equal(run_in_chunks(one, case.tokens(), sizes), run_in_chunks(other, case.tokens(), sizes))
+    assert restless.steps == 30, "a prompt has all threads"
+    one.close()
+    other.close()
+
+
 @pytest.mark.parametrize("kind", [GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.F16, GGMLType.BF16])
 @pytest.mark.parametrize("name", ["llama", "mixtral", "phi3"])
 def test_quantized_weights(name: str, kind: GGMLType, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ...step import Step
 from ..base import CancelFlag
 from . import objects
 from .args import STEP, args_of
+from .crowding import Crowding
 from .lower import Call, Lowering
 from .team import Team
 from .team_layout import QUEUE_BYTES
@@ -42,6 +43,7 @@ class CPUExecutor:
     def __init__(self, decode: Lowering, prompt: Lowering, kv: KVPool, team: Team) -> None:
         self.kv, self.max_tokens = kv, prompt.max_tokens
         self._team = team
+        self._crowding = Crowding(team.n)
         self.recorder: Recorder | None = None  # is told of every step that was run
         self._n_vocab = prompt.graph.logits.cols
         # Untouched memory costs nothing, so logits have room for every token of a step.
@@ -82,7 +84,7 @@ class CPUExecutor:
         kept = self._fill(step, flag)
         plan = self._prompt if step.is_prompt else self._decode
         plan.queues.fill(0)
-        failed = self._team.run(plan.table, self._step, flag.word)
+        failed = self._walk(plan, step, flag)
         del kept
         if failed:
             call = plan.calls[failed - 1]
@@ -96,6 +98,19 @@ class CPUExecutor:
     def close(self) -> None:
         """End the threads. The executor cannot be used afterwards."""
         self._close()
+
+    def _walk(self, plan: Plan, step: Step, flag: CancelFlag) -> int:
+        """1 + the number of a call that failed, or 0.
+
+        A prompt has few barriers for its time, so all threads read it; a recorder wants to hear of all of them.
+        """
+        if step.is_prompt or self._team.n == 1 or self.recorder is not None:
+            return self._team.run(plan.table, self._step, flag.word)
+        late, begin = self._team.late, time.perf_counter()
+        failed = self._team.run(plan.table, self._step, flag.word, self._crowding.threads)
+        if not flag:
+            self._crowding.note((time.perf_counter() - begin) / step.n_tokens, self._team.late - late)
+        return failed
 
     def _fill(self, step: Step, flag: CancelFlag) -> list[NDArray[Any]]:
         record = self._step

@@ -14,10 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from ...topology import usable_cpus
 from . import objects
 from .team_layout import (
+    ACTIVE,
+    BARRIER_SPIN,
+    BARRIER_SPINS,
     CALLS,
+    CROWDED_SPINS,
     FAILED,
+    LATE,
     MAX_THREADS,
     N_CALLS,
     N_THREADS,
@@ -44,7 +50,10 @@ class Team:
         self._words = np.zeros(WORDS + 8, np.int64)
         base = self._words.ctypes.data
         self._words = self._words[(-base % 64) // 8 :]
-        self._words[N_THREADS], self._words[SPIN] = self.n, SPIN_LIMIT
+        crowded = self.n > usable_cpus()  # a thread that spins keeps another from its work
+        self._words[N_THREADS] = self.n
+        self._words[SPIN] = SPIN_LIMIT // 50 if crowded else SPIN_LIMIT
+        self._words[BARRIER_SPIN] = CROWDED_SPINS if crowded else BARRIER_SPINS
         self._words[YIELD], self._words[SLEEP], self._words[SLEEP_TIME] = _system_calls()
         self._locks = [_closed_lock() for _ in range(self.n)]
         self._serve, self._lead, self._publish = (function(name) for name in FUNCTIONS)
@@ -57,9 +66,13 @@ class Team:
             thread.start()
         self._finalizer = weakref.finalize(self, _shut_down, self._publish, self._words, self._locks)
 
-    def run(self, calls: np.ndarray, step: np.ndarray, cancel: np.ndarray) -> int:
-        """Walk `calls` (int64 [n, 3]: kernel, arguments, barrier before) for the step; 1 + the failed call, or 0."""
+    def run(self, calls: np.ndarray, step: np.ndarray, cancel: np.ndarray, threads: int | None = None) -> int:
+        """Walk `calls` (int64 [n, 3]: kernel, arguments, barrier before) for the step; 1 + the failed call, or 0.
+
+        `threads` is how many of the team's threads take part, all by default.
+        """
         words = self._words
+        words[ACTIVE] = self.n if threads is None else max(1, min(threads, self.n))
         words[CALLS], words[N_CALLS] = calls.ctypes.data, len(calls)
         words[STEP_AT], words[STEP_CANCEL], words[FAILED] = step.ctypes.data, cancel.ctypes.data, 0
         parked = self._publish(words.ctypes.data, 0)
@@ -67,6 +80,11 @@ class Team:
             if parked >> t & 1:
                 self._locks[t].release()
         return int(self._lead(words.ctypes.data, 0))
+
+    @property
+    def late(self) -> int:
+        """Waits at barriers so far that ended in sleep, after 50 microseconds: others have the cores."""
+        return int(self._words[LATE])
 
     def stamp(self, address: int) -> None:
         """Have steps note their times there from now on (see profile.py); 0: nowhere."""

@@ -30,6 +30,7 @@ from ..team_layout import CHUNK_BYTES, CHUNKS, QUEUE_BYTES
 
 _BACK = np.int64(1 << 32)  # a chunk taken from the back
 _FRONT_MASK = np.int64((1 << 32) - 1)
+_LEAST, _MOST = (np.int64(n_bytes) for n_bytes in CHUNK_BYTES)
 
 
 @device
@@ -57,9 +58,10 @@ def share(n, grain, tid, nth):  # type: ignore[no-untyped-def]
 
 @device
 def chunk_of(n, item_bytes, nth):  # type: ignore[no-untyped-def]
-    """Items that are taken at once: a fraction of a thread's range, but not so few that taking them shows."""
-    own = (n + nth - 1) // nth
-    return max(np.int64(1), (own + CHUNKS - 1) // CHUNKS, CHUNK_BYTES // max(np.int64(1), item_bytes))
+    """Items taken at once: a fraction of a range, not so few that taking them shows, nor so many that waiting does."""
+    least, most = _LEAST // max(np.int64(1), item_bytes), _MOST // max(np.int64(1), item_bytes)
+    part = ((n + nth - 1) // nth + CHUNKS - 1) // CHUNKS
+    return max(np.int64(1), least, min(part, most))
 
 
 @device

@@ -2,7 +2,8 @@
 
 Team memory (int64 words, the shared ones a cache line apart):
 
-    GENERATION  counts steps; a change is the signal to start      ARRIVED, PHASE  the barrier
+    GENERATION  counts steps, and says how many threads walk this one; a change is the signal to start
+    ARRIVED, PHASE  the barrier                                    LATE            counts waits there that were long
     STOP        set at a barrier when the step's cancel word is    FAILED          1 + number of a call that failed
     PARKED + 8 t   1 while thread t sleeps outside                 SEEN + 8 t      the last step thread t has walked
     STAMPS      where times are noted (profile.py), 0: nowhere
@@ -19,12 +20,14 @@ from ..simd.atomic import atomic_add, atomic_load, atomic_store, atomic_swap
 from ..simd.emit import I8, I32, I64, Emitter, Vec
 from ..simd.types import address, emitted
 from ..team_layout import (
+    ACTIVE,
     ARRIVED,
-    BARRIER_SPINS,
+    BARRIER_SPIN,
     BARRIER_YIELDS,
     CALLS,
     FAILED,
     GENERATION,
+    LATE,
     N_CALLS,
     N_THREADS,
     PARKED,
@@ -37,6 +40,7 @@ from ..team_layout import (
     STAMPS,
     STEP_AT,
     STEP_CANCEL,
+    STEP_UNIT,
     STOP,
     YIELD,
 )  # fmt: skip
@@ -113,18 +117,20 @@ def _barrier(team, nth):  # type: ignore[no-untyped-def]
         atomic_store(_at(team, STOP), atomic_load(cancel))
         atomic_add(_at(team, PHASE), 1)
         return
-    spins = 0
+    spins, limit = 0, atomic_load(_at(team, BARRIER_SPIN))
     while atomic_load(_at(team, PHASE)) == phase:
         spins += 1
-        _wait(team, spins)
+        if spins == limit + BARRIER_YIELDS:
+            atomic_add(_at(team, LATE), 1)
+        _wait(team, spins, limit)
 
 
 @device
-def _wait(team, spins):  # type: ignore[no-untyped-def]
+def _wait(team, spins, limit):  # type: ignore[no-untyped-def]
     """Spin, then yield, then sleep: when a neighbour has the other core, the thread waited for may need this one."""
-    if spins < BARRIER_SPINS:
+    if spins < limit:
         pause(0)
-    elif spins < BARRIER_SPINS + BARRIER_YIELDS:
+    elif spins < limit + BARRIER_YIELDS:
         call_system(np.uint64(atomic_load(_at(team, YIELD))), 0)
     else:
         call_system(np.uint64(atomic_load(_at(team, SLEEP))), atomic_load(_at(team, SLEEP_TIME)))
@@ -138,8 +144,7 @@ def _stamp(stamps, k):  # type: ignore[no-untyped-def]
 
 
 @device
-def _walk(team, tid):  # type: ignore[no-untyped-def]
-    nth = atomic_load(_at(team, N_THREADS))
+def _walk(team, tid, nth):  # type: ignore[no-untyped-def]
     calls = np.uint64(atomic_load(_at(team, CALLS)))
     step = np.uint64(atomic_load(_at(team, STEP_AT)))
     n = atomic_load(_at(team, N_CALLS))
@@ -181,8 +186,12 @@ def serve(team: int, tid: int) -> int:
         if now != seen:
             seen = now
             atomic_store(_at(team, SEEN + 8 * tid), seen)
-            _walk(team, tid)
-            spins = 0
+            # Both from one word: the number of threads of another step would be a wrong one.
+            if tid < seen % STEP_UNIT:
+                _walk(team, tid, seen % STEP_UNIT)
+                spins = 0
+            else:
+                spins = limit  # the next steps will hardly need this thread either
             continue
         spins += 1
         if spins < limit:
@@ -200,7 +209,7 @@ def serve(team: int, tid: int) -> int:
 
 def lead(team: int, tid: int) -> int:
     """The publisher's own share of the step, as thread 0. Returns 1 + the number of a failed call, or 0."""
-    _walk(team, tid)
+    _walk(team, tid, atomic_load(_at(team, GENERATION)) % STEP_UNIT)
     return atomic_load(_at(team, FAILED))
 
 
@@ -211,9 +220,13 @@ def clock(team: int, tid: int) -> int:
 
 def publish(team: int, tid: int) -> int:
     """Signal a new step (or the shutdown, already set); returns a bit for each parked thread, which must be woken."""
-    atomic_add(_at(team, GENERATION), 1)
+    active = atomic_load(_at(team, ACTIVE))
+    if atomic_load(_at(team, SHUTDOWN)) != 0:
+        active = atomic_load(_at(team, N_THREADS))
+    steps = atomic_load(_at(team, GENERATION)) // STEP_UNIT
+    atomic_store(_at(team, GENERATION), (steps + 1) * STEP_UNIT + active)
     parked = 0
-    for t in range(1, atomic_load(_at(team, N_THREADS))):
+    for t in range(1, active):
         if atomic_swap(_at(team, PARKED + 8 * t), 0) == 1:
             parked |= 1 << t
     return parked
