@@ -37,6 +37,7 @@ SCRIPTS = (
     Script("speed", f"{TINY} --rounds 1 --prompt-tokens 32 --gen-tokens 4", peer_options=True),
     Script("depth", f"{TINY} --rounds 1 --gen-tokens 4 --depth 1024", peer_options=True),
     Script("batch", f"{TINY} --rounds 1 --prompt-tokens 32 --gen-tokens 4", peer_options=True),
+    Script("team", f"{TINY} --rounds 1 --counts 1 2 --prompt-tokens 32 --gen-tokens 4"),
     Script("loading", f"{TINY} --rounds 1"),
     Script("startup", f"{TINY} --repeat 1 --cold-repeat 1"),
     Script("memory", f"{TINY} --tokens 500"),
