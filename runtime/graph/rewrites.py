@@ -5,6 +5,13 @@ from, in a fixed order (`rewrite`). The reference backend runs graphs as the fam
 ones: every op made here is defined in ops/fused.py by the ops it replaces.
 
 A rewrite replaces a value only where nobody else reads it, and never the logits. It leaves alone what it does not know.
+
+What all of them gain, with the int8 forms that backends/cpu/lower.py lets kernels write, for one token on two threads of
+a busy machine: stories260k 1.2 to 1.3 times the speed (48 barriers instead of 69), SmolLM2-135M Q4_1 1.13 times (274
+instead of 515). It is the waiting that goes: on one thread they gain 7 % and nothing.
+
+Queries, keys and values stay three products. The plan makes the int8 form of their input once and lets them run side by
+side between two barriers, whatever their types; a single call for all their rows had 0.97 to 0.99 of that speed.
 """
 
 from __future__ import annotations
@@ -50,7 +57,11 @@ def _swap_one_take(graph: Graph) -> Graph | None:
 
 
 def fuse_gated_mlp(graph: Graph) -> Graph:
-    """glu(linear(x, gate), linear(x, up)) becomes linear_glu(x): gate, up and activation in one pass."""
+    """glu(linear(x, gate), linear(x, up)) becomes linear_glu(x): gate, up and activation in one pass.
+
+    For one token that is a barrier and two calls less in each block, and another barrier where the result is wanted as
+    int8: alone 1.05 to 1.14 times the speed of stories260k.
+    """
     found = _Uses(graph)
     changes: _Changes = {}
     for node in graph.nodes:
@@ -66,7 +77,10 @@ def fuse_gated_mlp(graph: Graph) -> Graph:
 
 
 def fuse_residual(graph: Graph) -> Graph:
-    """x + linear(h) becomes linear_add(h, x): the product adds as it stores."""
+    """x + linear(h) becomes linear_add(h, x): the product adds as it stores.
+
+    Two barriers and two calls less in each block, for prompts too: alone 1.09 to 1.13 times the speed of stories260k.
+    """
     found = _Uses(graph)
     changes: _Changes = {}
     for node in graph.nodes:

@@ -23,6 +23,7 @@ from ..builders import CASES, N_TOKENS, open_case
 from ..tolerances import GELU_LOGITS, INT8_LOGITS
 from .running import N_PAGES, distance, prefill, run_in_chunks
 
+WIDE = replace(CASES["llama"], config={**CASES["llama"].config, "head_dim": 32})  # whole groups of int8 in a head
 FAMILIES = ["llama", "mixtral", "qwen2", "qwen3", "gemma3", "phi3", "gpt2"]
 CHUNKS = ([N_TOKENS], [1] * N_TOKENS, [5, 1, 19, 1, 1, 10])
 
@@ -81,6 +82,20 @@ def test_kernels_compute_the_same(
         expected, found = run_in_chunks(plain, tokens, sizes), run_in_chunks(fused, tokens, sizes)
         # LLVM arranges the products of tanh-GELU otherwise for the last elements of a matrix than for whole vectors.
         assert np.array_equal(found, expected) or (name == "gemma3" and distance(found, expected) < GELU_LOGITS)
+    plain.close()
+    fused.close()
+
+
+def test_no_call_of_a_block_only_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms, attention and gated products write the int8 form themselves; only the last block takes rows of one."""
+    graph = open_case(WIDE, tmp_path, matrix_type=GGMLType.Q8_0).graph
+    plain, fused = (compiled(graph, monkeypatch, fused=fused) for fused in (False, True))
+    found = Counter(call.kernel for call in fused._decode.calls)
+    assert (found["quantize"], found["rms_norm_quantize"]) == (1, 7)
+    assert (found["rms_norm"], found["add"], found["glu.silu"]) == (0, 0, 0)
+    for sizes in CHUNKS:
+        found_logits = run_in_chunks(fused, WIDE.tokens(), sizes)
+        assert np.array_equal(found_logits, run_in_chunks(plain, WIDE.tokens(), sizes))
     plain.close()
     fused.close()
 

@@ -13,6 +13,8 @@ from halfbyte.runtime.step import PAGE, Step
 from numpy.typing import NDArray
 
 from tests.kernel_harness import call
+from tests.oracle.test_kernels_fused import assert_same, empty_int8
+from tests.oracle.test_kernels_linear import quantized
 from tests.tolerances import ATTENTION, BRAIN_ATTENTION
 
 LAYER = 3
@@ -90,6 +92,29 @@ def run(
         n_head=n_head, scale=scale, window=spec.window, softcap=softcap,
     )  # fmt: skip
     return out
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 70])
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s[3] % 32 == 0], ids=lambda s: "-".join(map(str, s)))
+@pytest.mark.parametrize("both", [True, False])
+def test_attention_as_int8(shape: tuple[int, int, int, int], tokens: int, both: bool) -> None:
+    """The bits that `quantize` would make of the float32 result, with that result and without."""
+    n_head, n_head_kv, key_dim, value_dim = shape
+    rng = np.random.default_rng([tokens, *shape])
+    spec, step = KVSpec(LAYER, n_head_kv, key_dim, value_dim, 0), make_step(STEPS[tokens], 0, rng)
+    pool = make_pool(step, STEPS[tokens], spec, rng)
+    sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
+    q, k, v = (rng.standard_normal((tokens, size)).astype(np.float32) for size in sizes)
+    expected = run(pool, q, k, v, step, spec, n_head, 2, scale=0.2, softcap=0.0)
+    made, out = empty_int8(*expected.shape), np.full_like(expected, np.nan)
+    call(
+        attention_kernel(n_head, n_head_kv), nth=3, step=step, scratch=scratch_bytes(*shape), q=q,
+        out=out if both else 0, keys=pool.keys[LAYER], values=pool.values[LAYER], n_head=n_head, n_head_kv=n_head_kv,
+        key_dim=key_dim, value_dim=value_dim, scale=0.2,
+        **{"scale32" if part == "scale" else part: array for part, array in made.items()},
+    )  # fmt: skip
+    assert_same(made, quantized(expected))
+    assert not both or np.array_equal(out, expected)
 
 
 @pytest.mark.parametrize("tokens", STEPS)

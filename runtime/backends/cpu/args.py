@@ -82,6 +82,7 @@ _ARGS: dict[str, np.dtype] = {
     "attention": _struct(
         q=_PTR, keys=_PTR, values=_PTR, out=_PTR, n_head=_INT, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
         scale="f4", window=_INT, softcap="f4", queue=_PTR,
+        **{"scale32" if name == "scale" else name: _PTR for name in INT8_ARRAYS},  # out as int8, or 0; `scale` is taken
     ),
     # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]
     "moe_route": _struct(

@@ -311,7 +311,9 @@ def _rope(low: Lowering, node: Node) -> None:
 def _attention(low: Lowering, node: Node) -> None:
     a, layer = node.attrs, node.attrs["layer"]
     q, k, v = (low.buffer(value) for value in node.inputs)
-    out = low.buffer(node.outputs[0])
+    as_int8 = not low.prompt and a["value_dim"] % 32 == 0
+    out, int8 = low.forms(node.outputs[0]) if as_int8 else (low.buffer(node.outputs[0]), {})
+    int8 = {"scale32" if name == "scale" else name: buffer for name, buffer in int8.items()}
     pages = low._pages.setdefault(layer, Buffer(f"kv.{layer}", 0))
     where = {"keys": low.kv.keys[layer], "values": low.kv.values[layer]}
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
@@ -323,8 +325,8 @@ def _attention(low: Lowering, node: Node) -> None:
         kernel = "attention_blocks.exact" if low.is_exact() else "attention_blocks.fast"
         needed = prompt_attention_bytes(a["key_dim"], a["value_dim"])
     low.add(
-        kernel, node, (q, pages), (out,), q=q, out=out, **where, **sizes, n_head=a["n_head"], scale=a["scale"],
-        window=a["window"], softcap=a["softcap"],
+        kernel, node, (q, pages), (*int8.values(), *([] if out is None else [out])), q=q, out=out or 0, **int8,
+        **where, **sizes, n_head=a["n_head"], scale=a["scale"], window=a["window"], softcap=a["softcap"],
     )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, needed)
 

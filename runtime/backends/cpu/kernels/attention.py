@@ -17,8 +17,9 @@ import numpy as np
 
 from ..args import PANEL, TILE_ROWS
 from ..jit import Kernel, device, inlined, kernel_family
-from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32, splat, store, sum_of
+from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32, splat, store, sum_of, times
 from .attention_tiles import PAGE, cap_scores, hide, products, soften
+from .linear.act import quantize_at
 from .share import next_item
 
 # The maximum of nothing: finite, also times log2(e), so that minus infinity minus it is not NaN.
@@ -69,18 +70,23 @@ def _pack_queries(a, q, at, first, n_rows, rows, head, group):  # type: ignore[n
 
 @device
 def _finish(a, out, sums, first, n_rows, width, head, group):  # type: ignore[no-untyped-def]
-    """Divide by the sums and put the rows where they belong."""
+    """Divide by the sums and put the rows where they belong, as float32, int8 or both."""
+    arrays = (a.codes, a.scale32, a.zero, a.centre, a.sum32, a.sum16, a.neg32, a.neg16)
     for m in range(n_rows):
         factor = np.float32(1.0) / sum_of(load(sums + np.uint64(64 * m)))
         row = (first + m // group) * a.n_head + head * group + m % group
         source = out + np.uint64(4 * m * width)
-        target = a.out + np.uint64(4 * row * a.value_dim)
+        target = a.out + np.uint64(4 * row * a.value_dim) if a.out != 0 else source
         whole, scale = a.value_dim // 16 * 16, splat(factor)
         for c in range(0, whole, 16):
-            store(target + np.uint64(4 * c), load(source + np.uint64(4 * c)) * scale)
+            store(target + np.uint64(4 * c), times(load(source + np.uint64(4 * c)), scale))
         rest, result = f32_view(source, width), f32_view(target, a.value_dim)
         for c in range(whole, a.value_dim):
             result[c] = rest[c] * factor
+        if a.codes != 0:
+            groups = a.value_dim // 32
+            for i in range(groups):
+                quantize_at(target + np.uint64(128 * i), row * groups + i, arrays)
 
 
 @device
@@ -188,6 +194,8 @@ def tile_end(step, first, most):  # type: ignore[no-untyped-def]
 @kernel_family("attention")
 def attention(few: str) -> Kernel:
     """out[T, n_head * value_dim]: the tokens of the step over all they may see; `kv_store` has stored their own keys.
+
+    The result is written as float32, as int8 (when each head is whole groups of 32), or both.
 
     The variant is the number of rows of a single token that decode is made for: see `attention_kernel`. Threads take
     work items as they come: later tiles of a prompt see more pages.
