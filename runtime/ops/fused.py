@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .elementwise import ACTIVATIONS, glu
 from .linear import linear, linear_shape
-from .spec import F32, REQUIRED, Call, OpError, Shapes, describe, op, require_choice, require_f32
+from .spec import F32, REQUIRED, Call, OpError, Shape, Shapes, describe, op, require_choice, require_f32
 
 
 def _linear_add_shape(call: Call) -> Shapes:
@@ -25,7 +25,7 @@ def linear_add(x: F32, residual: F32, *, weight: F32, bias: F32 | None = None) -
 
 def _linear_glu_shape(call: Call) -> Shapes:
     require_choice(call, "act", ACTIVATIONS)
-    shapes = []
+    shapes: list[Shape] = []
     for role in ("gate", "up"):
         bias = call.weights.get(f"{role}_bias")
         weights = {"weight": call.weights[role], **({} if bias is None else {"bias": bias})}
