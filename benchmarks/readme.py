@@ -14,7 +14,7 @@ from .report import markdown_table
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- numbers: python -m benchmarks.readme -->", "<!-- end of numbers -->"
-SCRIPTS = ("speed", "depth", "batch", "team", "loading", "startup", "memory", "accuracy", "desktop")  # in the order of the README
+SCRIPTS = ("speed", "depth", "batch", "team", "loading", "startup", "memory", "accuracy", "desktop")  # in this order
 PLOTS = {
     "threads": "Tokens per second by threads",
     "depth": "Tokens per second by the length of the context",
