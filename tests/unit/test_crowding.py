@@ -64,6 +64,16 @@ def test_long_waits_alone_do_not_cost_a_thread() -> None:
     assert 0 < used.count(1) <= TRIAL * 10, "it is tried ever less often"
 
 
+def test_prompts_keep_to_what_has_proved_best() -> None:
+    crowding = Crowding(2)
+    for _ in range(200):
+        crowding.note(*crowded_above(1)(crowding.threads))
+        assert crowding.settled in (1, 2)
+    while crowding.threads == 1:  # until a trial
+        crowding.note(*crowded_above(1)(crowding.threads))
+    assert crowding.threads == 2 and crowding.settled == 1
+
+
 def test_a_trial_that_is_clear_ends_early() -> None:
     crowding = Crowding(2)
     crowding.note(0.02, 100)

@@ -1,4 +1,4 @@
-"""How many threads of the team a decode step uses: all of them, unless other programs are seen to hold them up.
+"""How many threads of the team a step uses: all of them, unless other programs are seen to hold them up.
 
 An operation waits for its slowest thread. When the system gives the core of one thread to another program for a few
 milliseconds, all wait, at hundreds of barriers for each token: two threads that share their cores with a busy program
@@ -39,6 +39,11 @@ class Crowding:
 
     def __post_init__(self) -> None:
         self.threads = self._best = self.most
+
+    @property
+    def settled(self) -> int:
+        """The number that has proved best so far, also while another is being tried."""
+        return self._best
 
     def note(self, seconds: float, late: int) -> None:
         """A step of `threads` threads took so long, with so many long waits at barriers."""

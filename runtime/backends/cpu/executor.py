@@ -100,12 +100,11 @@ class CPUExecutor:
         self._close()
 
     def _walk(self, plan: Plan, step: Step, flag: CancelFlag) -> int:
-        """1 + the number of a call that failed, or 0.
-
-        A prompt has few barriers for its time, so all threads read it; a recorder wants to hear of all of them.
-        """
-        if step.is_prompt or self._team.n == 1 or self.recorder is not None:
+        """1 + the number of a call that failed, or 0. Prompts learn from decode, whose steps are many and alike."""
+        if self._team.n == 1 or self.recorder is not None:
             return self._team.run(plan.table, self._step, flag.word)
+        if step.is_prompt:
+            return self._team.run(plan.table, self._step, flag.word, self._crowding.settled)
         late, begin = self._team.late, time.perf_counter()
         failed = self._team.run(plan.table, self._step, flag.word, self._crowding.threads)
         if not flag:
