@@ -26,7 +26,8 @@ SELECTION = [
 ]
 # What they need, compiled by two children beforehand: a child for each kernel would spend its time on importing Numba.
 KERNELS = [
-    "team.serve", "team.clock", "probe_read", "probe_int8", "probe_float", "quantize", "rope", "rms_norm", "layer_norm",
+    "team.serve", "team.clock", "probe_read", "probe_int8", "probe_float", "quantize",
+    "quantize_lanes", "rope", "rms_norm", "layer_norm",
     "add", "scale", "softcap", "take_rows", "rms_norm_quantize", "linear_glu.Q4_1.silu",
     *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("silu", "gelu", "gelu_tanh")),
     *(f"{form}.{kind}" for kind, form in PRODUCTS),

@@ -91,7 +91,7 @@ def test_no_call_of_a_block_only_rounds(tmp_path: Path, monkeypatch: pytest.Monk
     graph = open_case(WIDE, tmp_path, matrix_type=GGMLType.Q8_0).graph
     plain, fused = (compiled(graph, monkeypatch, fused=fused) for fused in (False, True))
     found = Counter(call.kernel for call in fused._decode.calls)
-    assert (found["quantize"], found["rms_norm_quantize"]) == (1, 7)
+    assert (found["quantize_lanes"], found["rms_norm_quantize"]) == (1, 7)
     assert (found["rms_norm"], found["add"], found["glu.silu"]) == (0, 0, 0)
     for sizes in CHUNKS:
         found_logits = run_in_chunks(fused, WIDE.tokens(), sizes)

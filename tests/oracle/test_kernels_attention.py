@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tests.kernel_harness import call
 from tests.oracle.test_kernels_fused import assert_same, empty_int8
-from tests.oracle.test_kernels_linear import quantized
+from tests.oracle.test_kernels_linear import in_lanes
 from tests.tolerances import ATTENTION, BRAIN_ATTENTION
 
 LAYER = 3
@@ -111,9 +111,9 @@ def test_attention_as_int8(shape: tuple[int, int, int, int], tokens: int, both: 
         attention_kernel(n_head, n_head_kv), nth=3, step=step, scratch=scratch_bytes(*shape), q=q,
         out=out if both else 0, keys=pool.keys[LAYER], values=pool.values[LAYER], n_head=n_head, n_head_kv=n_head_kv,
         key_dim=key_dim, value_dim=value_dim, scale=0.2,
-        **{"scale32" if part == "scale" else part: array for part, array in made.items()},
+        **{"scale16" if part == "scale" else part: array for part, array in made.items()},
     )  # fmt: skip
-    assert_same(made, quantized(expected))
+    assert_same(made, in_lanes(expected))
     assert not both or np.array_equal(out, expected)
 
 

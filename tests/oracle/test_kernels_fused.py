@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from tests.builders_quants import random_blocks
 from tests.kernel_harness import call
-from tests.oracle.test_kernels_linear import FLOATS, INT8, QUANTIZED, as_seen, columns, quantized
+from tests.oracle.test_kernels_linear import FLOATS, LANES, QUANTIZED, as_seen, columns, in_lanes, quantized
 from tests.tolerances import FLOAT32_SUM
 
 
 def empty_int8(tokens: int, cols: int) -> dict[str, np.ndarray]:
-    return {name: np.full((tokens, cols // per), 77, dtype) for name, (dtype, per) in INT8.items()}
+    return {name: np.full((tokens, cols // per), 77, dtype) for name, (dtype, per) in LANES.items()}
 
 
 def rows_of(x: np.ndarray, name: str, weight: np.ndarray, bias: np.ndarray, nth: int) -> NDArray[np.float32]:
     """The product by linear_rows."""
     kind, out = GGMLType[name], np.full((len(x), len(weight)), np.nan, np.float32)
-    operand = {"x": x} if name in FLOATS else quantized(x)
+    operand = {"x": x} if name in FLOATS else in_lanes(x)
     call(
         f"linear_rows.{name}", nth=nth, tokens=len(x), w=weight, row_bytes=kind.row_bytes(x.shape[1]), n=len(weight),
         out=out, bias=bias, cols=x.shape[1], repeat=1, limit=len(x), **operand,
@@ -38,8 +38,8 @@ def test_gate_up_and_activation(name: str) -> None:
             gate, up = (random_blocks(kind, (n, cols), rng) for _ in range(2))
             gate_bias, up_bias = rng.standard_normal((2, n)).astype(np.float32)
             x = rng.standard_normal((tokens, cols)).astype(np.float32)
-            operand = {"x": x} if name in FLOATS else quantized(x)
-            seen = x.astype(np.float64) if name in FLOATS else as_seen(operand)
+            operand = {"x": x} if name in FLOATS else in_lanes(x)
+            seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
             out = np.full((tokens, n), np.nan, np.float32)
             made = empty_int8(tokens, n) if n % 32 == 0 else {}
             arguments = {
@@ -62,7 +62,7 @@ def test_gate_up_and_activation(name: str) -> None:
             call("glu.silu", nth=nth, tokens=tokens, gate=both[0], up=both[1], out=unfused, cols=n, repeat=1)
             assert np.array_equal(out, unfused), "the same bits as three kernels"
             if made:
-                assert_same(made, quantized(unfused))
+                assert_same(made, in_lanes(unfused))
                 alone = empty_int8(tokens, n)
                 outputs = {f"out_{part}": array for part, array in alone.items()}
                 call(f"linear_glu.{name}.silu", nth=nth, tokens=tokens, **arguments, out=0, **outputs)
@@ -81,12 +81,12 @@ def test_norm_and_int8(has_weight: bool) -> None:
         made = empty_int8(tokens, cols)
         call("rms_norm_quantize", nth=nth, tokens=tokens, out=out, **shape, **made)
         assert np.array_equal(out, expected), "the same bits as two kernels"
-        assert_same(made, quantized(expected))
+        assert_same(made, in_lanes(expected))
         alone = empty_int8(tokens, cols)
         call("rms_norm_quantize", nth=nth, tokens=tokens, out=0, **shape, **alone)
         assert_same(alone, made)
 
 
 def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    for part in INT8:
+    for part in LANES:
         assert np.array_equal(found[part], expected[part]), part

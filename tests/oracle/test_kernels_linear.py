@@ -37,6 +37,26 @@ def as_seen(made: dict[str, np.ndarray]) -> NDArray[np.float64]:
     return (codes + np.repeat(zero, 32, axis=1)) * np.repeat(scale, 32, axis=1)
 
 
+# The same in lanes, of which each has 16 columns.
+LANES = {"codes": ("i1", 1), "scale": ("f4", 16), "centre": ("f4", 16), "sum": ("f4", 16), "neg": ("i4", 16)}
+
+
+def in_lanes(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
+    """The int8 form of x in lanes, made by the kernel."""
+    tokens, cols = x.shape
+    made = {name: np.zeros((tokens, cols // per), dtype) for name, (dtype, per) in LANES.items()}
+    call("quantize_lanes", nth=nth, tokens=tokens, x=x, **made, cols=cols, repeat=1)
+    return made
+
+
+def in_order(codes: np.ndarray) -> np.ndarray:
+    """Codes [tokens, cols] in lanes, in the order of the columns."""
+    tokens, cols = codes.shape
+    whole = cols // 256 * 256
+    lanes = codes[:, :whole].reshape(tokens, -1, 4, 16, 4).transpose(0, 1, 3, 2, 4).reshape(tokens, whole)
+    return np.concatenate([lanes, codes[:, whole:]], axis=1)
+
+
 def columns(kind: GGMLType) -> list[int]:
     return [256, 768] if kind.block_size == 256 else [32, 96, 256, 608]
 
@@ -51,8 +71,8 @@ def test_products(name: str, kernel: str) -> None:
             weight = random_blocks(kind, (n, cols), rng)
             x = rng.standard_normal((tokens, cols)).astype(np.float32)
             bias = rng.standard_normal(n).astype(np.float32) if n > 1 else None
-            operand = {"x": x} if name in FLOATS else quantized(x)
-            seen = x.astype(np.float64) if name in FLOATS else as_seen(operand)
+            operand = {"x": x} if name in FLOATS else in_lanes(x) if kernel == "linear_rows" else quantized(x)
+            seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
             residual = rng.standard_normal((tokens, n)).astype(np.float32) if tokens != 7 else None
             out = np.full((tokens, n), np.nan, np.float32)
             limit = tokens if kernel == "linear_rows" else 0
@@ -105,6 +125,37 @@ def test_activations_to_int8() -> None:
     assert np.linalg.norm(as_seen(quantized(rows)) - rows) / np.linalg.norm(rows) < INT8_ACTIVATIONS
 
 
+@pytest.mark.parametrize("cols", [32, 96, 256, 800])
+def test_lanes_hold_the_same(cols: int) -> None:
+    x = np.random.default_rng(cols).standard_normal((5, cols)).astype(np.float32)
+    lanes, made = in_lanes(x, nth=3), quantized(x)
+    assert np.array_equal(in_order(lanes["codes"]), made["codes"])
+    for name in ("scale", "centre"):
+        assert np.array_equal(lanes[name], np.repeat(made[name], 2, axis=1))
+    assert np.array_equal(lanes["sum"], made["sum16"])
+    assert np.array_equal(lanes["neg"], made["neg16"])
+
+
+@pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
+def test_a_row_product_has_the_same_bits_in_any_company(name: str) -> None:
+    kind, rng = GGMLType[name], np.random.default_rng(4)
+    cols = columns(kind)[-1] if name in QUANTIZED else 172
+    weight, x = random_blocks(kind, (9, cols), rng), rng.standard_normal((13, cols)).astype(np.float32)
+
+    def product(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = np.full((len(rows), 9), np.nan, np.float32)
+        operand = {"x": rows} if name in FLOATS else in_lanes(rows)
+        call(
+            f"linear_rows.{name}", tokens=len(rows), w=weight, row_bytes=kind.row_bytes(cols), n=9, out=out, cols=cols,
+            repeat=1, limit=len(rows), **operand,
+        )  # fmt: skip
+        return out
+
+    together = product(x)
+    for t in (0, 5, 9, 12):  # in a product of eight tokens, of four, alone
+        assert np.array_equal(together[t : t + 1], product(x[t : t + 1])), t
+
+
 @pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
 def test_embedding_rows(name: str) -> None:
     kind, rng = GGMLType[name], np.random.default_rng(7)
@@ -130,8 +181,8 @@ def test_expert_rows(name: str, shared: int) -> None:
     ids = rng.integers(0, experts, (tokens, used)).astype(np.int32)
     rows = tokens if shared else tokens * used
     x = rng.standard_normal((rows, cols)).astype(np.float32)
-    operand = {"x": x} if name in FLOATS else quantized(x)
-    seen = x.astype(np.float64) if name in FLOATS else as_seen(operand)
+    operand = {"x": x} if name in FLOATS else in_lanes(x)
+    seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
     out = np.full((tokens * used, n), np.nan, np.float32)
     call(
         f"expert_rows.{name}", nth=3, tokens=tokens, w=weight, row_bytes=kind.row_bytes(cols), n=n, n_expert=experts,

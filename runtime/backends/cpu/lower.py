@@ -23,6 +23,7 @@ from .args import (
     GATED_SCRATCH_BYTES,
     GROUP_SCRATCH_BYTES,
     INT8_ARRAYS,
+    LANE_ARRAYS,
     TILE_SCRATCH_BYTES,
     attention_kernel,
     gemm_scratch_bytes,
@@ -64,6 +65,7 @@ class Lowering:
     scratch_bytes: int = 0  # private memory that each thread needs
     _buffers: dict[int, Buffer] = field(default_factory=dict)
     _quantized: dict[int, dict[str, Buffer]] = field(default_factory=dict)
+    _lanes: dict[int, dict[str, Buffer]] = field(default_factory=dict)
     _brains: dict[tuple[int, bool], dict[str, Buffer]] = field(default_factory=dict)
     _pages: dict[int, Buffer] = field(default_factory=dict)
     _readers: dict[int, list[Node]] = field(default_factory=dict)
@@ -108,11 +110,19 @@ class Lowering:
         self.add(kernel, node, tuple(inputs), (out,), **named, out=out, **args)
 
     def activations(self, node: Node, value: Value) -> dict[str, Buffer]:
-        """The int8 form of a value."""
+        """The int8 form of a value that products of panels read."""
         if value.id not in self._quantized:
-            x, made = self.buffer(value), self.int8_buffers(value)
+            x, made = self.buffer(value), self._buffers_of(value, INT8_ARRAYS)
             self.add("quantize", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
+            self._quantized[value.id] = made
         return self._quantized[value.id]
+
+    def lanes(self, node: Node, value: Value) -> dict[str, Buffer]:
+        """The int8 form of a value that products of rows read."""
+        if value.id not in self._lanes:
+            x, made = self.buffer(value), self.lane_buffers(value)
+            self.add("quantize_lanes", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
+        return self._lanes[value.id]
 
     def brain(self, node: Node, value: Value, *, exact: bool) -> dict[str, Buffer]:
         """A value as tiles of bfloat16; exact: with the low parts."""
@@ -126,12 +136,14 @@ class Lowering:
             self._brains[value.id, exact] = made
         return self._brains[value.id, exact]
 
-    def int8_buffers(self, value: Value) -> dict[str, Buffer]:
-        """Where the int8 form of a value lives: whoever asks must fill it."""
+    def lane_buffers(self, value: Value) -> dict[str, Buffer]:
+        """Where the int8 form of a value in lanes lives: whoever asks must fill it."""
+        self._lanes[value.id] = self._buffers_of(value, LANE_ARRAYS)
+        return self._lanes[value.id]
+
+    def _buffers_of(self, value: Value, arrays: dict[str, int]) -> dict[str, Buffer]:
         groups = self.max_tokens * value.repeat * value.cols // 32
-        made = {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in INT8_ARRAYS.items()}
-        self._quantized[value.id] = made
-        return made
+        return {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in arrays.items()}
 
     def forms(self, value: Value) -> tuple[Buffer | None, dict[str, Buffer]]:
         """Where a kernel that can write both forms of a value is to write: as float32 (None: nobody reads it so), and
@@ -139,13 +151,15 @@ class Lowering:
         """
         wants_int8 = [_reads_int8(node, value) for node in self._readers.get(value.id, [])]
         floats = self.buffer(value) if not all(wants_int8) or value == self.graph.logits else None
-        return floats, self.int8_buffers(value) if any(wants_int8) else {}
+        return floats, self.lane_buffers(value) if any(wants_int8) else {}
 
-    def operand(self, node: Node, value: Value, weight: Weight) -> dict[str, Buffer]:
-        """What a product with this weight reads: int8 codes and scales, or the floats themselves."""
+    def operand(self, node: Node, value: Value, weight: Weight, *, rows: bool = True) -> dict[str, Buffer]:
+        """What a product of rows, or of panels, with this weight reads: one of the int8 forms, or the floats."""
         if weight.type.name not in KERNEL_TYPES:
             raise UnsupportedError(f"{weight.name!r} is {weight.type.name}, which has no CPU kernel in this version")
-        return {"x": self.buffer(value)} if weight.type.name in _FLOATS else self.activations(node, value)
+        if weight.type.name in _FLOATS:
+            return {"x": self.buffer(value)}
+        return self.lanes(node, value) if rows else self.activations(node, value)
 
 
 def in_tiles(weight: Weight) -> bool:
@@ -251,7 +265,7 @@ def _product(
         add("linear_tiles", low.brain(node, x, exact=weight.type.name in _FLOATS))
         low.scratch_bytes = max(low.scratch_bytes, TILE_SCRATCH_BYTES)
     elif low.prompt:
-        add("linear_gemm", low.operand(node, x, weight))
+        add("linear_gemm", low.operand(node, x, weight, rows=False))
         low.scratch_bytes = max(low.scratch_bytes, gemm_scratch_bytes(weight.cols))
 
 
@@ -313,7 +327,7 @@ def _attention(low: Lowering, node: Node) -> None:
     q, k, v = (low.buffer(value) for value in node.inputs)
     as_int8 = not low.prompt and a["value_dim"] % 32 == 0
     out, int8 = low.forms(node.outputs[0]) if as_int8 else (low.buffer(node.outputs[0]), {})
-    int8 = {"scale32" if name == "scale" else name: buffer for name, buffer in int8.items()}
+    int8 = {"scale16" if name == "scale" else name: buffer for name, buffer in int8.items()}
     pages = low._pages.setdefault(layer, Buffer(f"kv.{layer}", 0))
     where = {"keys": low.kv.keys[layer], "values": low.kv.values[layer]}
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}

@@ -7,21 +7,19 @@ import numpy as np
 from ...jit import Kernel, kernel_family
 from ...simd.table import f32_view, i32_view
 from ..share import chunk_of, next_chunk
-from .rows import dots_of
+from .rows import activation_of, dots_of, strides_of
 from .table import FLOATS
 
 
 @kernel_family("expert_rows")
 def expert_rows(name: str) -> Kernel:
     """out[r] = x[r] (or x[r // n_used] when shared) . weight[ids[r]] + bias[ids[r]]; threads take ranges of columns."""
-    dot, _ = dots_of(name)
+    dot = dots_of(name)[0]
     is_float = np.int64(name in FLOATS)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         rows = (step.n_outputs if a.on_outputs != 0 else step.n_tokens) * a.n_used
-        groups = np.uint64(a.cols // 32)
-        zero = np.uint64(0)
-        none = (zero, zero, zero, zero, zero)  # one token at a time: strides are not used
+        strides = strides_of(a.cols, is_float)
         ids = i32_view(a.ids, rows)
         out = f32_view(a.out, rows * a.n)
         bias = f32_view(a.bias, a.n * a.n_expert)
@@ -34,18 +32,11 @@ def expert_rows(name: str) -> Kernel:
                 expert = ids[row]
                 if expert < 0 or expert >= a.n_expert:
                     continue
-                source = np.uint64(row // a.n_used if a.shared else row)
-                if is_float:
-                    x = (a.x + source * np.uint64(4 * a.cols), a.x, a.x, a.x, a.x)
-                else:
-                    four = source * groups * np.uint64(4)
-                    x = (
-                        a.codes + source * np.uint64(a.cols), a.scale + four, a.zero + four, a.sum32 + four,
-                        a.sum16 + source * groups * np.uint64(8),
-                    )  # fmt: skip
+                source = row // a.n_used if a.shared else row
+                x = activation_of(a, source, strides, is_float)
                 for r in range(start, stop):
                     w = a.w + np.uint64((expert * a.n + r) * a.row_bytes)
-                    value = dot(w, a.cols, x, none)[0]
+                    value = dot(w, a.cols, x, strides)[0]
                     if a.bias != 0:
                         value += bias[expert * a.n + r]
                     out[row * a.n + r] = value

@@ -9,11 +9,11 @@ from ...jit import Kernel, device, kernel_family
 from ...simd import table
 from ...simd.table import f32_view, load, plus, store, times
 from ..share import chunk_of, next_chunk, rows_of
-from .act import quantize_at
-from .rows import TOKENS, dots_of
+from .lanes import quantize_at
+from .rows import SIZES, activation_of, dots_of, strides_of
 from .table import FLOATS
 
-assert TOKENS == GATED_TOKENS
+assert SIZES[-1] == GATED_TOKENS
 
 
 @kernel_family("linear_glu")
@@ -24,7 +24,7 @@ def linear_glu(variant: str) -> Kernel:
     order; the activation then works on whole vectors, and a block is a group of the int8 form.
     """
     name, _, act = variant.partition(".")
-    dot1, dot4 = dots_of(name)
+    dot1, dot4, dot8 = dots_of(name)
     function = getattr(table, act)
     is_float = np.int64(name in FLOATS)
     half = GATED_TOKENS * GATED_ROWS  # values of one matrix
@@ -40,20 +40,12 @@ def linear_glu(variant: str) -> Kernel:
             for r in range(used):
                 out[r] = values[r]
         if a.out_codes != 0:
-            arrays = (
-                a.out_codes, a.out_scale, a.out_zero, a.out_centre, a.out_sum32, a.out_sum16, a.out_neg32, a.out_neg16,
-            )  # fmt: skip
-            quantize_at(gate, first // GATED_ROWS, arrays)
+            arrays = (a.out_codes, a.out_scale, a.out_centre, a.out_sum, a.out_neg)
+            quantize_at(gate, first // GATED_ROWS, a.n // GATED_ROWS, arrays)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         tokens = rows_of(a, step)
-        groups = np.uint64(a.cols // 32)
-        if is_float:
-            none = np.uint64(0)
-            strides = (np.uint64(4 * a.cols), none, none, none, none)
-        else:
-            four = np.uint64(4) * groups
-            strides = (np.uint64(a.cols), four, four, four, np.uint64(8) * groups)
+        strides = strides_of(a.cols, is_float)
         # Private memory: [gate or up][token][row]. What is in it behind the last row of a matrix does not matter.
         scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
         values = f32_view(scratch, 2 * half)
@@ -69,28 +61,24 @@ def linear_glu(variant: str) -> Kernel:
                 used = min(GATED_ROWS, a.n - r0)
                 t = 0
                 while t < tokens:
-                    n = np.uint64(t)
-                    if is_float:
-                        x = (a.x + n * strides[0], a.x, a.x, a.x, a.x)
-                    else:
-                        x = (
-                            a.codes + n * strides[0], a.scale + n * strides[1], a.zero + n * strides[2],
-                            a.sum32 + n * strides[3], a.sum16 + n * strides[4],
-                        )  # fmt: skip
-                    many = t + GATED_TOKENS <= tokens
+                    x = activation_of(a, t, strides, is_float)
+                    done = GATED_TOKENS if t + GATED_TOKENS <= tokens else 4 if t + 4 <= tokens else 1
                     for matrix in range(2):
                         base, has_bias = (a.gate, a.gate_bias != 0) if matrix == 0 else (a.up, a.up_bias != 0)
                         bias = biases[matrix]
                         for r in range(used):
                             w = base + np.uint64((r0 + r) * a.row_bytes)
-                            add = bias[r0 + r] if has_bias else np.float32(0.0)
-                            if many:
-                                y = dot4(w, a.cols, x, strides)
+                            add, at = bias[r0 + r] if has_bias else np.float32(0.0), matrix * half + r
+                            if done == GATED_TOKENS:
+                                y8 = dot8(w, a.cols, x, strides)
                                 for k in range(GATED_TOKENS):
-                                    values[matrix * half + k * GATED_ROWS + r] = plus(y[k], add)
+                                    values[at + k * GATED_ROWS] = plus(y8[k], add)
+                            elif done == 4:
+                                y4 = dot4(w, a.cols, x, strides)
+                                for k in range(4):
+                                    values[at + k * GATED_ROWS] = plus(y4[k], add)
                             else:
-                                values[matrix * half + r] = plus(dot1(w, a.cols, x, strides)[0], add)
-                    done = GATED_TOKENS if many else 1
+                                values[at] = plus(dot1(w, a.cols, x, strides)[0], add)
                     for k in range(done):
                         finish(a, scratch + np.uint64(4 * k * GATED_ROWS), (t + k) * a.n + r0, used)
                     t += done

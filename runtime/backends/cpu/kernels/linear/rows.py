@@ -1,14 +1,20 @@
-"""Few tokens: unpack a row of weights in registers, multiply it with each of them; the file is read once, in order."""
+"""Few tokens: unpack a row of weights in registers, multiply it with each of them; the file is read once, in order.
+
+Codes go into lanes (see lanes.py), once for all tokens: then a token costs four dot products, one conversion and two
+or three multiply-adds for 256 columns. Whatever the number of tokens, each of them goes through the same operations, so
+that a result has the same bits in any company.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from ...jit import Kernel, kernel_family
+from ...jit import Kernel, device, kernel_family
 from ...simd.dot import dot
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view, plus
@@ -21,9 +27,9 @@ from .weights import Block32, WeightType, single_block
 # into the next row. From memory, one thread (Sapphire Rapids, plain reads 15 GB/s): Q4_1 6.1 -> 11.3 GB/s at 576
 # columns, 9.4 -> 12.0 at 4096; 512 and 4096 bytes gain less.
 PREFETCH = 1536
-TOKENS = 4  # tokens multiplied with a row while it is in registers
+SIZES = (1, 4, 8)  # tokens multiplied with a row while it is in registers
 
-# Addresses of one activation row: codes, scale, zero, sum32, sum16 (quantized), or x first (float).
+# Addresses of one activation row: codes, scale, centre, sum, neg (quantized), or x first (float).
 PARTS = 5
 _ACTIVATION = types.UniTuple(address, PARTS)
 
@@ -37,8 +43,8 @@ class _RowDot:
     def emit(self, w: ir.Value, cols: ir.Value, x: list[ir.Value], strides: list[ir.Value]) -> list[Vec]:
         e, kind = self.e, self.kind
         supers = e.b.udiv(cols, ir.Constant(I64, 256))
-        # Per token: two accumulators to hide the latency of the addition, and one for the biases.
-        start = [e.zero(F32, 16), e.zero(F32, 16), e.zero(F32, 256 // kind.group)] * self.tokens
+        # Per token: one accumulator of products, one of what depends on sums of codes or of activations only.
+        start = [e.zero(F32, 16)] * (2 * self.tokens)
 
         def body(i: ir.Value, acc: list[Vec]) -> list[Vec]:
             n_bytes = 256 // kind.block * kind.block_bytes
@@ -49,7 +55,7 @@ class _RowDot:
 
         acc = e.loop(supers, start, body)
         # The last additions are rounded as written: every kernel that inlines this product gets the same bits.
-        totals = [e.plus(e.sum(acc[3 * t] + acc[3 * t + 1]), e.sum(acc[3 * t + 2])) for t in range(self.tokens)]
+        totals = [e.plus(e.sum(acc[2 * t]), e.sum(acc[2 * t + 1])) for t in range(self.tokens)]
         if issubclass(kind, Block32):
             totals = self._tail(kind, w, cols, supers, x, strides, totals)
         return totals
@@ -60,28 +66,29 @@ class _RowDot:
     def _super(
         self, at: ir.Value, i: ir.Value, x: list[ir.Value], strides: list[ir.Value], acc: list[Vec]
     ) -> list[Vec]:
-        e, kind = self.e, self.kind
+        e, kind, offset = self.e, self.kind, self.kind.offset or 0
         u = kind.unpack(e, at)
-        bias = kind.bias_of(e, u.scale, u.bias)
-        per = 64 // kind.group  # groups in a vector of 64 codes
+        lanes = [k * 16 // kind.group for k in range(16)]
+        scale, bias = u.scale.take(lanes), None if u.bias is None else u.bias.take(lanes)
+        codes = _in_lanes(u.codes)
+        ones = e.const(I8, [1] * 64)
+        sums = e.like(e.zero(I32, 16), -16 * offset)
+        for vector in codes:
+            sums = dot(e, sums, vector, ones, kind.bits)
+        weights = e.to_float(sums) * scale  # the sum of a lane's weights, without their biases
         result = []
         for t in range(self.tokens):
-            codes, scale, zero, sum32, sum16 = (self._row(x[k], strides[k], t) for k in range(PARTS))
-            zeros = e.load(I32, 8, e.index(zero, i, 32))
-            dx = e.load(F32, 8, e.index(scale, i, 32))
-            sums = e.load(F32, 8, e.index(sum32, i, 32)) if kind.group == 32 else e.load(F32, 16, e.index(sum16, i, 64))
-            if kind.group == 16:
-                dx = dx.take([k // 2 for k in range(16)])
-            factor = u.scale * dx
-            sums_acc = [acc[3 * t], acc[3 * t + 1]]
-            for j in range(4):
-                xq = e.load(I8, 64, e.index(codes, i, 256), 64 * j)
-                shift = e.bitcast(zeros.take([2 * j] * 8 + [2 * j + 1] * 8), I8, 64)
-                total = dot(e, e.zero(I32, 16), u.codes[j], shift, kind.bits)
-                products = e.to_float(dot(e, total, u.codes[j], xq, kind.bits))
-                lanes = [j * per + lane * per // 16 for lane in range(16)]
-                sums_acc[j & 1] = e.fma(products, factor.take(lanes), sums_acc[j & 1])
-            result += [*sums_acc, e.fma(bias, sums, acc[3 * t + 2])]
+            x_codes, dx, centre, x_sum, neg = (self._row(x[k], strides[k], t) for k in range(PARTS))
+            total = e.zero(I32, 16)
+            if offset:
+                total = e.load(I32, 16, e.index(neg, i, 64)) << offset.bit_length() - 1
+            for m, vector in enumerate(codes):
+                total = dot(e, total, vector, e.load(I8, 64, e.index(x_codes, i, 256), 64 * m), kind.bits)
+            factor = scale * e.load(F32, 16, e.index(dx, i, 64))
+            rest = e.fma(weights, e.load(F32, 16, e.index(centre, i, 64)), acc[2 * t + 1])
+            if bias is not None:
+                rest = e.fma(bias, e.load(F32, 16, e.index(x_sum, i, 64)), rest)
+            result += [e.fma(e.to_float(total), factor, acc[2 * t]), rest]
         return result
 
     def _tail(
@@ -96,22 +103,37 @@ class _RowDot:
         def body(i: ir.Value, acc: list[Vec]) -> list[Vec]:
             block = e.b.add(done, i)
             weights, scale, bias = single_block(kind, e, e.index(w, block, kind.block_bytes))
+            sums = e.to_float(dot(e, e.zero(I32, 8), weights, e.const(I8, [1] * 32), kind.bits)) * scale
             result = []
             for t in range(self.tokens):
-                codes, dx, zero, sum32, _ = (self._row(x[k], strides[k], t) for k in range(PARTS))
+                codes, dx, centre, x_sum, _ = (self._row(x[k], strides[k], t) for k in range(PARTS))
                 xq = e.load(I8, 32, e.index(codes, block, 32))
-                shift = e.bitcast(e.splat(e.load(I32, 0, e.index(zero, block, 4)), 8), I8, 32)
-                total = dot(e, e.zero(I32, 8), weights, shift, kind.bits)
-                products = e.to_float(dot(e, total, weights, xq, kind.bits))
-                factor = scale * e.load(F32, 0, e.index(dx, block, 4))
-                one = e.fma(products, factor, acc[t])
-                correction = bias.lane(0) * e.load(F32, 0, e.index(sum32, block, 4))
+                products = e.to_float(dot(e, e.zero(I32, 8), weights, xq, kind.bits))
+                one = e.fma(products, scale * e.load(F32, 0, e.index(dx, block, 8)), acc[t])
+                one = e.fma(sums, e.splat(e.load(F32, 0, e.index(centre, block, 8)), 8), one)
+                pair = e.index(x_sum, block, 8)
+                correction = bias.lane(0) * (e.load(F32, 0, pair) + e.load(F32, 0, pair, 4))
                 first = e.b.insert_element(e.zero(F32, 8).ll, correction.ll, ir.Constant(I32, 0))
                 result.append(one + Vec(e, first))
             return result
 
         tails = e.loop(rest, [e.zero(F32, 8)] * self.tokens, body)
         return [e.plus(total, e.sum(tail)) for total, tail in zip(totals, tails, strict=True)]
+
+
+def _in_lanes(codes: Sequence[Vec]) -> list[Vec]:
+    """64 codes in each of four vectors, from column order into lanes: dword 4 l + m becomes lane l of vector m."""
+    e = codes[0].e
+    v = [e.bitcast(vector, I32, 16) for vector in codes]
+    # Two vectors' dwords m, then their dwords m + 1.
+    pairs = [
+        [e.shuffle(v[k], v[k + 1], [4 * lane + n for n in (m, m + 1) for lane in range(8)]) for m in (0, 2)]
+        for k in (0, 2)
+    ]
+    low, high = [*range(8), *range(16, 24)], [*range(8, 16), *range(24, 32)]
+    return [
+        e.bitcast(e.shuffle(pairs[0][m], pairs[1][m], half), I8, 64) for m in (0, 1) for half in (low, high)
+    ]
 
 
 def quantized_dot(kind: type[WeightType], tokens: int) -> Any:
@@ -161,31 +183,52 @@ def _pack(e: Emitter, values: list[Vec]) -> Vec:
     return Vec(e, packed)
 
 
-def dots_of(name: str) -> tuple[Any, Any]:
-    """The products with one token and with TOKENS tokens, for a type by name."""
+def dots_of(name: str) -> list[Any]:
+    """The products with each of SIZES tokens, for a type by name."""
     if name in QUANTIZED:
-        return tuple(quantized_dot(QUANTIZED[name], n) for n in (1, TOKENS))  # type: ignore[return-value]
+        return [quantized_dot(QUANTIZED[name], n) for n in SIZES]
     kind = FLOATS[name]
-    return tuple(float_dot(kind.load, kind.size, n) for n in (1, TOKENS))  # type: ignore[return-value]
+    return [float_dot(kind.load, kind.size, n) for n in SIZES]
+
+
+@device
+def strides_of(cols, is_float):  # type: ignore[no-untyped-def]
+    """Bytes from one row of activations to the next, for each of the PARTS."""
+    if is_float != 0:
+        none = np.uint64(0)
+        return np.uint64(4 * cols), none, none, none, none
+    eight = np.uint64(8 * (cols // 32))
+    return np.uint64(cols), eight, eight, eight, eight
+
+
+@device
+def activation_of(a, row, strides, is_float):  # type: ignore[no-untyped-def]
+    """The addresses of the parts of a row."""
+    n = np.uint64(row)
+    if is_float != 0:
+        return a.x + n * strides[0], a.x, a.x, a.x, a.x
+    return (
+        a.codes + n * strides[0], a.scale + n * strides[1], a.centre + n * strides[2], a.sum + n * strides[3],
+        a.neg + n * strides[4],
+    )  # fmt: skip
 
 
 @kernel_family("linear_rows")
 def linear_rows(name: str) -> Kernel:
     """out[t, r] = residual[t, r] + (x[t] . w[r] + bias[r]) for all tokens; each thread reads consecutive rows."""
-    dot1, dot4 = dots_of(name)
+    dot1, dot4, dot8 = dots_of(name)
     is_float = np.int64(name in FLOATS)
+
+    @device
+    def put(a, out, residual, i, value, add):  # type: ignore[no-untyped-def]
+        one = plus(value, add)
+        out[i] = plus(residual[i], one) if a.residual != 0 else one
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         tokens = rows_of(a, step)
         if not is_few(tokens, a, step):
             return
-        groups = np.uint64(a.cols // 32)
-        if is_float:
-            none = np.uint64(0)
-            strides = (np.uint64(4 * a.cols), none, none, none, none)
-        else:
-            four = np.uint64(4) * groups
-            strides = (np.uint64(a.cols), four, four, four, np.uint64(8) * groups)
+        strides = strides_of(a.cols, is_float)
         out, residual = f32_view(a.out, tokens * a.n), f32_view(a.residual, tokens * a.n)
         bias = f32_view(a.bias, a.n)
         chunk, turn = chunk_of(a.n, a.row_bytes, nth), np.int64(0)
@@ -195,29 +238,22 @@ def linear_rows(name: str) -> Kernel:
                 break
             for r in range(start, stop):
                 w = a.w + np.uint64(r * a.row_bytes)
-                add = np.float32(0.0)
-                if a.bias != 0:
-                    add = bias[r]
+                add = bias[r] if a.bias != 0 else np.float32(0.0)
                 t = 0
                 while t < tokens:
-                    n = np.uint64(t)
-                    if is_float:
-                        x = (a.x + n * strides[0], a.x, a.x, a.x, a.x)
+                    x = activation_of(a, t, strides, is_float)
+                    if t + 8 <= tokens:
+                        y8 = dot8(w, a.cols, x, strides)
+                        for k in range(8):
+                            put(a, out, residual, (t + k) * a.n + r, y8[k], add)
+                        t += 8
+                    elif t + 4 <= tokens:
+                        y4 = dot4(w, a.cols, x, strides)
+                        for k in range(4):
+                            put(a, out, residual, (t + k) * a.n + r, y4[k], add)
+                        t += 4
                     else:
-                        x = (
-                            a.codes + n * strides[0], a.scale + n * strides[1], a.zero + n * strides[2],
-                            a.sum32 + n * strides[3], a.sum16 + n * strides[4],
-                        )  # fmt: skip
-                    if t + TOKENS <= tokens:
-                        y = dot4(w, a.cols, x, strides)
-                        for k in range(TOKENS):
-                            i, one = (t + k) * a.n + r, plus(y[k], add)
-                            out[i] = plus(residual[i], one) if a.residual != 0 else one
-                        t += TOKENS
-                    else:
-                        i, one = t * a.n + r, plus(dot1(w, a.cols, x, strides)[0], add)
-                        out[i] = plus(residual[i], one) if a.residual != 0 else one
+                        put(a, out, residual, t * a.n + r, dot1(w, a.cols, x, strides)[0], add)
                         t += 1
 
     return run
-
