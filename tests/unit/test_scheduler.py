@@ -286,7 +286,7 @@ def test_recurrent_state_obeys_the_same_scheduler():
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     prompts=st.lists(
-        st.tuples(st.integers(1, 3 * PAGE), st.integers(1, 70), st.integers(0, 2), st.booleans()), max_size=8
+        st.tuples(st.integers(1, 3 * PAGE), st.integers(1, 64), st.integers(0, 2), st.booleans()), max_size=8
     ),
     n_pages=st.integers(5, 9),
     max_tokens=st.integers(8, 100),
