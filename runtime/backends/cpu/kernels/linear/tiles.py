@@ -13,6 +13,8 @@ nothing elsewhere either, are multiplied in two or three passes, with the low pa
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba.core import types
@@ -31,23 +33,28 @@ _SUMS_ROW_BYTES = tiles.BYTES * (SLAB_TOKENS // 16)  # sums of 16 rows
 _PASSES = {"BF16": EXACT_RIGHT, "F16": EXACT}
 
 
-@emitted(types.void, types.UniTuple(address, 5), types.int64)
-def _finish_tile(e: Emitter, places: Vec, used: Vec) -> None:
-    """A tile of sums [row, token] to out[token, row] + bias + residual.
+def _tile_finisher(has_residual: bool) -> Any:
+    @emitted(types.void, types.UniTuple(address, 5), types.int64)
+    def finish(e: Emitter, places: Vec, used: Vec) -> None:
+        """A tile of sums [row, token] to out[token, row] + bias + residual.
 
-    places: sums, out, its stride in bytes, 16 biases, residual of the same shape as out (0: none).
-    """
-    sums, out, stride, bias_at, residual = (e.b.extract_value(places.ll, i) for i in range(5))
-    has_residual = e.b.icmp_signed("!=", residual, ir.Constant(I64, 0))
-    lines = tiles.transposed16([e.load(F32, 16, sums, tiles.LINE * r) for r in range(16)])
-    bias = e.load(F32, 16, bias_at)
-    for t, line in enumerate(lines):
-        offset = e.b.mul(stride, ir.Constant(I64, t))
-        with e.b.if_then(e.b.icmp_signed("<", ir.Constant(I64, t), used.ll)):
-            e.store(line + bias, e.b.add(out, offset))
-            with e.b.if_then(has_residual):
-                old = e.load(F32, 16, e.b.add(residual, offset))
-                e.store(e.plus(old, line + bias), e.b.add(out, offset))
+        places: sums, out, its stride in bytes, 16 biases, residual of the same shape as out.
+        """
+        sums, out, stride, bias_at, residual = (e.b.extract_value(places.ll, i) for i in range(5))
+        lines = tiles.transposed16([e.load(F32, 16, sums, tiles.LINE * r) for r in range(16)])
+        bias = e.load(F32, 16, bias_at)
+        for t, line in enumerate(lines):
+            offset = e.b.mul(stride, ir.Constant(I64, t))
+            with e.b.if_then(e.b.icmp_signed("<", ir.Constant(I64, t), used.ll)):
+                value = line + bias
+                if has_residual:
+                    value = e.plus(e.load(F32, 16, e.b.add(residual, offset)), value)
+                e.store(value, e.b.add(out, offset))
+
+    return finish
+
+
+_finish_plain, _finish_added = _tile_finisher(False), _tile_finisher(True)
 
 
 @device
@@ -60,8 +67,11 @@ def _finish(sums, out, residual, n, used, tokens, biases):  # type: ignore[no-un
             n_tokens, n_rows = min(16, tokens - t), min(16, used - r)
             if n_rows == 16:
                 at = np.uint64(4 * (t * n + r))
-                place = residual + at if residual != 0 else residual
-                _finish_tile((tile, out + at, np.uint64(4 * n), biases + np.uint64(4 * r), place), n_tokens)
+                places = (tile, out + at, np.uint64(4 * n), biases + np.uint64(4 * r), residual + at)
+                if residual != 0:
+                    _finish_added(places, n_tokens)
+                else:
+                    _finish_plain(places, n_tokens)
             else:
                 lines = f32_view(tile, 256)
                 for i in range(n_tokens):
