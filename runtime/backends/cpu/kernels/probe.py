@@ -17,7 +17,7 @@ from ..simd.table import i32_view
 from ..simd.types import address, emitted
 from .share import share
 
-PREFETCH = 1536  # as in linear/rows.py: a limit that kernels could pass for want of it would be none
+PREFETCH = 3072  # as in linear/rows.py: a limit that kernels could pass for want of it would be none
 
 
 @emitted(types.int32, address, types.int64)
