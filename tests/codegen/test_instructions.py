@@ -10,8 +10,9 @@ import pytest
 from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, rejected_levels
 from halfbyte.runtime.backends.cpu.kernels.linear.rows import PARTS, _RowDot
 from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
+from halfbyte.runtime.backends.cpu.simd import tiles
 from halfbyte.runtime.backends.cpu.simd.dot import dot
-from halfbyte.runtime.backends.cpu.simd.emit import I8, I32, I64, Emitter, Vec
+from halfbyte.runtime.backends.cpu.simd.emit import F32, I8, I32, I64, Emitter, Vec
 from llvmlite import ir
 
 # level -> triple, CPU, the instruction that must be there, registers that must not
@@ -90,6 +91,23 @@ def test_row_products_use_it(level: str, kind: str) -> None:
         assert re.search(wanted, text), text
     assert unwanted is None or not re.search(unwanted, text)
     assert not re.search(r"\tcallq?\s|\tbl\s", text), "a call into a library"
+
+
+def test_tiles() -> None:
+    """A product of tiles, and the rounding of its operands to bfloat16."""
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        tiles.clear(e, 0)
+        tiles.load(e, 4, args[0])
+        tiles.load(e, 6, args[1])
+        tiles.multiply(e, 0, 4, 6)
+        tiles.store(e, 0, args[2])
+        return [tiles.brain_pairs(e, e.load(F32, 16, args[0]), e.load(F32, 16, args[1]))]
+
+    triple, cpu, *_ = TARGETS["amx_bf16"]
+    text = assembly(NAMES["amx_bf16"], triple, cpu, body, 3)
+    for wanted in ("tilezero", "tileloadd", r"tdpbf16ps\s+%tmm6, %tmm4, %tmm0", "tilestored", r"vcvtne2ps2bf16\s.*zmm"):
+        assert re.search(wanted, text), wanted
 
 
 def test_levels_are_chosen_by_features() -> None:
