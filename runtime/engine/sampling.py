@@ -142,7 +142,7 @@ class Sampler:
         self.vocab_size = vocab_size
         self._edits = edits_for(params)
         self._narrowing = narrowing_for(params) if params.temperature > 0 else ()
-        self._scratch = np.empty(vocab_size, np.float32)
+        self._scratch = np.empty((2, vocab_size), np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -194,7 +194,7 @@ class Sampler:
 
         The number picks a block of tokens by its mass, then the token: a running sum over all would take 0.6 ms.
         """
-        mass = candidates.logits - np.float32(candidates.maximum())
+        mass = np.subtract(candidates.logits, np.float32(candidates.maximum()), out=candidates.work())
         mass *= np.float32(min(1 / self.params.temperature, _COLDEST))
         np.exp(mass, out=mass)
         blocks = np.add.reduceat(mass, np.arange(0, mass.size, _DRAW_BLOCK), dtype=np.float64)

@@ -31,7 +31,7 @@ def _off(**changes: Any) -> SamplingParams:
 
 def _kept(logits: np.ndarray, **settings: Any) -> set[int]:
     """The ids that the narrowing steps leave."""
-    candidates = Candidates(logits, np.empty_like(logits))
+    candidates = Candidates(logits, np.empty((2, logits.size), np.float32))
     for step in narrowing_for(_off(**settings)):
         step.apply(candidates, [])
     ids = np.arange(logits.size) if candidates.ids is None else candidates.ids

@@ -39,7 +39,8 @@ class TopP:
             reach = np.cumsum(np.exp(logits - top, dtype=np.float64))
             candidates.keep(slice(0, self._count(reach, reach[-1])), is_sorted=True)
             return
-        mass = np.exp(logits - top)
+        mass = np.subtract(logits, top, out=candidates.work())
+        np.exp(mass, out=mass)
         total = float(mass.sum(dtype=np.float64))
         positions = largest(logits, _FEW)
         reach = np.cumsum(mass[positions], dtype=np.float64)

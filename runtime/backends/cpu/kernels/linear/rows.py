@@ -28,6 +28,7 @@ from .weights import Block32, WeightType, single_block
 # columns; 1,536 bytes and 4,608 are 2 to 10 % slower, and without it one thread reads half as fast.
 PREFETCH = 3072
 SIZES = (1, 4, 8)  # tokens multiplied with a row while it is in registers
+_FLOAT_TOKENS = 4  # of float weights, whose activations are four times as large: more of them leave the first-level cache
 
 # Addresses of one activation row: codes, scale, centre, sum, neg (quantized), or x first (float).
 PARTS = 5
@@ -151,28 +152,34 @@ def quantized_dot(kind: type[WeightType], tokens: int) -> Any:
 def float_dot(load: Any, size: int, tokens: int) -> Any:
     """The same for float weights: x[0] is the address of float32 activations."""
 
-    @emitted(types.UniTuple(types.float32, tokens), address, types.int64, _ACTIVATION, _ACTIVATION)
-    def dot(e: Emitter, w: Vec, cols: Vec, x: Vec, strides: Vec) -> Vec:
-        x0, stride = e.b.extract_value(x.ll, 0), e.b.extract_value(strides.ll, 0)
-        rows = [e.b.add(x0, e.b.mul(stride, ir.Constant(I64, t))) for t in range(tokens)]
-        vectors = e.b.udiv(cols.ll, ir.Constant(I64, 16))
+    def products(e: Emitter, w: ir.Value, cols: ir.Value, rows: list[ir.Value]) -> list[Vec]:
+        vectors = e.b.udiv(cols, ir.Constant(I64, 16))
 
         def body(i: ir.Value, acc: list[Vec]) -> list[Vec]:
-            at = e.index(w.ll, i, 16 * size)
+            at = e.index(w, i, 16 * size)
             e.prefetch(at, PREFETCH)
             weights = load(e, at, 16)
             return [e.fma(weights, e.load(F32, 16, e.index(row, i, 64)), a) for row, a in zip(rows, acc, strict=True)]
 
-        totals = [e.sum(a) for a in e.loop(vectors, [e.zero(F32, 16)] * tokens, body)]
+        totals = [e.sum(a) for a in e.loop(vectors, [e.zero(F32, 16)] * len(rows), body)]
         done = e.b.mul(vectors, ir.Constant(I64, 16))
 
         def one(i: ir.Value, acc: list[Vec]) -> list[Vec]:
             k = e.b.add(done, i)
             # Two copies of one element: half and bfloat16 are widened as vectors.
-            weight = load(e, e.index(w.ll, k, size), 1).lane(0)
+            weight = load(e, e.index(w, k, size), 1).lane(0)
             return [a + weight * e.load(F32, 0, e.index(row, k, 4)) for row, a in zip(rows, acc, strict=True)]
 
-        return _pack(e, e.loop(e.b.sub(cols.ll, done), totals, one))
+        return e.loop(e.b.sub(cols, done), totals, one)
+
+    @emitted(types.UniTuple(types.float32, tokens), address, types.int64, _ACTIVATION, _ACTIVATION)
+    def dot(e: Emitter, w: Vec, cols: Vec, x: Vec, strides: Vec) -> Vec:
+        x0, stride = e.b.extract_value(x.ll, 0), e.b.extract_value(strides.ll, 0)
+        rows = [e.b.add(x0, e.b.mul(stride, ir.Constant(I64, t))) for t in range(tokens)]
+        totals = []
+        for first in range(0, tokens, _FLOAT_TOKENS):
+            totals += products(e, w.ll, cols.ll, rows[first : first + _FLOAT_TOKENS])
+        return _pack(e, totals)
 
     return dot
 
