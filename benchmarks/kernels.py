@@ -96,8 +96,21 @@ def _operand(bench: Bench, kernel: str, arrays: dict[str, int], x: NDArray[np.fl
     """The form of x that a product reads, made by its kernel; `arrays`: bytes for each 32 columns."""
     tokens, cols = x.shape
     rows = -(-tokens // 16) * 16
-    made = {name: np.zeros(rows * cols // 32 * n, np.uint8) for name, n in arrays.items()}
+    made = {name: _lines(rows * cols // 32 * n) for name, n in arrays.items()}
     bench.seconds(kernel, {"n_tokens": tokens}, {"x": x, **made, "cols": cols, "repeat": 1})
+    return made
+
+
+def _lines(size: int) -> NDArray[np.uint8]:
+    """Bytes that begin with a cache line, as the executor's do."""
+    room = np.zeros(size + 64, np.uint8)
+    return room[-room.ctypes.data % 64 :][:size]
+
+
+def _packets(bench: Bench, x: NDArray[np.float32]) -> NDArray[np.uint8]:
+    made = _lines(records.packets_bytes(*x.shape))
+    given = {"x": x, "packets": made, "cols": x.shape[1], "repeat": 1}
+    bench.seconds("quantize_packets", {"n_tokens": len(x)}, given)
     return made
 
 
@@ -116,13 +129,14 @@ def measure_product(benches: list[Bench], name: str) -> Product:
 
     def arguments(w: NDArray[np.uint8], n: int, x: NDArray[np.float32], **more: Any) -> dict[str, Any]:
         out = np.zeros((len(x), n), np.float32)
-        return {"w": w, "row_bytes": kind.row_bytes(COLS), "n": n, "cols": COLS, "repeat": 1, "x": x, "out": out, **more}
+        shape = {"row_bytes": kind.row_bytes(COLS), "n": n, "cols": COLS, "repeat": 1}
+        return {"w": w, "x": x, "out": out, **shape, **more}
 
     x = rng.standard_normal((PROMPT_TOKENS, COLS)).astype(np.float32)
     rows, far_rows, row_error = [], [], 0.0
     for tokens in TOKENS:
         few = np.ascontiguousarray(x[:tokens])
-        operand = {} if is_float else _operand(one, "quantize_lanes", records.LANE_ARRAYS, few)
+        operand = {} if is_float else {"x": _packets(one, few)}
         given = arguments(near, CACHED_ROWS, few, limit=tokens, **operand)
         seconds = one.seconds(f"linear_rows.{name}", {"n_tokens": tokens}, given)
         rows.append(CACHED_ROWS * kind.row_bytes(COLS) / seconds)
@@ -168,7 +182,7 @@ def measure_attention(bench: Bench, kernel: str, tokens: int, depth: int) -> tup
 def compile_all(names: list[str], threads: int) -> None:
     """Every kernel that is going to be called."""
     tiles = target().isa.tiles
-    wanted = {*kernel_names(), *attention_kernels(), "quantize", "quantize_lanes"}
+    wanted = {*kernel_names(), *attention_kernels(), "quantize", "quantize_packets"}
     wanted |= {"brain.fast", "brain.exact"} if tiles else set()
     wanted |= {f"linear_rows.{name}" for name in names}
     wanted |= {f"linear_{'tiles' if tiles and name != 'F32' else 'gemm'}.{name}" for name in names}
@@ -200,7 +214,10 @@ def main() -> int:
     report.table(
         f"Products with {PROMPT_TOKENS} tokens, {PROMPT_ROWS:,} rows: GMAC/s",
         ("Type", *(f"{n} threads" for n in counts), "Error"),
-        [(name, *(f"{v / 1e9:.0f}" for v in p.prompt), f"{100 * p.prompt_error:.4f} %") for name, p in products.items()],
+        [
+            (name, *(f"{v / 1e9:.0f}" for v in p.prompt), f"{100 * p.prompt_error:.4f} %")
+            for name, p in products.items()
+        ],
     )
     rows = []
     for tokens, depth in (*((PROMPT_TOKENS, depth) for depth in DEPTHS), (1, 4095)):

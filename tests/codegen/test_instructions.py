@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import llvmlite.binding as llvm
 import pytest
 from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, rejected_levels
-from halfbyte.runtime.backends.cpu.kernels.linear.rows import PARTS, _RowDot
+from halfbyte.runtime.backends.cpu.kernels.linear.rows import _RowDot
 from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
 from halfbyte.runtime.backends.cpu.simd import tiles
 from halfbyte.runtime.backends.cpu.simd.dot import dot
@@ -84,13 +85,27 @@ def test_row_products_use_it(level: str, kind: str) -> None:
 
     def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
         zero = ir.Constant(I64, 0)
-        return _RowDot(e, QUANTIZED[kind], 1).emit(args[0], args[1], args[2 : 2 + PARTS], [zero] * PARTS)
+        return _RowDot(e, QUANTIZED[kind], 1).emit(*args[:4], zero)
 
-    text = assembly(NAMES[level], triple, cpu, body, 3 + PARTS)
+    text = assembly(NAMES[level], triple, cpu, body, 5)
     if not (level == "avx2" and kind == "Q8_0"):  # 8-bit codes are widened there
         assert re.search(wanted, text), text
     assert unwanted is None or not re.search(unwanted, text)
     assert not re.search(r"\tcallq?\s|\tbl\s", text), "a call into a library"
+
+
+def test_blocks_are_picked_out_of_registers() -> None:
+    """With AVX-512 VBMI: two instructions for the codes of eight blocks, one for all their scales."""
+    triple, cpu, *_ = TARGETS["avx512_vnni"]
+    isa = replace(NAMES["avx512_vnni"], picks_bytes=True)
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        unpacked = QUANTIZED["Q4_0"].in_lanes(e, args[0])
+        return [*unpacked.codes, *unpacked.scale]
+
+    text = assembly(isa, triple, cpu, body, 2)
+    assert len(re.findall(r"vperm[it]2[bw]\s.*zmm", text)) <= 4, text
+    assert "pinsrw" not in text
 
 
 def test_tiles() -> None:

@@ -18,6 +18,7 @@ FORMS = ("linear_rows", "linear_gemm")
 PRODUCTS = [(kind, form) for kind in ("Q4_1", "Q8_0", "Q6_K", "IQ4_XS", "F16") for form in FORMS]
 SELECTION = [
     "tests/oracle/test_kernels_linear.py::test_activations_to_int8",
+    "tests/oracle/test_kernels_linear.py::test_activations_to_packets",
     "tests/oracle/test_kernels_elementwise.py",
     "tests/oracle/test_kernels_rope.py",
     "tests/oracle/test_kernels_fused.py::test_norm_and_int8",
@@ -27,7 +28,7 @@ SELECTION = [
 # What they need, compiled by two children beforehand: a child for each kernel would spend its time on importing Numba.
 KERNELS = [
     "team.serve", "team.clock", "probe_read", "probe_int8", "probe_float", "quantize",
-    "quantize_lanes", "rope", "rms_norm", "layer_norm",
+    "quantize_packets", "rope", "rms_norm", "layer_norm",
     "add", "scale", "softcap", "take_rows", "rms_norm_quantize", "linear_glu.Q4_1.silu",
     *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("silu", "gelu", "gelu_tanh")),
     *(f"{form}.{kind}" for kind, form in PRODUCTS),

@@ -65,7 +65,7 @@ def compiled(graph: Graph, monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> C
     with monkeypatch.context() as m:
         if not fused:
             m.setattr(backend, "rewrite", lambda graph: graph)
-            m.setattr(Lowering, "forms", lambda self, value: (self.buffer(value), {}))
+            m.setattr(Lowering, "forms", lambda self, value: (self.buffer(value), None))
         return CPUBackend().compile(graph, n_pages=N_PAGES, max_tokens=2 * N_TOKENS, threads=2)
 
 
@@ -92,7 +92,7 @@ def test_no_call_of_a_block_only_rounds(tmp_path: Path, monkeypatch: pytest.Monk
     graph = open_case(WIDE, tmp_path, matrix_type=GGMLType.Q8_0).graph
     plain, fused = (compiled(graph, monkeypatch, fused=fused) for fused in (False, True))
     found = Counter(call.kernel for call in fused._decode.calls)
-    assert (found["quantize_lanes"], found["rms_norm_quantize"]) == (1, 7)
+    assert (found["quantize_packets"], found["rms_norm_quantize"]) == (1, 7)
     assert (found["rms_norm"], found["add"], found["glu.silu"]) == (0, 0, 0)
     for sizes in CHUNKS:
         found_logits = run_in_chunks(fused, WIDE.tokens(), sizes)

@@ -6,7 +6,7 @@ import pytest
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
 from halfbyte.runtime.backends.cpu.lower import KERNEL_TYPES
 
-PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "quantize_lanes", "rope", "kv_store",
+PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "quantize_packets", "rope", "kv_store",
          "take_rows", "moe_route"]  # fmt: skip
 PLAIN += ["rms_norm_quantize", "expert_combine"]
 ACTS = ["silu", "gelu", "gelu_tanh"]

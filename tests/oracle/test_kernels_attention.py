@@ -13,8 +13,7 @@ from halfbyte.runtime.step import PAGE, Step
 from numpy.typing import NDArray
 
 from tests.kernel_harness import call
-from tests.oracle.test_kernels_fused import assert_same, empty_int8
-from tests.oracle.test_kernels_linear import in_lanes
+from tests.oracle.test_kernels_linear import empty_packets, in_packets
 from tests.tolerances import ATTENTION, BRAIN_ATTENTION
 
 LAYER = 3
@@ -106,14 +105,13 @@ def test_attention_as_int8(shape: tuple[int, int, int, int], tokens: int, both: 
     sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
     q, k, v = (rng.standard_normal((tokens, size)).astype(np.float32) for size in sizes)
     expected = run(pool, q, k, v, step, spec, n_head, 2, scale=0.2, softcap=0.0)
-    made, out = empty_int8(*expected.shape), np.full_like(expected, np.nan)
+    made, out = empty_packets(*expected.shape), np.full_like(expected, np.nan)
     call(
         attention_kernel(n_head, n_head_kv), nth=3, step=step, scratch=scratch_bytes(*shape), q=q,
         out=out if both else 0, keys=pool.keys[LAYER], values=pool.values[LAYER], n_head=n_head, n_head_kv=n_head_kv,
-        key_dim=key_dim, value_dim=value_dim, scale=0.2,
-        **{"scale16" if part == "scale" else part: array for part, array in made.items()},
+        key_dim=key_dim, value_dim=value_dim, scale=0.2, packets=made,
     )  # fmt: skip
-    assert_same(made, in_lanes(expected))
+    assert np.array_equal(made, in_packets(expected))
     assert not both or np.array_equal(out, expected)
 
 

@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 
 from tests.builders_quants import random_blocks
 from tests.kernel_harness import call
-from tests.oracle.test_kernels_linear import FLOATS, LANES, QUANTIZED, as_seen, columns, in_lanes, quantized
+from tests.oracle.test_kernels_linear import FLOATS, QUANTIZED, columns, empty_packets, in_packets, seen_in
 from tests.tolerances import FLOAT32_SUM
-
-
-def empty_int8(tokens: int, cols: int) -> dict[str, np.ndarray]:
-    return {name: np.full((tokens, cols // per), 77, dtype) for name, (dtype, per) in LANES.items()}
 
 
 def rows_of(x: np.ndarray, name: str, weight: np.ndarray, bias: np.ndarray, nth: int) -> NDArray[np.float32]:
     """The product by linear_rows."""
     kind, out = GGMLType[name], np.full((len(x), len(weight)), np.nan, np.float32)
-    operand = {"x": x} if name in FLOATS else in_lanes(x)
+    operand = {"x": x if name in FLOATS else in_packets(x)}
     call(
         f"linear_rows.{name}", nth=nth, tokens=len(x), w=weight, row_bytes=kind.row_bytes(x.shape[1]), n=len(weight),
         out=out, bias=bias, cols=x.shape[1], repeat=1, limit=len(x), **operand,
@@ -38,16 +34,16 @@ def test_gate_up_and_activation(name: str) -> None:
             gate, up = (random_blocks(kind, (n, cols), rng) for _ in range(2))
             gate_bias, up_bias = rng.standard_normal((2, n)).astype(np.float32)
             x = rng.standard_normal((tokens, cols)).astype(np.float32)
-            operand = {"x": x} if name in FLOATS else in_lanes(x)
-            seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
+            operand = {"x": x if name in FLOATS else in_packets(x)}
+            seen = x.astype(np.float64) if name in FLOATS else seen_in(operand["x"], cols)
             out = np.full((tokens, n), np.nan, np.float32)
-            made = empty_int8(tokens, n) if n % 32 == 0 else {}
+            made = empty_packets(tokens, n) if n % 32 == 0 else None
             arguments = {
                 "gate": gate, "up": up, "gate_bias": gate_bias, "up_bias": up_bias, "row_bytes": kind.row_bytes(cols),
                 "n": n, "cols": cols, "repeat": 1, **operand,
             }  # fmt: skip
-            outputs = {f"out_{part}": array for part, array in made.items()}
-            call(f"linear_glu.{name}.silu", nth=nth, tokens=tokens, **arguments, out=out, **outputs)
+            packets = 0 if made is None else made
+            call(f"linear_glu.{name}.silu", nth=nth, tokens=tokens, **arguments, out=out, packets=packets)
             parts, errors = [], []
             for weight, bias in ((gate, gate_bias), (up, up_bias)):
                 matrix = decode(weight, kind).astype(np.float64)
@@ -61,12 +57,11 @@ def test_gate_up_and_activation(name: str) -> None:
             both = [rows_of(x, name, w, b, nth) for w, b in ((gate, gate_bias), (up, up_bias))]
             call("glu.silu", nth=nth, tokens=tokens, gate=both[0], up=both[1], out=unfused, cols=n, repeat=1)
             assert np.array_equal(out, unfused), "the same bits as three kernels"
-            if made:
-                assert_same(made, in_lanes(unfused))
-                alone = empty_int8(tokens, n)
-                outputs = {f"out_{part}": array for part, array in alone.items()}
-                call(f"linear_glu.{name}.silu", nth=nth, tokens=tokens, **arguments, out=0, **outputs)
-                assert_same(alone, made)
+            if made is not None:
+                assert np.array_equal(made, in_packets(unfused))
+                alone = empty_packets(tokens, n)
+                call(f"linear_glu.{name}.silu", nth=nth, tokens=tokens, **arguments, out=0, packets=alone)
+                assert np.array_equal(alone, made)
 
 
 @pytest.mark.parametrize("has_weight", [True, False])
@@ -78,15 +73,10 @@ def test_norm_and_int8(has_weight: bool) -> None:
         shape = {"x": x, "weight": weight, "eps": 1e-3, "cols": cols, "repeat": 1}
         expected, out = (np.full((tokens, cols), np.nan, np.float32) for _ in range(2))
         call("rms_norm", nth=nth, tokens=tokens, out=expected, heads=1, **shape)
-        made = empty_int8(tokens, cols)
-        call("rms_norm_quantize", nth=nth, tokens=tokens, out=out, **shape, **made)
+        made = empty_packets(tokens, cols)
+        call("rms_norm_quantize", nth=nth, tokens=tokens, out=out, **shape, packets=made)
         assert np.array_equal(out, expected), "the same bits as two kernels"
-        assert_same(made, in_lanes(expected))
-        alone = empty_int8(tokens, cols)
-        call("rms_norm_quantize", nth=nth, tokens=tokens, out=0, **shape, **alone)
-        assert_same(alone, made)
-
-
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    for part in LANES:
-        assert np.array_equal(found[part], expected[part]), part
+        assert np.array_equal(made, in_packets(expected))
+        alone = empty_packets(tokens, cols)
+        call("rms_norm_quantize", nth=nth, tokens=tokens, out=0, **shape, packets=alone)
+        assert np.array_equal(alone, made)

@@ -15,7 +15,7 @@ from halfbyte.formats.gguf.types import GGMLType
 
 from ..builders_quants import random_blocks
 from ..kernel_harness import call
-from .test_kernels_linear import FLOATS, QUANTIZED, columns, in_lanes, quantized
+from .test_kernels_linear import FLOATS, QUANTIZED, columns, in_packets, quantized
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def run_all(name: str) -> None:
         weight = guarded(random_blocks(kind, (n, cols), rng))
         x = rng.standard_normal((tokens, cols)).astype(np.float32)
         out = np.empty((tokens, n), np.float32)
-        operand = {"x": x} if name in FLOATS else in_lanes(x)
+        operand = {"x": x if name in FLOATS else in_packets(x)}
         in_columns = {"x": x} if name in FLOATS else quantized(x)
         shape = {"w": weight, "row_bytes": kind.row_bytes(cols), "n": n, "cols": cols, "out": out}
         for kernel, limit, made in (("linear_rows", tokens, operand), ("linear_gemm", 0, in_columns)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import decode
+from halfbyte.runtime.backends.cpu.args import PACKET_BYTES, PACKET_COLS, PACKET_PARTS
 from numpy.typing import NDArray
 
 from tests.builders_quants import random_blocks
@@ -37,24 +38,33 @@ def as_seen(made: dict[str, np.ndarray]) -> NDArray[np.float64]:
     return (codes + np.repeat(zero, 32, axis=1)) * np.repeat(scale, 32, axis=1)
 
 
-# The same in lanes, of which each has 16 columns.
-LANES = {"codes": ("i1", 1), "scale": ("f4", 16), "centre": ("f4", 16), "sum": ("f4", 16), "neg": ("i4", 16)}
+def empty_packets(tokens: int, cols: int) -> np.ndarray:
+    """Packets [tokens, packets of a row] of nonsense."""
+    return np.full((tokens, -(-cols // PACKET_COLS), PACKET_BYTES), 77, np.uint8)
 
 
-def in_lanes(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
-    """The int8 form of x in lanes, made by the kernel."""
-    tokens, cols = x.shape
-    made = {name: np.zeros((tokens, cols // per), dtype) for name, (dtype, per) in LANES.items()}
-    call("quantize_lanes", nth=nth, tokens=tokens, x=x, **made, cols=cols, repeat=1)
+def in_packets(x: NDArray[np.float32], nth: int = 2) -> np.ndarray:
+    """The int8 form of x in packets, made by the kernel."""
+    made = empty_packets(*x.shape)
+    call("quantize_packets", nth=nth, tokens=len(x), x=x, packets=made, cols=x.shape[1], repeat=1)
     return made
 
 
-def in_order(codes: np.ndarray) -> np.ndarray:
-    """Codes [tokens, cols] in lanes, in the order of the columns."""
-    tokens, cols = codes.shape
-    whole = cols // 256 * 256
-    lanes = codes[:, :whole].reshape(tokens, -1, 4, 16, 4).transpose(0, 1, 3, 2, 4).reshape(tokens, whole)
-    return np.concatenate([lanes, codes[:, whole:]], axis=1)
+def part_of(packets: np.ndarray, name: str) -> np.ndarray:
+    """A part of each packet: codes int8 [..., 4, 16, 4] (vector, lane, byte), the others [..., 16]."""
+    if name == "codes":
+        return packets[..., :256].view(np.int8).reshape(*packets.shape[:-1], 4, 16, 4)
+    start = PACKET_PARTS[name]
+    return packets[..., start : start + 64].view(np.int32 if name.startswith("neg") else np.float32)
+
+
+def seen_in(packets: np.ndarray, cols: int) -> NDArray[np.float64]:
+    """The activations that packets stand for, in the order of the columns."""
+    codes = part_of(packets, "codes").astype(np.float64)
+    scale, centre = (part_of(packets, name).astype(np.float64)[..., None, :, None] for name in ("scale", "centre"))
+    values = codes * scale + centre  # [tokens, packet, vector m, lane 2 g + j, byte]
+    tokens, count = values.shape[:2]
+    return values.reshape(tokens, count, 4, 8, 8).swapaxes(2, 3).reshape(tokens, -1)[:, :cols]
 
 
 def columns(kind: GGMLType) -> list[int]:
@@ -71,8 +81,13 @@ def test_products(name: str, kernel: str) -> None:
             weight = random_blocks(kind, (n, cols), rng)
             x = rng.standard_normal((tokens, cols)).astype(np.float32)
             bias = rng.standard_normal(n).astype(np.float32) if n > 1 else None
-            operand = {"x": x} if name in FLOATS else in_lanes(x) if kernel == "linear_rows" else quantized(x)
-            seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
+            operand, seen = {"x": x}, x.astype(np.float64)
+            if name in QUANTIZED and kernel == "linear_rows":
+                operand = {"x": in_packets(x)}
+                seen = seen_in(operand["x"], cols)
+            elif name in QUANTIZED:
+                operand = quantized(x)
+                seen = as_seen(operand)
             residual = rng.standard_normal((tokens, n)).astype(np.float32) if tokens != 7 else None
             out = np.full((tokens, n), np.nan, np.float32)
             limit = tokens if kernel == "linear_rows" else 0
@@ -126,14 +141,31 @@ def test_activations_to_int8() -> None:
 
 
 @pytest.mark.parametrize("cols", [32, 96, 256, 800])
-def test_lanes_hold_the_same(cols: int) -> None:
-    x = np.random.default_rng(cols).standard_normal((5, cols)).astype(np.float32)
-    lanes, made = in_lanes(x, nth=3), quantized(x)
-    assert np.array_equal(in_order(lanes["codes"]), made["codes"])
-    for name in ("scale", "centre"):
-        assert np.array_equal(lanes[name], np.repeat(made[name], 2, axis=1))
-    assert np.array_equal(lanes["sum"], made["sum16"])
-    assert np.array_equal(lanes["neg"], made["neg16"])
+def test_activations_to_packets(cols: int) -> None:
+    rng = np.random.default_rng(cols)
+    x = (rng.standard_normal((5, cols)) * np.logspace(-4, 4, 5)[:, None]).astype(np.float32)
+    x[2, :32], x[3, :32], x[4, 5] = 0.0, x[3, :32] + 50_000.0, 1e6
+    packets = in_packets(x, nth=3)
+    parts = {name: part_of(packets, name) for name in PACKET_PARTS}
+    padded = np.zeros((5, len(packets[0]) * 256), np.float32)
+    padded[:, :cols] = x
+    # Lane 2 g + j: columns 32 g + 8 m + 4 j + b.
+    lanes = padded.reshape(5, -1, 8, 4, 2, 4).transpose(0, 1, 2, 4, 3, 5).reshape(5, -1, 16, 16)
+    span = np.maximum(lanes.max(-1), 0) - np.minimum(lanes.min(-1), 0)
+    assert np.allclose(parts["scale"], span / 254, rtol=1e-6)
+    seen = np.zeros_like(padded, np.float64)
+    seen[:, :cols] = seen_in(packets, cols)
+    error = np.abs(seen - padded).reshape(5, -1, 8, 4, 2, 4).transpose(0, 1, 2, 4, 3, 5).reshape(lanes.shape).max(-1)
+    assert (error <= span / 254 * 1.001).all()  # half a step, and half a step more at an end where the zero was rounded
+    codes = parts["codes"].astype(np.int64).sum(-1)  # [tokens, packet, vector, lane]
+    assert np.array_equal(parts["neg"], -codes.sum(2))
+    assert np.array_equal(parts["neg_first"], -codes[:, :, :2].sum(2))
+    sums = -parts["neg"] * parts["scale"].astype(np.float64) + 16.0 * parts["centre"]
+    assert np.allclose(parts["sum"], sums, rtol=1e-5, atol=1e-6 * np.abs(x).max())
+    lanes_used = (cols - 1) % 256 // 16 + 1
+    for name, part in parts.items():
+        last = part[:, -1].swapaxes(-2, -1) if name == "codes" else part[:, -1]
+        assert not last[..., lanes_used:].any(), name
 
 
 @pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
@@ -144,7 +176,7 @@ def test_a_row_product_has_the_same_bits_in_any_company(name: str) -> None:
 
     def product(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         out = np.full((len(rows), 9), np.nan, np.float32)
-        operand = {"x": rows} if name in FLOATS else in_lanes(rows)
+        operand = {"x": rows if name in FLOATS else in_packets(rows)}
         call(
             f"linear_rows.{name}", tokens=len(rows), w=weight, row_bytes=kind.row_bytes(cols), n=9, out=out, cols=cols,
             repeat=1, limit=len(rows), **operand,
@@ -181,8 +213,8 @@ def test_expert_rows(name: str, shared: int) -> None:
     ids = rng.integers(0, experts, (tokens, used)).astype(np.int32)
     rows = tokens if shared else tokens * used
     x = rng.standard_normal((rows, cols)).astype(np.float32)
-    operand = {"x": x} if name in FLOATS else in_lanes(x)
-    seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
+    operand = {"x": x if name in FLOATS else in_packets(x)}
+    seen = x.astype(np.float64) if name in FLOATS else seen_in(operand["x"], cols)
     out = np.full((tokens * used, n), np.nan, np.float32)
     call(
         f"expert_rows.{name}", nth=3, tokens=tokens, w=weight, row_bytes=kind.row_bytes(cols), n=n, n_expert=experts,

@@ -36,9 +36,17 @@ STEP = _struct(
     scratch_bytes=_INT,
 )
 
-# Activations as int8 for products of rows, see linear/lanes.py: array -> bytes for each 32 columns.
-LANE_ARRAYS = {"codes": 32, "scale": 8, "centre": 8, "sum": 8, "neg": 8}
-_LANES = dict.fromkeys(LANE_ARRAYS, _PTR)
+# Activations as int8 for products of rows, in packets of 256 columns (linear/packets.py): where the parts of a packet
+# are. Of each lane: its scale, its scale times its zero point, minus the sum of its codes, the sum of its activations,
+# and minus the sum of the codes in the first two vectors.
+PACKET_PARTS = {"codes": 0, "scale": 256, "centre": 320, "neg": 384, "sum": 448, "neg_first": 512}
+PACKET_COLS, PACKET_BYTES = 256, 576
+
+
+def packets_bytes(rows: int, cols: int) -> int:
+    """Size of the packets of so many rows."""
+    return rows * -(-cols // PACKET_COLS) * PACKET_BYTES
+
 
 # The same for products of panels, see linear/act.py.
 INT8_ARRAYS = {"codes": 32, "scale": 4, "zero": 4, "centre": 4, "sum32": 4, "sum16": 8, "neg32": 4, "neg16": 8}
@@ -57,25 +65,25 @@ _ARGS: dict[str, np.dtype] = {
     # zero) float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns
     # the sums
     "quantize": _struct(x=_PTR, **_INT8, **_ROWS),
-    # The same in lanes: scale, centre, sum and minus the sum of codes per 16 columns
-    "quantize_lanes": _struct(x=_PTR, **_LANES, **_ROWS),
+    # x [rows, cols] -> the same in packets
+    "quantize_packets": _struct(x=_PTR, packets=_PTR, **_ROWS),
     # x [rows, cols] -> bfloat16 tiles, see linear/brain.py: what x rounds to, and what the rounding dropped
     "brain": _struct(x=_PTR, high=_PTR, low=_PTR, **_ROWS),
     # out [rows, n] = residual [rows, n] + (activations [rows, cols] times weight [n, cols] + bias); residual and bias
-    # may be absent (0), and residual is not out
-    "linear_rows": _struct(**_PRODUCT, **_LANES),
+    # may be absent (0), and residual is not out. For products of rows, x are packets where the weight is quantized
+    "linear_rows": _struct(**_PRODUCT),
     "linear_gemm": _struct(**_PRODUCT, **_INT8),
     "linear_tiles": _struct(**_PRODUCT, high=_PTR, low=_PTR),
     # out [rows, n] = act(activations times gate + gate_bias) * (activations times up + up_bias); out as float32, as
     # int8, or both: what is not wanted has the address 0
     "linear_glu": _struct(
-        gate=_PTR, up=_PTR, row_bytes=_INT, n=_INT, gate_bias=_PTR, up_bias=_PTR, out=_PTR,
-        **dict.fromkeys((f"out_{name}" for name in LANE_ARRAYS), _PTR), x=_PTR, **_LANES, **_ROWS, queue=_PTR,
+        gate=_PTR, up=_PTR, row_bytes=_INT, n=_INT, gate_bias=_PTR, up_bias=_PTR, out=_PTR, packets=_PTR, x=_PTR,
+        **_ROWS, queue=_PTR,
     ),
     "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
     "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),
     # the norm of whole rows as int8, and as float32 if out is not 0
-    "rms_norm_quantize": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", **_LANES, **_ROWS),
+    "rms_norm_quantize": _struct(x=_PTR, weight=_PTR, out=_PTR, packets=_PTR, eps="f4", **_ROWS),
     "layer_norm": _struct(x=_PTR, weight=_PTR, bias=_PTR, out=_PTR, eps="f4", **_ROWS),
     "add": _struct(x=_PTR, y=_PTR, out=_PTR, **_ROWS),
     "scale": _struct(x=_PTR, out=_PTR, factor="f4", **_ROWS),
@@ -91,8 +99,7 @@ _ARGS: dict[str, np.dtype] = {
     "kv_store": _struct(k=_PTR, v=_PTR, keys=_PTR, values=_PTR, n_head_kv=_INT, key_dim=_INT, value_dim=_INT),
     "attention": _struct(
         q=_PTR, keys=_PTR, values=_PTR, out=_PTR, n_head=_INT, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
-        scale="f4", window=_INT, softcap="f4", queue=_PTR,
-        **{"scale16" if name == "scale" else name: _PTR for name in LANE_ARRAYS},  # out as int8, or 0; `scale` is taken
+        scale="f4", window=_INT, softcap="f4", queue=_PTR, packets=_PTR,  # out as int8, or 0
     ),
     # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]
     "moe_route": _struct(
@@ -102,7 +109,7 @@ _ARGS: dict[str, np.dtype] = {
     # token
     "expert_rows": _struct(
         w=_PTR, row_bytes=_INT, n=_INT, n_expert=_INT, bias=_PTR, out=_PTR, ids=_PTR, n_used=_INT, shared=_INT,
-        x=_PTR, **_LANES, cols=_INT, on_outputs=_INT, queue=_PTR,
+        x=_PTR, cols=_INT, on_outputs=_INT, queue=_PTR,
     ),
     "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT, on_outputs=_INT),
     # what the machine can do at most (floors.py): read blocks of PROBE_BLOCK bytes; `rounds` of multiply-adds
@@ -112,8 +119,10 @@ _ARGS: dict[str, np.dtype] = {
     "probe_tiles": _struct(x=_PTR, out=_PTR, rounds=_INT),
 }  # fmt: skip
 
+# Private memory of products of rows: the last blocks of a matrix, copied so that whole packets' worth can be read.
+ROW_SCRATCH_BYTES = 512
 GATED_ROWS, GATED_TOKENS = 32, 8  # rows and tokens of one block of linear_glu
-GATED_SCRATCH_BYTES = 4 * 2 * GATED_ROWS * GATED_TOKENS
+GATED_SCRATCH_BYTES = ROW_SCRATCH_BYTES + 4 * 2 * GATED_ROWS * GATED_TOKENS
 GROUP_SCRATCH_BYTES = 4 * 32  # one group of columns, for rms_norm_quantize
 
 OCT = 8  # rows of a panel that are transposed at once

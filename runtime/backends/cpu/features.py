@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...settings import forced_cpu
 from .permission import tiles_permitted
@@ -24,6 +24,7 @@ class Isa:
     gemm_tile  (row registers, tokens) of one GEMM microkernel: what the register file holds without spilling
     f16c       half <-> float conversion is one instruction
     tiles      prompts are multiplied in tile registers of bfloat16 (AMX)
+    picks_bytes  one instruction picks any bytes out of two registers of 64 (AVX-512 VBMI)
     """
 
     name: str
@@ -33,6 +34,7 @@ class Isa:
     f16c: bool
     needs: frozenset[str]
     tiles: bool = False
+    picks_bytes: bool = False
 
 
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"})
@@ -87,4 +89,6 @@ def target() -> Target:
         features |= {"neon"}  # architectural on AArch64, and not always listed
     if "amx-tile" in features and not tiles_permitted():
         features = frozenset(f for f in features if not f.startswith("amx-"))
-    return Target(name or llvm.get_host_cpu_name(), features, choose_level(features))
+    isa = choose_level(features)
+    isa = replace(isa, picks_bytes=isa.lanes == 16 and "avx512vbmi" in features)
+    return Target(name or llvm.get_host_cpu_name(), features, isa)

@@ -23,10 +23,11 @@ from .args import (
     GATED_SCRATCH_BYTES,
     GROUP_SCRATCH_BYTES,
     INT8_ARRAYS,
-    LANE_ARRAYS,
+    ROW_SCRATCH_BYTES,
     TILE_SCRATCH_BYTES,
     attention_kernel,
     gemm_scratch_bytes,
+    packets_bytes,
     prompt_attention_bytes,
     rope_scratch_bytes,
     scratch_bytes,
@@ -65,7 +66,7 @@ class Lowering:
     scratch_bytes: int = 0  # private memory that each thread needs
     _buffers: dict[int, Buffer] = field(default_factory=dict)
     _quantized: dict[int, dict[str, Buffer]] = field(default_factory=dict)
-    _lanes: dict[int, dict[str, Buffer]] = field(default_factory=dict)
+    _packets: dict[int, Buffer] = field(default_factory=dict)
     _brains: dict[tuple[int, bool], dict[str, Buffer]] = field(default_factory=dict)
     _pages: dict[int, Buffer] = field(default_factory=dict)
     _readers: dict[int, list[Node]] = field(default_factory=dict)
@@ -112,17 +113,18 @@ class Lowering:
     def activations(self, node: Node, value: Value) -> dict[str, Buffer]:
         """The int8 form of a value that products of panels read."""
         if value.id not in self._quantized:
-            x, made = self.buffer(value), self._buffers_of(value, INT8_ARRAYS)
+            x, groups = self.buffer(value), self.max_tokens * value.repeat * value.cols // 32
+            made = {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in INT8_ARRAYS.items()}
             self.add("quantize", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
             self._quantized[value.id] = made
         return self._quantized[value.id]
 
-    def lanes(self, node: Node, value: Value) -> dict[str, Buffer]:
+    def packets(self, node: Node, value: Value) -> Buffer:
         """The int8 form of a value that products of rows read."""
-        if value.id not in self._lanes:
-            x, made = self.buffer(value), self.lane_buffers(value)
-            self.add("quantize_lanes", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
-        return self._lanes[value.id]
+        if value.id not in self._packets:
+            x, packets = self.buffer(value), self.packet_buffer(value)
+            self.add("quantize_packets", node, (x,), (packets,), x=x, packets=packets, **rows_of(value))
+        return self._packets[value.id]
 
     def brain(self, node: Node, value: Value, *, exact: bool) -> dict[str, Buffer]:
         """A value as tiles of bfloat16; exact: with the low parts."""
@@ -136,30 +138,33 @@ class Lowering:
             self._brains[value.id, exact] = made
         return self._brains[value.id, exact]
 
-    def lane_buffers(self, value: Value) -> dict[str, Buffer]:
-        """Where the int8 form of a value in lanes lives: whoever asks must fill it."""
-        self._lanes[value.id] = self._buffers_of(value, LANE_ARRAYS)
-        return self._lanes[value.id]
+    def packet_buffer(self, value: Value) -> Buffer:
+        """Where the packets of a value live: whoever asks must fill it."""
+        size = packets_bytes(self.max_tokens * value.repeat, value.cols)
+        self._packets[value.id] = Buffer(f"{value.name}.packets", size)
+        return self._packets[value.id]
 
-    def _buffers_of(self, value: Value, arrays: dict[str, int]) -> dict[str, Buffer]:
-        groups = self.max_tokens * value.repeat * value.cols // 32
-        return {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in arrays.items()}
-
-    def forms(self, value: Value) -> tuple[Buffer | None, dict[str, Buffer]]:
-        """Where a kernel that can write both forms of a value is to write: as float32 (None: nobody reads it so), and
-        as int8 (empty: nobody does).
+    def forms(self, value: Value) -> tuple[Buffer | None, Buffer | None]:
+        """Where a kernel that can write both forms of a value is to write: as float32, and as packets of int8 (None:
+        nobody reads it so).
         """
         wants_int8 = [_reads_int8(node, value) for node in self._readers.get(value.id, [])]
         floats = self.buffer(value) if not all(wants_int8) or value == self.graph.logits else None
-        return floats, self.lane_buffers(value) if any(wants_int8) else {}
+        return floats, self.packet_buffer(value) if any(wants_int8) else None
 
     def operand(self, node: Node, value: Value, weight: Weight, *, rows: bool = True) -> dict[str, Buffer]:
-        """What a product of rows, or of panels, with this weight reads: one of the int8 forms, or the floats."""
+        """What a product of rows, or of panels, with this weight reads: one of the int8 forms, or the floats.
+
+        Both kinds of rows are given as `x`.
+        """
         if weight.type.name not in KERNEL_TYPES:
             raise UnsupportedError(f"{weight.name!r} is {weight.type.name}, which has no CPU kernel in this version")
         if weight.type.name in _FLOATS:
             return {"x": self.buffer(value)}
-        return self.lanes(node, value) if rows else self.activations(node, value)
+        if rows:
+            self.scratch_bytes = max(self.scratch_bytes, ROW_SCRATCH_BYTES)
+            return {"x": self.packets(node, value)}
+        return self.activations(node, value)
 
 
 def in_tiles(weight: Weight) -> bool:
@@ -181,6 +186,10 @@ def _reads_int8(node: Node, value: Value) -> bool:
 def rows_of(value: Value) -> dict[str, int]:
     """The arguments by which a kernel computes its number of rows."""
     return {"cols": value.cols, "repeat": value.repeat, "on_outputs": int(value.rows is Rows.OUTPUTS)}
+
+
+def present(*buffers: Buffer | None) -> tuple[Buffer, ...]:
+    return tuple(buffer for buffer in buffers if buffer is not None)
 
 
 def vector(weight: Weight | None) -> NDArray[np.float32] | int:
@@ -213,19 +222,19 @@ def _embed(low: Lowering, node: Node) -> None:
 
 def _rms_norm(low: Lowering, node: Node) -> None:
     if not low.prompt and node.attrs["heads"] == 1:
-        floats, int8 = low.forms(node.outputs[0])
-        if int8:
-            _rms_norm_quantize(low, node, floats, int8)
+        floats, packets = low.forms(node.outputs[0])
+        if packets is not None:
+            _rms_norm_quantize(low, node, floats, packets)
             return
     args = {name: node.attrs[name] for name in ("eps", "heads")}
     low.simple("rms_norm", node, "x", weight=vector(node.weights.get("weight")), **args, **rows_of(node.inputs[0]))
 
 
-def _rms_norm_quantize(low: Lowering, node: Node, floats: Buffer | None, int8: dict[str, Buffer]) -> None:
-    x, writes = low.buffer(node.inputs[0]), (*int8.values(), *([] if floats is None else [floats]))
+def _rms_norm_quantize(low: Lowering, node: Node, floats: Buffer | None, packets: Buffer) -> None:
+    x = low.buffer(node.inputs[0])
     low.add(
-        "rms_norm_quantize", node, (x,), writes, x=x, weight=vector(node.weights.get("weight")), out=floats or 0,
-        eps=node.attrs["eps"], **int8, **rows_of(node.inputs[0]),
+        "rms_norm_quantize", node, (x,), present(packets, floats), x=x, weight=vector(node.weights.get("weight")),
+        out=floats or 0, packets=packets, eps=node.attrs["eps"], **rows_of(node.inputs[0]),
     )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, GROUP_SCRATCH_BYTES)
 
@@ -288,13 +297,13 @@ def _linear_glu(low: Lowering, node: Node) -> None:
 def _linear_glu_rows(low: Lowering, node: Node) -> None:
     gate, up, x = node.weights["gate"], node.weights["up"], node.inputs[0]
     operand = low.operand(node, x, gate)
-    floats, int8 = low.forms(node.outputs[0])
+    floats, packets = low.forms(node.outputs[0])
     biases = {role: vector(node.weights.get(role)) for role in ("gate_bias", "up_bias")}
     shape = matrix(gate)
     low.add(
         f"linear_glu.{gate.type.name}.{node.attrs['act']}", node, tuple(operand.values()),
-        (*int8.values(), *([] if floats is None else [floats])), gate=shape.pop("w"), up=matrix(up)["w"], **shape,
-        **biases, out=floats or 0, **{f"out_{name}": buffer for name, buffer in int8.items()}, **operand, **rows_of(x),
+        present(packets, floats), gate=shape.pop("w"), up=matrix(up)["w"], **shape, **biases, out=floats or 0,
+        packets=packets or 0, **operand, **rows_of(x),
     )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, GATED_SCRATCH_BYTES)
 
@@ -326,8 +335,7 @@ def _attention(low: Lowering, node: Node) -> None:
     a, layer = node.attrs, node.attrs["layer"]
     q, k, v = (low.buffer(value) for value in node.inputs)
     as_int8 = not low.prompt and a["value_dim"] % 32 == 0
-    out, int8 = low.forms(node.outputs[0]) if as_int8 else (low.buffer(node.outputs[0]), {})
-    int8 = {"scale16" if name == "scale" else name: buffer for name, buffer in int8.items()}
+    out, packets = low.forms(node.outputs[0]) if as_int8 else (low.buffer(node.outputs[0]), None)
     pages = low._pages.setdefault(layer, Buffer(f"kv.{layer}", 0))
     where = {"keys": low.kv.keys[layer], "values": low.kv.values[layer]}
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
@@ -339,7 +347,7 @@ def _attention(low: Lowering, node: Node) -> None:
         kernel = "attention_blocks.exact" if low.is_exact() else "attention_blocks.fast"
         needed = prompt_attention_bytes(a["key_dim"], a["value_dim"])
     low.add(
-        kernel, node, (q, pages), (*int8.values(), *([] if out is None else [out])), q=q, out=out or 0, **int8,
+        kernel, node, (q, pages), present(packets, out), q=q, out=out or 0, packets=packets or 0,
         **where, **sizes, n_head=a["n_head"], scale=a["scale"], window=a["window"], softcap=a["softcap"],
     )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, needed)

@@ -29,7 +29,7 @@ class Candidates:
     __slots__ = ("_scratch", "_work", "ids", "is_sorted", "logits")
 
     def __init__(self, logits: Floats, scratch: Floats) -> None:
-        """`scratch`: float32[2, n] that outlives a token: new memory of this size costs more than what is done in it."""
+        """`scratch`: float32[2, n] that outlives a token: new memory costs more than what is done in it."""
         self.logits = logits
         self.ids: Ids | None = None
         self.is_sorted = False
@@ -44,7 +44,8 @@ class Candidates:
 
     def work(self) -> Floats:
         """Memory as large as the logits, until the next one asks for it."""
-        return self._work[: self.logits.size]
+        work: Floats = self._work[: self.logits.size]
+        return work
 
     def keep(self, positions: Ids | slice, *, is_sorted: bool) -> None:
         """Drop all candidates but those at `positions`."""

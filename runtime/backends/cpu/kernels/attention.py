@@ -19,7 +19,7 @@ from ..args import PANEL, TILE_ROWS
 from ..jit import Kernel, device, inlined, kernel_family
 from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32, splat, store, sum_of, times
 from .attention_tiles import PAGE, cap_scores, hide, products, soften
-from .linear.lanes import quantize_at
+from .linear.packets import quantize_at
 from .share import next_item
 
 # The maximum of nothing: finite, also times log2(e), so that minus infinity minus it is not NaN.
@@ -71,7 +71,6 @@ def _pack_queries(a, q, at, first, n_rows, rows, head, group):  # type: ignore[n
 @device
 def _finish(a, out, sums, first, n_rows, width, head, group):  # type: ignore[no-untyped-def]
     """Divide by the sums and put the rows where they belong, as float32, int8 or both."""
-    arrays = (a.codes, a.scale16, a.centre, a.sum, a.neg)
     for m in range(n_rows):
         factor = np.float32(1.0) / sum_of(load(sums + np.uint64(64 * m)))
         row = (first + m // group) * a.n_head + head * group + m % group
@@ -83,10 +82,10 @@ def _finish(a, out, sums, first, n_rows, width, head, group):  # type: ignore[no
         rest, result = f32_view(source, width), f32_view(target, a.value_dim)
         for c in range(whole, a.value_dim):
             result[c] = rest[c] * factor
-        if a.codes != 0:
+        if a.packets != 0:
             groups = a.value_dim // 32
             for i in range(groups):
-                quantize_at(target + np.uint64(128 * i), row * groups + i, a.n_head * groups, arrays)
+                quantize_at(target + np.uint64(128 * i), row * groups + i, a.n_head * groups, a.packets)
 
 
 @device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
@@ -17,7 +17,7 @@ def dot(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
     """
     width = _dot_width(e.isa)
     if codes.n > width:
-        return _halves(e, acc, codes, x, bits)
+        return _in_halves(e, lambda e, *parts: dot(e, *parts, bits), acc, codes, x)
     lanes = codes.n // 4
     kind = ir.VectorType(I32, lanes)
     if e.isa.dot == "vpdpbusd" and codes.n in (16, 32, 64):
@@ -38,16 +38,27 @@ def dot(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
     return acc + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
 
 
+def sum_fours(e: Emitter, acc: Vec, codes: Vec) -> Vec:
+    """acc[i] += the sum of codes[4i..], unsigned int8 of any size: a dot product with ones, which cannot saturate."""
+    ones = e.like(codes, 1)
+    if e.isa.dot == "sdot":
+        if codes.n > 16:
+            return _in_halves(e, sum_fours, acc, codes)
+        return e.call("llvm.aarch64.neon.udot.v4i32.v16i8", acc.ll.type, acc, codes, ones)
+    return dot(e, acc, codes, ones, 7 if e.isa.dot == "vpmaddubsw" else 8)
+
+
+def _in_halves(e: Emitter, function: Callable[..., Vec], acc: Vec, *operands: Vec) -> Vec:
+    """The same on the first and on the second half of every operand."""
+    parts = []
+    for k in (0, 1):
+        own = [v.take(range(k * v.n // 2, (k + 1) * v.n // 2)) for v in (acc, *operands)]
+        parts.append(function(e, *own))
+    return e.concat(parts)
+
+
 def _dot_width(isa: Isa) -> int:
     return {"vpdpbusd": isa.lanes * 4, "vpmaddubsw": 32, "sdot": 16, "widen": 16}[isa.dot]
-
-
-def _halves(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
-    half, lanes = codes.n // 2, acc.n // 2
-    low = dot(e, acc.take(range(lanes)), codes.take(range(half)), x.take(range(half)), bits)
-    upper = range(half, 2 * half)
-    high = dot(e, acc.take(range(lanes, 2 * lanes)), codes.take(upper), x.take(upper), bits)
-    return e.concat([low, high])
 
 
 def _dot_avx2(e: Emitter, codes: Vec, x: Vec, bits: int) -> Vec:

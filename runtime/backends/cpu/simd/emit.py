@@ -247,11 +247,21 @@ class Emitter:
         name = f"llvm.fmuladd.v{x.n}f32" if x.n else "llvm.fmuladd.f32"
         return self.call(name, x.ll.type, x, self.like(x, y), self.like(x, z))
 
+    def rotate(self, x: Vec, left: Sequence[int]) -> Vec:
+        """Integer lanes rotated by a constant each."""
+        name = f"llvm.fshl.v{x.n}i{x.element.width}"
+        return self.call(name, x.ll.type, x, x, self.const(x.element, [k % x.element.width for k in left]))
+
     def select(self, condition: Vec, yes: Vec, no: Vec) -> Vec:
         return Vec(self, self.b.select(condition.ll, yes.ll, self.like(yes, no).ll))
 
     def less(self, x: Vec, y: Vec | float) -> Vec:
         return Vec(self, self.b.fcmp_ordered("<", x.ll, self.like(x, y).ll))
+
+    def below(self, count: ir.Value, n: int) -> Vec:
+        """True in the first `count` (int64) of n lanes."""
+        limit = self.splat(Vec(self, self.b.trunc(count, I32)), n)
+        return Vec(self, self.b.icmp_signed("<", self.const(I32, range(n)).ll, limit.ll))
 
     def maximum(self, x: Vec, y: Vec | float) -> Vec:
         other = self.like(x, y)

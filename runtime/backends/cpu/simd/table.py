@@ -173,5 +173,6 @@ def _view(dtype: Any) -> Any:
     return view
 
 
+byte_view = _view(types.uint8)
 f32_view = _view(types.float32)
 i32_view = _view(types.int32)

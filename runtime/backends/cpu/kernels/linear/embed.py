@@ -12,8 +12,9 @@ from ...jit import Kernel, kernel_family
 from ...simd.emit import I32, I64, Emitter, Vec
 from ...simd.table import i32_view
 from ...simd.types import address, emitted
+from .blocks import Block32, single_block
 from .table import FLOATS, QUANTIZED
-from .weights import Block32, WeightType, single_block
+from .weights import WeightType
 
 
 def _store_codes(e: Emitter, codes: Vec, scale: Vec, bias: Vec, group: int, factor: Vec, at: ir.Value) -> None:

@@ -7,19 +7,19 @@ import numpy as np
 from ...jit import Kernel, kernel_family
 from ...simd.table import f32_view, i32_view
 from ..share import chunk_of, next_chunk
-from .rows import activation_of, dots_of, strides_of
-from .table import FLOATS
+from .rows import dots_of, stride_of, tail_of
 
 
 @kernel_family("expert_rows")
 def expert_rows(name: str) -> Kernel:
     """out[r] = x[r] (or x[r // n_used] when shared) . weight[ids[r]] + bias[ids[r]]; threads take ranges of columns."""
     dot = dots_of(name)[0]
-    is_float = np.int64(name in FLOATS)
+    stride_from, tail_from = stride_of(name), tail_of(name)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         rows = (step.n_outputs if a.on_outputs != 0 else step.n_tokens) * a.n_used
-        strides = strides_of(a.cols, is_float)
+        stride, end = stride_from(a.cols), a.w + np.uint64(a.n_expert * a.n * a.row_bytes)
+        scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
         ids = i32_view(a.ids, rows)
         out = f32_view(a.out, rows * a.n)
         bias = f32_view(a.bias, a.n * a.n_expert)
@@ -33,10 +33,10 @@ def expert_rows(name: str) -> Kernel:
                 if expert < 0 or expert >= a.n_expert:
                     continue
                 source = row // a.n_used if a.shared else row
-                x = activation_of(a, source, strides, is_float)
+                x = a.x + np.uint64(source * stride)
                 for r in range(start, stop):
                     w = a.w + np.uint64((expert * a.n + r) * a.row_bytes)
-                    value = dot(w, a.cols, x, strides)[0]
+                    value = dot(w, tail_from(w, a.cols, end, scratch), a.cols, x, stride)[0]
                     if a.bias != 0:
                         value += bias[expert * a.n + r]
                     out[row * a.n + r] = value

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from llvmlite import ir
-
-from ...simd.dot import lookup16
 from ...simd.emit import F32, Emitter, Vec
-from .weights import I8, I32, Block32, loads, nibbles
+from .blocks import Nibbles
+from .weights import I8, I32
 
 # Twice the value of each code, moved up by 16 so that it is unsigned; the scale is halved to match.
 _LEVELS = [16 + v for v in (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)]
 
 
-class MXFP4(Block32):
-    block_bytes, bits, offset = 17, 5, 16
-
-    @classmethod
-    def block_codes(cls, e: Emitter, at: Sequence[ir.Value]) -> Vec:
-        return lookup16(e, _LEVELS, nibbles(e, loads(e, at, 1, 16)))
-
-    @classmethod
-    def block_fields(cls, e: Emitter, at: ir.Value) -> list[Vec]:
-        return [e.load(I8, 0, at)]
+class MXFP4(Nibbles):
+    block_bytes, bits, offset, levels, codes_at = 17, 5, 16, _LEVELS, 1
+    fields = ((0, I8),)
 
     @classmethod
     def scales(cls, e: Emitter, fields: list[Vec]) -> tuple[Vec, Vec | None]:

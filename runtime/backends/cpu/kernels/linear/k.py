@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from ...simd.emit import Emitter, Vec
-from .weights import I8, I16, I32, Unpacked, WeightType, nibbles
+from ...simd.emit import F32, Emitter, Vec
+from .lanes import in_lanes, spread
+from .weights import I8, I16, I32, InLanes, Unpacked, WeightType, halves, nibbles
 
 
 def half(e: Emitter, at: ir.Value, offset: int) -> Vec:
@@ -15,6 +16,16 @@ def half(e: Emitter, at: ir.Value, offset: int) -> Vec:
 
 def _bytes_to_float(e: Emitter, values: Vec) -> Vec:
     return e.to_float(e.widen_unsigned(values, I32))
+
+
+def _shifted(packed: Vec, left: int) -> Vec:
+    """Bytes shifted as 32-bit lanes, for there is no shift of bytes: who asks masks off what the neighbours bring."""
+    words = packed.e.bitcast(packed, I32, packed.n // 4)
+    return packed.e.bitcast(words << left if left > 0 else words >> -left, I8, packed.n)
+
+
+# The groups of 32 columns in the four pairs of bits of 64 bytes, as Q2_K and Q3_K have them, Q6_K those of its codes.
+_BY_BITS = ((0, 4), (1, 5), (2, 6), (3, 7))
 
 
 def _two_bits(e: Emitter, packed: Vec, first: int) -> Vec:
@@ -34,6 +45,13 @@ class Q2_K(WeightType):
         bias = _bytes_to_float(e, scales >> 4) * (-half(e, at, 82))
         return Unpacked(codes, scale, bias)
 
+    @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        packed, u = e.load(I8, 64, at, 16), cls.unpack(e, at)
+        assert u.bias is not None
+        codes = [_shifted(packed, -2 * n) & 3 for n in range(4)]
+        return InLanes(in_lanes(codes, _BY_BITS), spread(u.scale), spread(u.bias))
+
 
 class Q3_K(WeightType):
     block_bytes, group, bits, offset = 110, 16, 3, 4
@@ -47,19 +65,48 @@ class Q3_K(WeightType):
             for n in (0, 2):
                 high = [((mask >> (4 * h + k)) & 1) << 2 for k in (n, n + 1)]
                 codes.append(_two_bits(e, packed, 2 * n) | e.concat(high))
+        return Unpacked(codes, cls._scale(e, at), None)
+
+    @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        mask, packed = e.load(I32, 8, at), e.load(I8, 64, at, 32)
+        mask, codes = e.concat([mask, mask]), []
+        for n in range(4):  # bit n of the mask belongs to the first group, bit n + 4 to the second: to bit 2
+            high = e.bitcast(e.rotate(mask, [2 - n] * 8 + [-2 - n] * 8), I8, 64)
+            codes.append((_shifted(packed, -2 * n) & 3) | (high & 4))
+        return InLanes(in_lanes(codes, _BY_BITS), spread(cls._scale(e, at)), [])
+
+    @classmethod
+    def _scale(cls, e: Emitter, at: ir.Value) -> Vec:
         words = [e.load(I32, 0, at, 96 + 4 * i) for i in range(3)]
         low = [(word >> shift) & 0x0F0F0F0F for shift in (0, 4) for word in words[:2]]
         high = [((words[2] >> (2 * k)) & 0x03030303) << 4 for k in range(4)]
         six = e.bitcast(e.gather([a | b for a, b in zip(low, high, strict=True)]), I8, 16)
-        return Unpacked(codes, (_bytes_to_float(e, six) - 32.0) * half(e, at, 108), None)
+        return (_bytes_to_float(e, six) - 32.0) * half(e, at, 108)
 
 
-def _six_bit_pairs(e: Emitter, at: ir.Value) -> tuple[Vec, Vec]:
-    """The eight 6-bit scales and minima that Q4_K and Q5_K pack into 12 bytes at offset 4, as float32."""
-    a, b, c = (e.load(I32, 0, at, 4 + 4 * i) for i in range(3))
-    scale = [a & 0x3F3F3F3F, (c & 0x0F0F0F0F) | (((a >> 6) & 0x03030303) << 4)]
-    minimum = [b & 0x3F3F3F3F, ((c >> 4) & 0x0F0F0F0F) | (((b >> 6) & 0x03030303) << 4)]
-    return tuple(_bytes_to_float(e, e.bitcast(e.gather(words), I8, 8)) for words in (scale, minimum))  # type: ignore[return-value]
+def _six_bit_pairs(e: Emitter, at: ir.Value) -> Vec:
+    """Scales and biases of the eight groups of Q4_K and Q5_K, one behind the other in sixteen lanes.
+
+    Bytes 4 to 15 pack six bits of each: words a, b, c have the first four scales in a, the first four minima in b, and
+    of the others the low four bits in c, the high two in what a and b have left.
+    """
+    words = e.load(I32, 4, at)  # d and dmin, a, b, c
+    low = words.take([1, 3, 2, 3]) >> e.const(I32, [0, 0, 0, 4]) & e.const(I32, [0x3F3F3F3F, 0x0F0F0F0F] * 2)
+    high = words.take([1, 1, 2, 2]) >> 2 & e.const(I32, [0, 0x30303030] * 2)
+    six = _bytes_to_float(e, e.bitcast(low | high, I8, 16))
+    factors = e.half_to_float(e.load(I16, 2, at)) * e.const(F32, [1.0, -1.0])
+    return six * factors.take([0] * 8 + [1] * 8)
+
+
+def _spread_pairs(e: Emitter, at: ir.Value) -> tuple[list[Vec], list[Vec]]:
+    both = _six_bit_pairs(e, at)
+    scale, bias = ([both.take([first + lane // 2 for lane in range(16)])] for first in (0, 8))
+    return scale, bias
+
+
+# The groups of 32 columns in the low and in the high halves of 64 bytes, and of the next 64.
+_LOW_AND_HIGH = ((0, 2), (1, 3), (4, 6), (5, 7))
 
 
 class Q4_K(WeightType):
@@ -67,9 +114,14 @@ class Q4_K(WeightType):
 
     @classmethod
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
-        scale, minimum = _six_bit_pairs(e, at)
+        both = _six_bit_pairs(e, at)
         codes = [nibbles(e, [e.load(I8, 32, at, 16 + 32 * i)]) for i in range(4)]
-        return Unpacked(codes, scale * half(e, at, 0), minimum * (-half(e, at, 2)))
+        return Unpacked(codes, both.take(range(8)), both.take(range(8, 16)))
+
+    @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        codes = [part for i in (0, 1) for part in halves(e, e.load(I8, 64, at, 16 + 64 * i))]
+        return InLanes(in_lanes(codes, _LOW_AND_HIGH), *_spread_pairs(e, at))
 
 
 class Q5_K(WeightType):
@@ -77,13 +129,23 @@ class Q5_K(WeightType):
 
     @classmethod
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
-        scale, minimum = _six_bit_pairs(e, at)
+        both = _six_bit_pairs(e, at)
         high = e.load(I8, 32, at, 16)
         codes = []
         for i in range(4):
             fifth = [((high >> (2 * i + k)) & 1) << 4 for k in (0, 1)]
             codes.append(nibbles(e, [e.load(I8, 32, at, 48 + 32 * i)]) | e.concat(fifth))
-        return Unpacked(codes, scale * half(e, at, 0), minimum * (-half(e, at, 2)))
+        return Unpacked(codes, both.take(range(8)), both.take(range(8, 16)))
+
+    @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        codes = [part for i in (0, 1) for part in halves(e, e.load(I8, 64, at, 48 + 64 * i))]
+        fifth = e.load(I32, 8, at, 16)
+        fifth = e.concat([fifth, fifth])
+        for i, (first, second) in enumerate(_LOW_AND_HIGH):  # bit g of a byte belongs to group g: to bit 4
+            bit = e.bitcast(e.rotate(fifth, [4 - first] * 8 + [4 - second] * 8), I8, 64)
+            codes[i] = codes[i] | (bit & 16)
+        return InLanes(in_lanes(codes, _LOW_AND_HIGH), *_spread_pairs(e, at))
 
 
 class Q6_K(WeightType):
@@ -97,5 +159,16 @@ class Q6_K(WeightType):
             high = e.load(I8, 32, at, 128 + 32 * h)
             codes.append((low & 15) | (_two_bits(e, high, 0) << 4))
             codes.append((low >> 4) | (_two_bits(e, high, 4) << 4))
-        scale = e.to_float(e.widen_signed(e.load(I8, 16, at, 192), I32))
-        return Unpacked(codes, scale * half(e, at, 208), None)
+        return Unpacked(codes, cls._scale(e, at), None)
+
+    @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        low = [e.concat([e.load(I8, 32, at, 64 * h + 32 * i) for h in (0, 1)]) for i in (0, 1)]
+        high = e.load(I8, 64, at, 128)
+        fours = [part for pair in zip(*(halves(e, packed) for packed in low), strict=True) for part in pair]
+        codes = [four | (_shifted(high, 4 - 2 * n) & 0x30) for n, four in enumerate(fours)]
+        return InLanes(in_lanes(codes, _BY_BITS), spread(cls._scale(e, at)), [])
+
+    @classmethod
+    def _scale(cls, e: Emitter, at: ir.Value) -> Vec:
+        return e.to_float(e.widen_signed(e.load(I8, 16, at, 192), I32)) * half(e, at, 208)

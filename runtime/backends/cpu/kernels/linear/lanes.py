@@ -1,93 +1,85 @@
-"""Activations as int8 in lanes: what a product of rows reads (act.py says how they are rounded).
+"""Codes of 256 columns into the lanes of a packet: vector m has the m-th eight of each 32 columns (packets.py).
 
-Of 256 columns, lane l (0 to 15) has columns 16 l to 16 l + 15, four of them in each of four vectors: column
-16 l + 4 m + b is byte 64 m + 4 l + b. So a lane's four dot products add up in int32 and are scaled once: a group of
-columns that shares a scale is one lane or two. Scales and sums are stored per lane. Columns after the last whole 256
-stay in order.
+Eight codes are a 64-bit word, so this is a transposition of words. Where blocks lie between other bytes, words are
+picked out of whole registers: with AVX-512 VBMI one instruction does it for half of 256 columns.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 from llvmlite import ir
-from numba.core import types
 
-from ...jit import device, kernel
-from ...simd.emit import I8, I32, I64, Emitter, Vec
-from ...simd.table import load, splat, store, times
-from ...simd.types import address, emitted
-from ..norm import rms_factor
-from ..share import rows_of, share
-from .act import GRAIN, as_float, int8_of
+from ...simd.emit import I8, I16, I64, Emitter, Vec
 
-# Two lanes, first their dwords 0, then their dwords 1...
-_PAIRS = (0, 4, 1, 5, 2, 6, 3, 7)
+IN_ORDER = ((0, 1), (2, 3), (4, 5), (6, 7))
+REGISTER = 64  # bytes
 
 
-@emitted(types.void, types.UniTuple(address, 6), types.int64)
-def _quantize32(e: Emitter, at: Vec, in_lanes: Vec) -> None:
-    """32 float32 at at[0]; the arrays of args.LANE_ARRAYS, in their order, at at[1:]."""
-    x_at, codes_at, scale_at, centre_at, sum_at, neg_at = (e.b.extract_value(at.ll, i) for i in range(6))
-    codes, zero, scale = int8_of(e, x_at)
-    for i, values in enumerate(codes):
-        total = e.sum(values)
-        e.store(scale, scale_at, 4 * i)
-        e.store(as_float(e, zero) * scale, centre_at, 4 * i)
-        e.store(as_float(e, total + zero * 16) * scale, sum_at, 4 * i)
-        e.store(-total, neg_at, 4 * i)
-    dwords = e.bitcast(e.concat([e.truncate(values, I8) for values in codes]), I32, 8)
-    with e.b.if_else(e.b.icmp_signed("!=", in_lanes.ll, ir.Constant(I64, 0))) as (lanes, order):
-        with lanes:
-            for m in range(4):
-                e.store(dwords.take(_PAIRS[2 * m : 2 * m + 2]), codes_at, 64 * m)
-        with order:
-            e.store(dwords, codes_at)
+def in_lanes(vectors: Sequence[Vec], groups: Sequence[tuple[int, int]] = IN_ORDER) -> list[Vec]:
+    """Four vectors of 64 codes, each of them two groups of 32 columns (`groups`), into lanes."""
+    e = vectors[0].e
+    words = [e.bitcast(v, I64, 8) for v in vectors]
+    place = {}  # group -> (pair, which of the pair, which half of it)
+    for i, pair in enumerate(groups):
+        for half, group in enumerate(pair):
+            place[group] = (i // 2, i % 2, half)
+    result: list[Vec] = [words[0]] * 4
+    for odd in (0, 1):  # words 0 and 2 of a group, then 1 and 3: each step takes the even or the odd words of both
+        mixed = [
+            e.shuffle(words[2 * p], words[2 * p + 1], [2 * k + odd + 8 * who for k in range(4) for who in (0, 1)])
+            for p in (0, 1)
+        ]
+        for second in (0, 1):
+            mask = [8 * p + 4 * half + 2 * second + who for p, who, half in (place[g] for g in range(8))]
+            result[2 * second + odd] = e.bitcast(e.shuffle(*mixed, mask), I8, 64)
+    return result
 
 
-@device
-def quantize_at(x, group, per_row, made):  # type: ignore[no-untyped-def]
-    """32 float32 at address x to the given group of the arrays at `made`, of rows of `per_row` groups."""
-    codes, scale, centre, sums, neg = made
-    row = group // per_row
-    g = group - row * per_row
-    in_lanes = np.int64(g < per_row // 8 * 8)
-    at = np.uint64(32 * row * per_row + (g // 8 * 256 + g % 8 * 8 if in_lanes != 0 else 32 * g))
-    eight = np.uint64(8 * group)
-    _quantize32((x, codes + at, scale + eight, centre + eight, sums + eight, neg + eight), in_lanes)
+def spread(values: Vec) -> list[Vec]:
+    """One value for each group as lanes: two lanes a group of 32; of groups of 16 the first and the second ones."""
+    if values.n == 8:
+        return [values.take([lane // 2 for lane in range(16)])]
+    return [values.take([lane // 2 * 2 + half for lane in range(16)]) for half in (0, 1)]
 
 
-@kernel("quantize_lanes")
-def quantize_lanes(a, step, tid, nth):  # type: ignore[no-untyped-def]
-    """Each group of 32 on its own. Columns are a multiple of 32."""
-    per_row = a.cols // 32
-    start, stop = share(rows_of(a, step) * per_row, GRAIN, tid, nth)
-    made = (a.codes, a.scale, a.centre, a.sum, a.neg)
-    for i in range(start, stop):
-        quantize_at(a.x + np.uint64(128 * i), i, per_row, made)
+class Blocks:
+    """Eight blocks that follow each other, as registers to pick from."""
 
+    def __init__(self, e: Emitter, at: ir.Value, block_bytes: int) -> None:
+        self.e, self.at, self.block_bytes = e, at, block_bytes
 
-@kernel("rms_norm_quantize")
-def rms_norm_quantize(a, step, tid, nth):  # type: ignore[no-untyped-def]
-    """rms_norm and quantize without a barrier between: each thread sums the squares of the rows it has a part of. The
-    sums that threads repeat cost less than the barrier that goes.
+    def runs(self, offset: int) -> tuple[Vec, Vec]:
+        """Of the 16 bytes at `offset` of each block the first eight, and the second eight."""
+        e = self.e
+        even, odd = range(0, 8, 2), range(1, 8, 2)
+        if e.isa.picks_bytes and 4 * self.block_bytes <= 2 * REGISTER:
+            halves = [e.bitcast(self._picked(h, offset, 16), I64, 8) for h in (0, 1)]
+            order = [[*odds, *(8 + k for k in odds)] for odds in (even, odd)]
+        else:
+            runs = [e.load(I8, 16, self.at, self.block_bytes * i + offset) for i in range(8)]
+            halves = [e.bitcast(e.concat([runs[i] for i in which]), I64, 8) for which in (even, odd)]
+            order = [[8 * (k % 2) + k // 2 * 2 + o for k in range(8)] for o in (0, 1)]
+        first, second = (e.bitcast(e.shuffle(*halves, o), I8, 64) for o in order)
+        return first, second
 
-    out (float32) and weight may be absent (0).
-    """
-    per_row = a.cols // 32
-    start, stop = share(rows_of(a, step) * per_row, GRAIN, tid, nth)
-    made = (a.codes, a.scale, a.centre, a.sum, a.neg)
-    own = step.scratch + np.uint64(tid * step.scratch_bytes)
-    row = np.int64(-1)
-    scale = splat(np.float32(0.0))
-    for i in range(start, stop):
-        if i // per_row != row:
-            row = i // per_row
-            scale = splat(rms_factor(a.x + np.uint64(4 * row * a.cols), a.cols, a.eps))
-        out = own if a.out == 0 else a.out + np.uint64(128 * i)
-        for half in range(2):
-            at = np.uint64(64 * half)
-            y = times(load(a.x + np.uint64(128 * i) + at), scale)
-            if a.weight != 0:
-                y = times(y, load(a.weight + np.uint64(128 * (i - row * per_row)) + at))
-            store(out + at, y)
-        quantize_at(out, i, per_row, made)
+    def fields(self, offset: int, element: ir.Type, copies: int = 1) -> Vec:
+        """The scalar at `offset` of each block, each of them `copies` times."""
+        e, n = self.e, element.width // 8
+        if not e.isa.picks_bytes:
+            found = e.gather([e.load(element, 0, self.at, self.block_bytes * i + offset) for i in range(8)])
+            return found.take([k // copies for k in range(8 * copies)])
+        parts = [e.bitcast(self._picked(h, offset, n, copies), element, 4 * copies) for h in (0, 1)]
+        return e.concat(parts)
+
+    def _picked(self, half: int, offset: int, n: int, copies: int = 1) -> Vec:
+        """n bytes at `offset` of each of four blocks, out of two registers that may overlap."""
+        e, size = self.e, self.block_bytes
+        start = 4 * size * half
+        where = [size * (i // copies) + offset for i in range(4 * copies)]
+        second = max(0, where[-1] + n - REGISTER)
+        a, b = (e.load(I8, REGISTER, self.at, start + s) for s in (0, second))
+        mask = [p if p < REGISTER else REGISTER + p - second for w in where for p in range(w, w + n)]
+        if size % 2 or offset % 2 or n % 2:
+            return e.shuffle(a, b, mask)
+        return e.shuffle(e.bitcast(a, I16, 32), e.bitcast(b, I16, 32), [p // 2 for p in mask[::2]])

@@ -19,8 +19,9 @@ from ...jit import device
 from ...simd.dot import dot
 from ...simd.emit import F32, I32, Emitter, Vec
 from ...simd.types import address, emitted
+from .blocks import Block32, single_block
 from .floats import FloatType
-from .weights import Block32, WeightType, single_block
+from .weights import WeightType
 
 LANES = target().isa.lanes
 REGISTERS = target().isa.gemm_tile[0]

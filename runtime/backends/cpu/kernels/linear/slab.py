@@ -16,8 +16,9 @@ from ...jit import device
 from ...simd import tiles
 from ...simd.emit import I32, Emitter, Vec
 from ...simd.types import address, emitted
+from .blocks import Block32, single_block
 from .table import FLOATS, QUANTIZED
-from .weights import Block32, WeightType, single_block
+from .weights import WeightType
 
 MOST_COLS = 2 * SLAB_COLS  # the last slab of a row may be almost twice as wide as the others
 ROW_TILE_BYTES = tiles.BYTES * (MOST_COLS // 32)  # 16 rows

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from ...simd.emit import F32, I8, I16, I32, Emitter, Vec
+from .lanes import in_lanes, spread
 
 SUPER = 256  # columns handled at once: a super-block, or eight blocks of 32
 
@@ -27,6 +28,26 @@ class Unpacked:
     bias: Vec | None
 
 
+@dataclass(frozen=True)
+class InLanes:
+    """256 columns of one row in the lanes of a packet (lanes.py).
+
+    Four vectors of 64 codes; one vector of scales and one of biases (or none), or two where groups have 16 columns: for
+    codes 0 and 1, and for codes 2 and 3.
+    """
+
+    codes: list[Vec]
+    scale: list[Vec]
+    bias: list[Vec]
+
+    def where(self, there: Vec) -> InLanes:
+        """Scales and biases of zero in the other lanes, whatever was read there."""
+        scale, bias = (
+            [v.e.select(there, v, v.e.like(v, 0.0)) for v in vectors] for vectors in (self.scale, self.bias)
+        )
+        return InLanes(self.codes, scale, bias)
+
+
 class WeightType:
     """A quantized type. Subclasses set the class attributes and unpack 256 columns (`unpack`)."""
 
@@ -37,43 +58,25 @@ class WeightType:
     offset: int | None = None  # fixed zero point (a power of two), None: the type stores its own bias
 
     @classmethod
+    def super_bytes(cls) -> int:
+        """Bytes of 256 columns."""
+        return SUPER // cls.block * cls.block_bytes
+
+    @classmethod
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
         """The 256 columns whose blocks start at address `at`."""
         raise TypeError(f"{cls.__name__} does not say how it unpacks")
 
     @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        """The same for a product of rows. Types override it where their bytes lie better than columns in order do."""
+        u = cls.unpack(e, at)
+        return InLanes(in_lanes(u.codes), spread(u.scale), [] if u.bias is None else spread(u.bias))
+
+    @classmethod
     def bias_of(cls, e: Emitter, scale: Vec, bias: Vec | None) -> Vec:
         """The bias as a vector, also for types with a fixed zero point."""
         return bias if bias is not None else scale * float(-(cls.offset or 0))
-
-
-class Block32(WeightType):
-    """A type with blocks of 32 columns: says how one block unpacks; eight of them make 256 columns."""
-
-    block = 32
-
-    @classmethod
-    def block_codes(cls, e: Emitter, at: Sequence[ir.Value]) -> Vec:
-        """The codes of one or two blocks, 32 each."""
-        raise TypeError(f"{cls.__name__} does not say where its codes are")
-
-    @classmethod
-    def block_fields(cls, e: Emitter, at: ir.Value) -> list[Vec]:
-        """The scalars of a block that make its scale and bias, undecoded."""
-        return [e.load(I16, 0, at)]
-
-    @classmethod
-    def scales(cls, e: Emitter, fields: list[Vec]) -> tuple[Vec, Vec | None]:
-        """Scale and bias from vectors of those scalars."""
-        return e.half_to_float(fields[0]), None
-
-    @classmethod
-    def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
-        blocks = [e.at(at, i * cls.block_bytes) for i in range(8)]
-        codes = [cls.block_codes(e, blocks[i : i + 2]) for i in (0, 2, 4, 6)]
-        fields = [cls.block_fields(e, block) for block in blocks]
-        scale, bias = cls.scales(e, [e.gather(column) for column in zip(*fields, strict=True)])
-        return Unpacked(codes, scale, bias)
 
 
 def nibbles(e: Emitter, runs: Sequence[Vec]) -> Vec:
@@ -89,16 +92,15 @@ def nibbles(e: Emitter, runs: Sequence[Vec]) -> Vec:
     return e.bitcast(shifted, I8, doubled.n) & 15
 
 
+def halves(e: Emitter, packed: Vec) -> tuple[Vec, Vec]:
+    """The low and the high four bits of bytes: one shift of 32-bit lanes, since there is none of bytes."""
+    high = e.bitcast(e.bitcast(packed, I32, packed.n // 4) >> 4, I8, packed.n)
+    return packed & 15, high & 15
+
+
 def loads(e: Emitter, at: Sequence[ir.Value], offset: int, n: int) -> list[Vec]:
     """n bytes from each address."""
     return [e.load(I8, n, one, offset) for one in at]
 
 
-def single_block(kind: type[Block32], e: Emitter, at: ir.Value) -> tuple[Vec, Vec, Vec]:
-    """One block of 32 columns: codes, scale and bias as vectors of one lane each doubled to 8 (for row tails)."""
-    fields = [e.splat(field, 8) for field in kind.block_fields(e, at)]
-    scale, bias = kind.scales(e, fields)
-    return kind.block_codes(e, [at]), scale, kind.bias_of(e, scale, bias)
-
-
-__all__ = ["F32", "I8", "I16", "I32", "SUPER", "Block32", "Unpacked", "WeightType", "loads", "nibbles", "single_block"]
+__all__ = ["F32", "I8", "I16", "I32", "SUPER", "InLanes", "Unpacked", "WeightType", "halves", "loads", "nibbles"]
