@@ -15,12 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import halfbyte
+import numpy as np
 from halfbyte.tools.perplexity import Estimate, cut_windows, score
+from numpy.typing import NDArray
 
 from . import common
 from .agreement import EQUAL, NEAR, OURS_OFF, Agreement, compare
 from .divergence import Divergence, divergence
-from .engines import MAX_TOKENS, Engine, Ours
+from .engines import MAX_TOKENS, Engine, Ours, step_by_step
 from .peers import LlamaCpp
 from .prompts import PROMPTS
 from .reference import reference_logits
@@ -33,12 +35,12 @@ MAX_PPL_DIFFERENCE = 0.5  # per cent
 
 @dataclass(frozen=True)
 class Result:
-    """One model: `ours` and `theirs` against the reference, perplexities, texts."""
+    """One model: divergences from the reference by program and form of the steps, perplexities, texts."""
 
     model: str
     same_ids: bool  # both tokenize the text alike
-    ours: Divergence
-    theirs: Divergence
+    ours: dict[str, Divergence]  # in one prompt, and token by token: these have different kernels
+    theirs: dict[str, Divergence]
     our_ppl: Estimate
     their_ppl: Estimate
     texts: list[Agreement]
@@ -63,8 +65,8 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> Result:
         result = Result(
             model=name,
             same_ids=ids == theirs.tokenize(text),
-            ours=divergence(reference, ours.logits(ids[:WINDOW])),
-            theirs=divergence(reference, theirs.logits(ids[:WINDOW])),
+            ours=divergences(ours, ids[:WINDOW], reference),
+            theirs=divergences(theirs, ids[:WINDOW], reference),
             our_ppl=perplexity(ours, windows),
             their_ppl=perplexity(theirs, windows),
             texts=[compare(model, ours, theirs, prompt, args.gen_tokens) for prompt in PROMPTS],
@@ -72,6 +74,14 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> Result:
         ours.close()
         theirs.close()
     return result
+
+
+def divergences(engine: Engine, ids: Sequence[int], reference: NDArray[np.float32]) -> dict[str, Divergence]:
+    """In one prompt, and token by token."""
+    return {
+        "prompt": divergence(reference, engine.logits(ids)),
+        "token by token": divergence(reference, step_by_step(engine, ids)),
+    }
 
 
 def _windows(model: halfbyte.Model, ids: Sequence[int]) -> list[list[int]]:
@@ -104,7 +114,10 @@ def add_to(report: Report, results: Sequence[Result]) -> None:
 def as_json(result: Result) -> dict[str, object]:
     ppl = {"halfbyte": result.our_ppl, "llama_cpp": result.their_ppl}
     return {
-        "divergence": {"halfbyte": asdict(result.ours), "llama_cpp": asdict(result.theirs)},
+        "divergence": {
+            who: {form: asdict(d) for form, d in forms.items()}
+            for who, forms in (("halfbyte", result.ours), ("llama_cpp", result.theirs))
+        },
         "perplexity": {who: {"ppl": e.ppl, "error": e.error, "tokens": e.n_tokens} for who, e in ppl.items()},
         "same_tokens": result.same_ids,
         "texts": [{**asdict(text), "verdict": text.verdict} for text in result.texts],
@@ -114,15 +127,16 @@ def as_json(result: Result) -> dict[str, object]:
 def _add_divergences(report: Report, results: Sequence[Result]) -> None:
     rows = []
     for r in results:
-        for who, d in (("Halfbyte", r.ours), ("llama.cpp", r.theirs)):
-            rows.append((r.model, who, f"{d.mean_kl:.5f}", f"{d.kl_99:.5f}", f"{100 * d.agreement:.1f} %"))
-        report.goal_at_most(f"{r.model}: mean KL, no worse than llama.cpp's", r.ours.mean_kl, r.theirs.mean_kl, "", 5)
-        report.goal_at_most(f"{r.model}: mean KL, half of llama.cpp's", r.ours.mean_kl, r.theirs.mean_kl / 2, "", 5)
-        report.goal_at_least(
-            f"{r.model}: top-token agreement", 100 * r.ours.agreement, 100 * r.theirs.agreement, "%", 1
-        )
+        for form, ours in r.ours.items():
+            theirs, what = r.theirs[form], f"{r.model}, {form}"
+            for who, d in (("Halfbyte", ours), ("llama.cpp", theirs)):
+                agreement = f"{100 * d.agreement:.1f} %"
+                rows.append((r.model, form, who, f"{d.mean_kl:.5f}", f"{d.kl_99:.5f}", agreement))
+            report.goal_at_most(f"{what}: mean KL, no worse than llama.cpp's", ours.mean_kl, theirs.mean_kl, "", 5)
+            report.goal_at_most(f"{what}: mean KL, half of llama.cpp's", ours.mean_kl, theirs.mean_kl / 2, "", 5)
+            report.goal_at_least(f"{what}: same top token", 100 * ours.agreement, 100 * theirs.agreement, "%", 1)
     title = f"Against the float32 reference on the same file, {WINDOW} tokens of running text"
-    report.table(title, ("Model", "Program", "Mean KL", "99 % KL", "Same top token"), rows)
+    report.table(title, ("Model", "Steps", "Program", "Mean KL", "99 % KL", "Same top token"), rows)
 
 
 def _add_perplexities(report: Report, results: Sequence[Result]) -> None:

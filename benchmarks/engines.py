@@ -105,6 +105,12 @@ class Ours:
             raise ValueError(f"a sequence of {self._lengths.max()} tokens: this engine has room for less")
 
 
+def step_by_step(engine: Engine, ids: Sequence[int]) -> NDArray[np.float32]:
+    """Start over with `ids` one after the other; logits after each: by the kernels of generated tokens."""
+    engine.clear()
+    return np.stack([engine.run([token]).copy() for token in ids])
+
+
 @dataclass(frozen=True)
 class Greedy:
     """A greedy continuation: the tokens, and the logits each was chosen from."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .common import give_up
+from .common import cache_dir, give_up
 from .engines import MAX_TOKENS
 
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -52,6 +52,19 @@ def _initialize(api: Any) -> Any:
 def start() -> None:
     """Load and start the library, which a first model would do otherwise."""
     _initialize(_library())
+
+
+def quantize(source: Path, recipe: int, name: str) -> Path:
+    """A file in the cache folder in which llama.cpp has put every matrix of `source` into the type of a recipe."""
+    api = _library()
+    _initialize(api)
+    path = cache_dir() / f"{name}.gguf"
+    params = api.llama_model_quantize_default_params()
+    params.ftype, params.pure, params.nthread = recipe, True, 2
+    status = api.llama_model_quantize(os.fsencode(source), os.fsencode(path), ctypes.byref(params))
+    if status:
+        give_up(f"llama.cpp cannot quantize {source.name} by recipe {recipe}: status {status}")
+    return path
 
 
 class LlamaCpp:
