@@ -116,7 +116,8 @@ def measure_product(benches: list[Bench], name: str) -> Product:
 
     def arguments(w: NDArray[np.uint8], n: int, x: NDArray[np.float32], **more: Any) -> dict[str, Any]:
         out = np.zeros((len(x), n), np.float32)
-        return {"w": w, "row_bytes": kind.row_bytes(COLS), "n": n, "cols": COLS, "repeat": 1, "x": x, "out": out, **more}
+        shape = {"row_bytes": kind.row_bytes(COLS), "n": n, "cols": COLS, "repeat": 1}
+        return {"w": w, "x": x, "out": out, **shape, **more}
 
     x = rng.standard_normal((PROMPT_TOKENS, COLS)).astype(np.float32)
     rows, far_rows, row_error = [], [], 0.0
@@ -200,7 +201,10 @@ def main() -> int:
     report.table(
         f"Products with {PROMPT_TOKENS} tokens, {PROMPT_ROWS:,} rows: GMAC/s",
         ("Type", *(f"{n} threads" for n in counts), "Error"),
-        [(name, *(f"{v / 1e9:.0f}" for v in p.prompt), f"{100 * p.prompt_error:.4f} %") for name, p in products.items()],
+        [
+            (name, *(f"{v / 1e9:.0f}" for v in p.prompt), f"{100 * p.prompt_error:.4f} %")
+            for name, p in products.items()
+        ],
     )
     rows = []
     for tokens, depth in (*((PROMPT_TOKENS, depth) for depth in DEPTHS), (1, 4095)):
