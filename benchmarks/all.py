@@ -43,6 +43,8 @@ SCRIPTS = (
     Script("memory", f"{TINY} --tokens 500"),
     Script("accuracy", "--model smollm2 --gen-tokens 4", needs_peer=True),
     Script("desktop", "--model smollm2 --scale 0.1"),
+    Script("sampling", ""),
+    Script("kernels", "--type Q4_0"),
     Script(
         "scaling",
         f"{TINY} --size tiny --size 135m --depth 512 --depth 1024 --rounds 1 --prompt-tokens 32 --gen-tokens 4",

@@ -23,6 +23,8 @@ from .ticker import Ticker, Ticks
 
 CONTEXT = 4096
 PROMPT_TOKENS = 2048
+ANSWER_TOKENS = 128
+JUDGED = "loading and generating"  # the requirement is about both as one period; each alone tells where ticks are late
 MAX_LATE = 1.0  # per cent
 MAX_CANCEL = 0.05  # seconds
 MAX_IDLE = 1.0  # per cent of one core
@@ -43,6 +45,20 @@ def ticks_of_loading(path: Path, threads: int, count: int) -> Ticks:
     for _ in range(count):
         with Ticker() as ticker:
             model = Model.load(path, threads=threads, context=CONTEXT)
+        total += ticker.ticks
+        model.close()
+    return total
+
+
+def ticks_of_both(path: Path, threads: int, count: int) -> Ticks:
+    """While a model loads, kernels from the cache, and answers once, in one period; `count` times."""
+    total = Ticks(0, 0, 0.0)
+    for number in range(count):
+        prompt = PROMPTS[number % len(PROMPTS)]
+        with Ticker() as ticker:
+            model = Model.load(path, threads=threads, context=CONTEXT)
+            for _ in model.generate(prompt, max_tokens=ANSWER_TOKENS, temperature=0.8, seed=number):
+                pass
         total += ticker.ticks
         model.close()
     return total
@@ -96,7 +112,7 @@ def add_ticks(report: Report, name: str, ticks: dict[str, Ticks]) -> None:
     rows = []
     for what, seen in ticks.items():
         rows.append((what, str(seen.count), f"{seen.late_share:.2f} %", f"{1000 * seen.worst:.1f} ms"))
-        if what != "idle":
+        if what == JUDGED:
             report.goal_at_most(f"{name}: late ticks while {what}", seen.late_share, MAX_LATE, "%")
     report.data[f"{name} ticks"] = {what: vars(seen) for what, seen in ticks.items()}
     report.table(f"{name}: a 60 Hz thread in the same process", ("While", "Ticks", "Late by 50 ms", "Worst"), rows)
@@ -119,7 +135,8 @@ def measure(report: Report, name: str, path: Path, threads: int, scale: float) -
     common.note(f"measuring {name}")
     rng, count = random.Random(7), max(2, round(20 * scale))
     Model.load(path, threads=threads, context=CONTEXT).close()  # fills the kernel cache
-    ticks = {"idle": ticks_of_idling(5 * scale), "loading": ticks_of_loading(path, threads, count)}
+    ticks = {"idle": ticks_of_idling(5 * scale), JUDGED: ticks_of_both(path, threads, count)}
+    ticks["loading"] = ticks_of_loading(path, threads, count)
     latencies = {"load": cancelling.in_load(path, threads, count, rng)}
     with Model.load(path, threads=threads, context=CONTEXT) as model:
         ticks["generating"] = ticks_of_generating(model, 20 * scale)

@@ -19,14 +19,13 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from .samplers import Candidates, edits_for, largest, narrowing_for
+from .samplers import SUM_BLOCK, Candidates, block_sums, edits_for, largest, narrowing_for
 from .samplers.edits import LogitsProcessor
 from .sampling_errors import SamplingError
 
 __all__ = ["LogitsProcessor", "SampledToken", "Sampler", "SamplingError", "SamplingParams"]
 
 _SEED_BITS = 64
-_DRAW_BLOCK = 512  # tokens
 _COLDEST = 1e30  # 1 / temperature; more would be infinite in float32
 
 
@@ -194,23 +193,23 @@ class Sampler:
 
         The number picks a block of tokens by its mass, then the token: a running sum over all would take 0.6 ms.
         """
-        mass = np.subtract(candidates.logits, np.float32(candidates.maximum()), out=candidates.work())
-        mass *= np.float32(min(1 / self.params.temperature, _COLDEST))
-        np.exp(mass, out=mass)
-        blocks = np.add.reduceat(mass, np.arange(0, mass.size, _DRAW_BLOCK), dtype=np.float64)
-        block, rest = _position(np.cumsum(blocks), self._random.random())
-        inside = mass[block * _DRAW_BLOCK : (block + 1) * _DRAW_BLOCK]
-        position = block * _DRAW_BLOCK + _position(np.cumsum(inside, dtype=np.float64), rest)[0]
+        mass, kept = candidates.powers(min(1 / self.params.temperature, _COLDEST)), candidates.kept
+        block, rest = _position(block_sums(mass, kept).cumsum(), self._random.random())
+        first = block * SUM_BLOCK
+        inside = mass[first : first + SUM_BLOCK]
+        if kept is not None:
+            inside *= kept[first : first + SUM_BLOCK]
+        position = first + _position(inside.cumsum(dtype=np.float64), rest)[0]
         return position if candidates.ids is None else int(candidates.ids[position])
 
 
 def _position(reach: NDArray[np.float64], share: float) -> tuple[int, float]:
     """Where `share` (in [0, 1)) of the mass lies in its running sum, and the share it has within that position."""
-    target = share * reach[-1]
-    # Rounding can give the total itself: the last position that holds any mass.
-    position = min(int(np.searchsorted(reach, target, side="right")), int(np.searchsorted(reach, reach[-1])))
-    before = reach[position - 1] if position else 0.0
-    return position, min(max((target - before) / (reach[position] - before), 0.0), 1.0)
+    total = float(reach[-1])
+    target = min(share * total, math.nextafter(total, 0.0))  # the product may be rounded to the total itself
+    position = int(reach.searchsorted(target, side="right"))
+    before = float(reach[position - 1]) if position else 0.0
+    return position, min(max((target - before) / (float(reach[position]) - before), 0.0), 1.0)
 
 
 def _with_logprobs(token: int, logits: NDArray[np.float32], count: int) -> SampledToken:

@@ -29,7 +29,7 @@ class SentenceEncoder:
         self._is_bpe = vocabulary.kind.name == "llama"
         self._prefix = vocabulary.add_space_prefix and self._is_bpe
         self._count = len(vocabulary.tokens)
-        try:
+        try:  # sentencepiece 0.2.3 gives Python's lock back while it loads a model
             self._processor = SentencePieceProcessor(model_proto=model_proto(vocabulary, bpe=self._is_bpe))
         except (RuntimeError, ValueError) as error:
             raise TokenizerError(f"the vocabulary is no valid SentencePiece model: {error}") from error

@@ -39,6 +39,7 @@ _ID_KEYS = {
     "fim_rep": ("fim_rep_token_id",),
     "fim_sep": ("fim_sep_token_id",),
 }
+_PART = 16_384  # tokens: one call for Gemma 3's 262,144 holds Python's lock for 75 ms, and windows stand still
 _NO_TOKEN = {-1, 0xFFFF_FFFF}  # converters write "none" as -1, stored in a UINT32
 
 
@@ -148,7 +149,9 @@ def _read_tokens(metadata: Mapping[str, Any]) -> list[str]:
 
 def _index(tokens: list[str]) -> dict[str, int]:
     """Text -> id. Empty tokens (llama.cpp tolerates them) match nothing and are left out."""
-    ids = dict(zip(tokens, range(len(tokens)), strict=True))
+    ids: dict[str, int] = {}
+    for begin in range(0, len(tokens), _PART):
+        ids.update(zip(tokens[begin : begin + _PART], range(begin, len(tokens)), strict=False))
     empty = ids.pop("", None)
     if len(ids) + (tokens.count("") if empty is not None else 0) != len(tokens):
         first: dict[str, int] = {}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from halfbyte.formats.errors import HalfbyteError, TokenizerError, UnsupportedError
 from halfbyte.runtime.tokenize import tokenizer_from_metadata
+from halfbyte.runtime.tokenize.vocabulary import read_vocabulary
 
 from .vocabularies import KEY, bpe_metadata, spm_metadata, synthetic
 
@@ -168,3 +169,16 @@ def test_random_metadata_gives_typed_errors() -> None:
         except HalfbyteError:
             continue
         assert all(0 <= i < tokenizer.vocab_size for i in ids)
+
+
+def test_a_vocabulary_that_is_numbered_in_parts() -> None:
+    more = [f"token {i}" for i in range(40_000)]
+    count = len(_SPM) + len(more)
+    changes: dict[str, Any] = {"token_type": [*spm_metadata()[KEY + "token_type"], *[1] * len(more)]}
+    metadata = spm_metadata(tokens=[*_SPM, *more], scores=[0.0] * count, **changes)
+    ids = read_vocabulary(metadata).ids
+    assert len(ids) == count
+    assert all(ids[token] == len(_SPM) + i for i, token in enumerate(more))
+    more[-1] = more[0]
+    with pytest.raises(TokenizerError, match=f"'token 0' twice: ids {len(_SPM)} and {count - 1}"):
+        read_vocabulary(spm_metadata(tokens=[*_SPM, *more], scores=[0.0] * count, **changes))

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .candidates import Candidates, Step, largest
+from .candidates import SUM_BLOCK, Candidates, Step, block_sums, largest
 from .edits import LogitBias, Penalties, Processors
 from .narrowing import MinP, TopK, TopP
 
 if TYPE_CHECKING:
     from ..sampling import SamplingParams
 
-__all__ = ["Candidates", "Step", "edits_for", "largest", "narrowing_for"]
+__all__ = ["SUM_BLOCK", "Candidates", "Step", "block_sums", "edits_for", "largest", "narrowing_for"]
 
 
 def edits_for(params: SamplingParams) -> Sequence[Step]:
