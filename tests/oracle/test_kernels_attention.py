@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from halfbyte.runtime.backends.cpu.args import attention_kernel, prompt_attention_bytes, scratch_bytes
+from halfbyte.runtime.backends.cpu.args import (
+    SPLIT_TOKENS,
+    attention_kernel,
+    partials_bytes,
+    prompt_attention_bytes,
+    scratch_bytes,
+)
 from halfbyte.runtime.backends.cpu.features import target
 from halfbyte.runtime.cache.kv import KVPool
 from halfbyte.runtime.graph.ir import KVSpec
@@ -12,7 +18,7 @@ from halfbyte.runtime.ops import OPS
 from halfbyte.runtime.step import PAGE, Step
 from numpy.typing import NDArray
 
-from tests.kernel_harness import call
+from tests.kernel_harness import call, queue_of
 from tests.oracle.test_kernels_linear import empty_packets, in_packets
 from tests.tolerances import ATTENTION, BRAIN_ATTENTION
 
@@ -35,6 +41,8 @@ SHAPES = [
     (20, 2, 48, 64),
     (71, 1, 16, 24),
 ]
+# Contexts of two parts and of the most, several tokens with and without parts, and more tokens than are split.
+DECODE_STEPS = {1: [(1, 317)], 3: [(1, 700), (1, 0), (1, 513)], 33: STEPS[33], 40: [(1, 5000)]}
 # Tile registers: dims that are multiples of 32 and 16, steps that begin and end inside blocks of 128 keys.
 BLOCK_STEPS = {**STEPS, 230: [(170, 37), (60, 300)]}
 BLOCK_SHAPES = [(4, 2, 256, 112), (5, 1, 64, 32), (3, 3, 32, 16), (71, 1, 64, 80)]
@@ -76,19 +84,24 @@ def copy_of(pool: KVPool, spec: KVSpec) -> KVPool:
 
 def run(
     pool: KVPool, q: NDArray, k: NDArray, v: NDArray, step: Step, spec: KVSpec, n_head: int, nth: int, *,
-    scale: float, softcap: float, cancelled: bool = False, blocks: str = "",
+    scale: float, softcap: float, cancelled: bool = False, blocks: str = "", decode: bool = False,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """What the executor does for an attention node; `blocks`: a variant in tile registers."""
+    """What the executor does for an attention node; `blocks`: a variant in tile registers; `decode`: split contexts."""
     where = {"keys": pool.keys[LAYER], "values": pool.values[LAYER]}
     sizes = {"n_head_kv": spec.n_head_kv, "key_dim": spec.key_dim, "value_dim": spec.value_dim}
-    call("kv_store", nth=nth, step=step, k=k, v=v, **where, **sizes)
+    counters = np.full(SPLIT_TOKENS * spec.n_head_kv, 5, np.int64)  # as a cancelled step leaves them
+    call("kv_store", nth=nth, step=step, k=k, v=v, **where, **sizes, counters=counters)
     out = np.full((len(q), n_head * spec.value_dim), np.nan, np.float32)
     kernel, scratch = attention_kernel(n_head, spec.n_head_kv), scratch_bytes(n_head, *sizes.values())
     if blocks:
         kernel, scratch = f"attention_blocks.{blocks}", prompt_attention_bytes(spec.key_dim, spec.value_dim)
+    if decode:
+        kernel = kernel.replace("attention", "attention_decode")
+    partials = np.full(partials_bytes(n_head, spec.n_head_kv, spec.value_dim) + 64, 0xFF, np.uint8)
     call(
         kernel, nth=nth, step=step, cancelled=cancelled, scratch=scratch, q=q, out=out, **where, **sizes,
-        n_head=n_head, scale=scale, window=spec.window, softcap=softcap,
+        n_head=n_head, scale=scale, window=spec.window, softcap=softcap, counters=counters,
+        partials=partials[-partials.ctypes.data % 64 :], queue=queue_of(nth),
     )  # fmt: skip
     return out
 
@@ -121,6 +134,29 @@ def test_attention(shape: tuple[int, int, int, int], tokens: int) -> None:
     _compare(shape, STEPS[tokens], blocks="")
 
 
+@pytest.mark.parametrize("tokens", DECODE_STEPS)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "-".join(map(str, s)))
+def test_attention_in_parts(shape: tuple[int, int, int, int], tokens: int) -> None:
+    _compare(shape, DECODE_STEPS[tokens], blocks="", decode=True)
+
+
+@pytest.mark.parametrize("shape", [(6, 2, 80, 48), (20, 2, 48, 64)], ids=lambda s: "-".join(map(str, s)))
+def test_parts_give_the_same_bits_in_any_company(shape: tuple[int, int, int, int]) -> None:
+    """By one thread, by five that share the parts of a token, and by five that each do all parts of theirs."""
+    n_head, n_head_kv, key_dim, value_dim = shape
+    rng, parts = np.random.default_rng(8), [(1, 1301), *[(1, 20 * s) for s in range(10)]]
+    spec, step = KVSpec(LAYER, n_head_kv, key_dim, value_dim, 0), make_step(parts, 0, rng)
+    pool = make_pool(step, parts, spec, rng)
+    sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
+    q, k, v = (rng.standard_normal((len(parts), size)).astype(np.float32) for size in sizes)
+    options = {"scale": 0.2, "softcap": 0.0, "decode": True}
+    together = run(pool, q, k, v, step, spec, n_head, 5, **options)
+    arrays = (step.tokens[:1], step.positions[:1], step.sequence[:1], step.pages[:1], step.outputs)
+    for nth in (1, 5):
+        alone = run(pool, q[:1], k[:1], v[:1], Step(*arrays), spec, n_head, nth, **options)
+        assert np.array_equal(alone, together[:1]), nth
+
+
 @pytest.mark.skipif(not target().isa.tiles, reason="no tile registers, or the system does not give them")
 @pytest.mark.parametrize("variant", ["exact", "fast"])
 @pytest.mark.parametrize("tokens", BLOCK_STEPS)
@@ -129,7 +165,9 @@ def test_attention_in_tiles(shape: tuple[int, int, int, int], tokens: int, varia
     _compare(shape, BLOCK_STEPS[tokens], blocks=variant)
 
 
-def _compare(shape: tuple[int, int, int, int], parts: list[tuple[int, int]], *, blocks: str) -> None:
+def _compare(
+    shape: tuple[int, int, int, int], parts: list[tuple[int, int]], *, blocks: str, decode: bool = False
+) -> None:
     n_head, n_head_kv, key_dim, value_dim = shape
     tokens = sum(n for n, _ in parts)
     rng = np.random.default_rng([tokens, *shape])
@@ -141,8 +179,9 @@ def _compare(shape: tuple[int, int, int, int], parts: list[tuple[int, int]], *, 
         sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
         q, k, v = (rng.standard_normal((tokens, size)).astype(np.float32) for size in sizes)
         found = run(
-            pool, q, k, v, step, spec, n_head, nth, scale=1.3 / key_dim**0.5, softcap=softcap, blocks=blocks
-        )
+            pool, q, k, v, step, spec, n_head, nth, scale=1.3 / key_dim**0.5, softcap=softcap, blocks=blocks,
+            decode=decode,
+        )  # fmt: skip
         expected = OPS["attention"].reference(
             q, k, v, layer=LAYER, n_head=n_head, n_head_kv=n_head_kv, key_dim=key_dim, value_dim=value_dim,
             scale=1.3 / key_dim**0.5, window=window, softcap=softcap, step=step, kv=expected_pool,

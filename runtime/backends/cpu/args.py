@@ -96,10 +96,14 @@ _ARGS: dict[str, np.dtype] = {
         x=_PTR, out=_PTR, inv_freq=_PTR, mscale="f4", n_head=_INT, head_dim=_INT, n_rot=_INT, neox=_INT,
     ),
     # key and value rows into the pages of one layer
-    "kv_store": _struct(k=_PTR, v=_PTR, keys=_PTR, values=_PTR, n_head_kv=_INT, key_dim=_INT, value_dim=_INT),
+    "kv_store": _struct(
+        k=_PTR, v=_PTR, keys=_PTR, values=_PTR, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
+        counters=_PTR,  # of attention_decode, or 0
+    ),
     "attention": _struct(
         q=_PTR, keys=_PTR, values=_PTR, out=_PTR, n_head=_INT, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
         scale="f4", window=_INT, softcap="f4", queue=_PTR, packets=_PTR,  # out as int8, or 0
+        partials=_PTR, counters=_PTR,  # of attention_decode
     ),
     # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]
     "moe_route": _struct(
@@ -138,7 +142,7 @@ def gemm_scratch_bytes(cols: int) -> int:
     return 4 * rows * (tile + 1) + OCT * ROW_SPACE + scales + 4 * rows * cols + 256
 
 
-_ARGS["attention_blocks"] = _ARGS["attention"]
+_ARGS["attention_blocks"] = _ARGS["attention_decode"] = _ARGS["attention"]
 
 # Products of tiles work on slabs: so many rows and columns of a weight unpacked, for so many tokens.
 SLAB_ROWS, SLAB_COLS, SLAB_TOKENS = 256, 256, 512
@@ -152,6 +156,20 @@ TILE_SCRATCH_BYTES = 2 * 2 * SLAB_ROWS * 2 * SLAB_COLS + 4 * SLAB_ROWS * SLAB_TO
 TILE_ROWS = 64
 PROMPT_ROWS = 512  # the same of prompts in tile registers, where widening a page costs more than multiplying with it
 PANEL = 8  # query rows of one microkernel
+
+# Decode splits the pages that a token sees into parts of at least so many, and at most so many parts, in steps of up to
+# so many tokens. Eight pages of 64 dims are 64 KB, some microseconds of work, and merging them takes a fifth of one.
+PART_PAGES, MOST_PARTS, SPLIT_TOKENS = 8, 16, 8
+
+
+def state_bytes(n_head: int, n_head_kv: int, value_dim: int) -> int:
+    """Size of the state of one key/value head after some pages (kernels/attention_decode.py)."""
+    return (4 * (n_head // n_head_kv) * (-(-value_dim // 16) * 16 + 17) + 60) // 64 * 64
+
+
+def partials_bytes(n_head: int, n_head_kv: int, value_dim: int) -> int:
+    """Shared memory for the states of all parts of a step."""
+    return SPLIT_TOKENS * n_head_kv * MOST_PARTS * state_bytes(n_head, n_head_kv, value_dim)
 
 
 def attention_kernel(n_head: int, n_head_kv: int) -> str:
@@ -172,7 +190,8 @@ def scratch_bytes(n_head: int, n_head_kv: int, key_dim: int, value_dim: int) -> 
     per_row = key_dim + width + 16 + 1  # query, output, sum (a vector of parts), maximum
     per_panel = PANEL * 32 + PANEL  # scores, corrections
     page = 32 * (key_dim + width)  # a page of keys and of values, widened
-    return 4 * (rows * per_row + per_panel + page) + 7 * 64  # each part starts on a cache line
+    state = state_bytes(n_head, n_head_kv, value_dim)
+    return state + 4 * (rows * per_row + per_panel + page) + 8 * 64  # each part starts on a cache line
 
 
 PROBE_BLOCK = 256

@@ -24,10 +24,12 @@ from .args import (
     GROUP_SCRATCH_BYTES,
     INT8_ARRAYS,
     ROW_SCRATCH_BYTES,
+    SPLIT_TOKENS,
     TILE_SCRATCH_BYTES,
     attention_kernel,
     gemm_scratch_bytes,
     packets_bytes,
+    partials_bytes,
     prompt_attention_bytes,
     rope_scratch_bytes,
     scratch_bytes,
@@ -339,16 +341,21 @@ def _attention(low: Lowering, node: Node) -> None:
     pages = low._pages.setdefault(layer, Buffer(f"kv.{layer}", 0))
     where = {"keys": low.kv.keys[layer], "values": low.kv.values[layer]}
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
-    low.add("kv_store", node, (k, v), (pages,), k=k, v=v, **where, **sizes)
+    partials, counters = None, 0 if low.prompt else np.zeros(SPLIT_TOKENS * a["n_head_kv"], np.int64)
+    low.add("kv_store", node, (k, v), (pages,), k=k, v=v, **where, **sizes, counters=counters)
     blocks = low.prompt and target().isa.tiles and a["key_dim"] % 32 == 0 and a["value_dim"] % 16 == 0
     kernel = attention_kernel(a["n_head"], a["n_head_kv"])
     needed = scratch_bytes(a["n_head"], a["n_head_kv"], a["key_dim"], a["value_dim"])
     if blocks:
         kernel = "attention_blocks.exact" if low.is_exact() else "attention_blocks.fast"
         needed = prompt_attention_bytes(a["key_dim"], a["value_dim"])
+    elif not low.prompt:
+        kernel = kernel.replace("attention", "attention_decode")
+        partials = Buffer(f"{node.name}.partials", partials_bytes(a["n_head"], a["n_head_kv"], a["value_dim"]))
     low.add(
-        kernel, node, (q, pages), present(packets, out), q=q, out=out or 0, packets=packets or 0,
-        **where, **sizes, n_head=a["n_head"], scale=a["scale"], window=a["window"], softcap=a["softcap"],
+        kernel, node, (q, pages), present(packets, out, partials), q=q, out=out or 0, packets=packets or 0,
+        partials=partials or 0, counters=counters, **where, **sizes, n_head=a["n_head"], scale=a["scale"],
+        window=a["window"], softcap=a["softcap"],
     )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, needed)
 

@@ -19,6 +19,7 @@ _MODULES = {
     "rope": "rope",
     "kv_store": "store",
     "attention": "attention",
+    "attention_decode": "attention_decode",
     "attention_blocks": "attention_blocks",
     "take_rows": "rows",
     "moe_route": "moe",

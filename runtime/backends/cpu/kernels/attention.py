@@ -3,7 +3,8 @@
 A work item is a tile of consecutive tokens of one sequence and one key/value head: all query heads that share that
 head, as rows (token, query head). The tile walks the pages of its sequence once; a panel of rows that cannot see a
 page skips it, and masks are applied on border pages only. Scores, results and widened pages stay in the thread's
-private memory.
+private memory. Such a state (results not yet divided, their sums in sixteen parts, maxima) is all that is known of the
+pages seen so far.
 
 Measured on one core (AVX-512, 9 heads on 3, dim 64): 512 tokens at 58 % of the peak of fused multiply-adds, softmax
 included (AVX2: 77 %); one token at 4096 positions reads keys and values at 23 GB/s, a plain sum of that size at 31.
@@ -69,8 +70,10 @@ def _pack_queries(a, q, at, first, n_rows, rows, head, group):  # type: ignore[n
 
 
 @device
-def _finish(a, out, sums, first, n_rows, width, head, group):  # type: ignore[no-untyped-def]
+def finish(a, state, first, n_tokens, head):  # type: ignore[no-untyped-def]
     """Divide by the sums and put the rows where they belong, as float32, int8 or both."""
+    out, sums, group, width = state[0], state[1], a.n_head // a.n_head_kv, (a.value_dim + 15) // 16 * 16
+    n_rows = n_tokens * group
     for m in range(n_rows):
         factor = np.float32(1.0) / sum_of(load(sums + np.uint64(64 * m)))
         row = (first + m // group) * a.n_head + head * group + m % group
@@ -89,17 +92,27 @@ def _finish(a, out, sums, first, n_rows, width, head, group):  # type: ignore[no
 
 
 @device
+def pages_seen(a, step, first, n_tokens):  # type: ignore[no-untyped-def]
+    """First and end of the pages of its sequence that a tile of tokens looks at."""
+    position = np.int64(i32_view(step.positions, step.n_tokens)[first])
+    return first_seen(position, a.window) // PAGE, (position + n_tokens - 1) // PAGE + 1
+
+
+@device
 def first_seen(position, window):  # type: ignore[no-untyped-def]
     return max(0, position - window + 1) if window > 0 else 0
 
 
-def _attend(few: int) -> Any:
-    """f(args, step, scratch, first token, tokens, head): one work item. Up to `few` rows use float16 pages in place."""
+def attend_to(few: int) -> Any:
+    """f(args, step, scratch, first token, tokens, head, first page, end of pages) -> State: one work item.
+
+    Up to `few` rows use float16 pages in place.
+    """
     keys_product, values_product = products(few, True)
     wide_keys_product, wide_values_product = products(PANEL, False)
 
     @inlined
-    def attend(a, step, scratch, first, n_tokens, head):  # type: ignore[no-untyped-def]
+    def attend(a, step, scratch, first, n_tokens, head, begin_page, end_page):  # type: ignore[no-untyped-def]
         group = a.n_head // a.n_head_kv
         n_rows = n_tokens * group
         wide = n_rows > few or a.value_dim % 16 != 0
@@ -127,7 +140,7 @@ def _attend(few: int) -> Any:
         sequence = np.int64(i32_view(step.sequence, step.n_tokens)[first])
         pages = i32_view(step.pages, step.n_sequences * step.pages_per_sequence)
         last = position + n_tokens - 1
-        for number in range(first_seen(position, a.window) // PAGE, last // PAGE + 1):
+        for number in range(begin_page, end_page):
             page = np.int64(pages[sequence * step.pages_per_sequence + number])
             if page < 0:
                 continue
@@ -171,7 +184,7 @@ def _attend(few: int) -> Any:
                     wide_values_product(results_of, width, k1 - k0)
                 else:
                     values_product(results_of, width, k1 - k0)
-        _finish(a, out, sums, first, n_rows, width, head, group)
+        return out, sums, maxima
 
     return attend
 
@@ -199,7 +212,7 @@ def attention(few: str) -> Kernel:
     The variant is the number of rows of a single token that decode is made for: see `attention_kernel`. Threads take
     work items as they come: later tiles of a prompt see more pages.
     """
-    attend = _attend(int(few))
+    attend = attend_to(int(few))
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         most = max(1, TILE_ROWS // (a.n_head // a.n_head_kv))
@@ -211,7 +224,9 @@ def attention(few: str) -> Kernel:
                 if item == mine:
                     if load_i32(step.cancel) != 0:
                         return
-                    attend(a, step, scratch, first, end - first, head)
+                    begin_page, end_page = pages_seen(a, step, first, end - first)
+                    state = attend(a, step, scratch, first, end - first, head, begin_page, end_page)
+                    finish(a, state, first, end - first, head)
                     mine = next_item(a.queue, mine, tid, nth)
                 item += 1
             first = end

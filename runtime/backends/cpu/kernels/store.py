@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba.core import types
 
+from ..args import SPLIT_TOKENS
 from ..jit import device, kernel
 from ..simd.emit import F32, Emitter, Vec
-from ..simd.table import f32_view, i32_view, load, store_f16, store_half
+from ..simd.table import f32_view, i32_view, load, store_f16, store_half, store_i64
 from ..simd.types import address, emitted
 from .share import share
 
@@ -49,9 +50,13 @@ def kv_store(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """Token t at position p goes to slot p % 32 of page pages[sequence, p // 32].
 
     Threads take ranges of (head, token): neighbouring tokens share cache lines of a key page, so they share a thread.
+    `counters` of attention_decode, which comes next, are set to zero: a cancelled step may have left something there.
     """
     positions, sequence = i32_view(step.positions, step.n_tokens), i32_view(step.sequence, step.n_tokens)
     pages = i32_view(step.pages, step.n_sequences * step.pages_per_sequence)
+    if a.counters != 0 and tid == 0:
+        for i in range(min(step.n_tokens, SPLIT_TOKENS) * a.n_head_kv):
+            store_i64(a.counters + np.uint64(8 * i), np.int64(0))
     start, stop = share(step.n_tokens * a.n_head_kv, 1, tid, nth)
     for item in range(start, stop):
         head, t = item // step.n_tokens, item % step.n_tokens

@@ -70,6 +70,11 @@ def store_i32(e: Emitter, at: Vec, value: Vec) -> None:
     e.store(value, at.ll)
 
 
+@emitted(types.void, address, types.int64)
+def store_i64(e: Emitter, at: Vec, value: Vec) -> None:
+    e.store(value, at.ll)
+
+
 @emitted(f32x16, f32)
 def splat(e: Emitter, value: Vec) -> Vec:
     """One number in all lanes."""
