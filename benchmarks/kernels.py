@@ -95,7 +95,7 @@ class Product:
 def _operand(bench: Bench, kernel: str, arrays: dict[str, int], x: NDArray[np.float32]) -> dict[str, NDArray[np.uint8]]:
     """The form of x that a product reads, made by its kernel; `arrays`: bytes for each 32 columns."""
     tokens, cols = x.shape
-    rows = -(-tokens // 16) * 16
+    rows = -(-records.tiled(tokens) // 16) * 16
     made = {name: np.zeros(rows * cols // 32 * n, np.uint8) for name, n in arrays.items()}
     bench.seconds(kernel, {"n_tokens": tokens}, {"x": x, **made, "cols": cols, "repeat": 1})
     return made
@@ -130,7 +130,7 @@ def measure_product(benches: list[Bench], name: str) -> Product:
         if tokens == 1:
             given = arguments(far, len(far), few, limit=1, **operand)
             far_rows = [far.nbytes / b.seconds(f"linear_rows.{name}", {"n_tokens": 1}, given) for b in benches]
-    kernel, operand = "linear_gemm", {} if is_float else _operand(one, "quantize", records.INT8_ARRAYS, x)
+    kernel, operand = "linear_gemm", {} if is_float else _operand(one, "quantize", {"packed": records.PACKED_BYTES}, x)
     if tiled:
         parts = {"high": 64, "low": 64} if name in HALVES else {"high": 64}
         form = "brain.exact" if name in HALVES else "brain.fast"

@@ -18,6 +18,7 @@ from llvmlite import ir
 # level -> triple, CPU, the instruction that must be there, registers that must not
 TARGETS = {
     "amx_bf16": ("x86_64-unknown-linux-gnu", "sapphirerapids", r"vpdpbusd\s.*zmm", None),
+    "avx512_bf16": ("x86_64-unknown-linux-gnu", "znver4", r"vpdpbusd\s.*zmm", None),
     "avx512_vnni": ("x86_64-unknown-linux-gnu", "icelake-server", r"vpdpbusd\s.*zmm", None),
     "avx_vnni": ("x86_64-unknown-linux-gnu", "alderlake", r"vpdpbusd\s.*ymm", r"zmm"),
     "avx2": ("x86_64-unknown-linux-gnu", "haswell", r"vpmaddubsw\s.*ymm", r"zmm|vpdpbusd"),
@@ -110,6 +111,18 @@ def test_tiles() -> None:
         assert re.search(wanted, text), wanted
 
 
+def test_pairs() -> None:
+    """A product of pairs of bfloat16, without tile registers."""
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        pairs = tiles.brain_pairs(e, e.load(F32, 16, args[0]), e.load(F32, 16, args[0], 64))
+        return [tiles.multiply_pairs(e, e.zero(F32, 16), pairs, e.load(I32, 16, args[1]))]
+
+    triple, cpu, *_ = TARGETS["avx512_bf16"]
+    text = assembly(NAMES["avx512_bf16"], triple, cpu, body, 3)
+    assert re.search(r"vdpbf16ps\s.*zmm", text) and "tmm" not in text, text
+
+
 def test_levels_are_chosen_by_features() -> None:
     assert choose_level(frozenset()).name == "generic"
     assert choose_level(frozenset({"avx2", "fma", "f16c"})).name == "avx2"
@@ -120,6 +133,7 @@ def test_levels_are_chosen_by_features() -> None:
     assert choose_level(everything) is LEVELS[0]
     assert rejected_levels(frozenset({"avx2", "fma", "f16c"})) == {
         "amx_bf16": ["amx-bf16", "amx-tile", "avx512bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
+        "avx512_bf16": ["avx512bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
         "avx512_vnni": ["avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
         "avx_vnni": ["avxvnni"],
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import decode
+from halfbyte.runtime.backends.cpu import args as records
 from numpy.typing import NDArray
 
 from tests.builders_quants import random_blocks
@@ -15,26 +16,47 @@ from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS
 QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
 QUANTIZED += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
 FLOATS = ["F32", "F16", "BF16"]
-# array -> type, columns for each element
-INT8 = {
-    "codes": ("i1", 1), "scale": ("f4", 32), "zero": ("i4", 32), "centre": ("f4", 32), "sum32": ("f4", 32),
-    "sum16": ("f4", 16), "neg32": ("i4", 32), "neg16": ("i4", 16),
+# Numbers of a token and 32 columns, in the order of linear/act.py: type, how many
+NUMBERS = {
+    "scale": ("f4", 1), "centre": ("f4", 1), "neg32": ("i4", 1), "neg16": ("i4", 2), "sum32": ("f4", 1),
+    "sum16": ("f4", 2),
 }  # fmt: skip
 
 
 def quantized(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
-    """The int8 form of x, made by the kernel."""
+    """The int8 form of x for products of panels, made by the kernel."""
     tokens, cols = x.shape
-    made = {name: np.zeros((tokens, cols // per), dtype) for name, (dtype, per) in INT8.items()}
-    call("quantize", nth=nth, tokens=tokens, x=x, **made, cols=cols, repeat=1)
-    return made
+    packed = np.full(records.tiled(tokens) * cols // 32 * records.PACKED_BYTES, 0xA5, np.uint8)
+    call("quantize", nth=nth, tokens=tokens, x=x, packed=packed, cols=cols, repeat=1)
+    return {"packed": packed}
 
 
-def as_seen(made: dict[str, np.ndarray]) -> NDArray[np.float64]:
-    """The activations that int8 codes and scales stand for."""
-    codes, scale = made["codes"].astype(np.float64), made["scale"].astype(np.float64)
-    zero = made["zero"].view(np.int8)[:, ::4]
-    return (codes + np.repeat(zero, 32, axis=1)) * np.repeat(scale, 32, axis=1)
+def parts_of(made: dict[str, np.ndarray], tokens: int, cols: int) -> dict[str, np.ndarray]:
+    """The codes [tokens, cols] and the numbers [tokens, ...] of that form."""
+    tile, groups = records.tiled(1), cols // 32
+    blocks = made["packed"].reshape(-1, groups, records.PACKED_BYTES * tile)
+    codes = blocks[..., : 32 * tile].view(np.int8).reshape(-1, groups, 8, tile, 4).transpose(0, 3, 1, 2, 4)
+    parts, at = {"codes": codes.reshape(-1, cols)[:tokens]}, 32 * tile
+    for name, (dtype, n) in NUMBERS.items():
+        field = np.ascontiguousarray(blocks[..., at : at + 4 * tile * n]).view(dtype)
+        parts[name] = field.reshape(-1, groups, n, tile).transpose(0, 3, 1, 2).reshape(-1, groups * n)[:tokens]
+        at += 4 * tile * n
+    return parts
+
+
+def zeros_of(parts: dict[str, np.ndarray]) -> NDArray[np.float64]:
+    """The zero points, which are whole numbers."""
+    scale, centre = parts["scale"].astype(np.float64), parts["centre"].astype(np.float64)
+    zero = np.divide(centre, scale, out=np.zeros_like(scale), where=scale != 0)
+    assert np.allclose(zero, zero.round(), atol=1e-4)
+    return zero.round()
+
+
+def as_seen(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The activations that the int8 form of x stands for."""
+    parts = parts_of(quantized(x), *x.shape)
+    codes, scale = parts["codes"].astype(np.float64), parts["scale"].astype(np.float64)
+    return (codes + np.repeat(zeros_of(parts), 32, axis=1)) * np.repeat(scale, 32, axis=1)
 
 
 # The same in lanes, of which each has 16 columns.
@@ -72,7 +94,7 @@ def test_products(name: str, kernel: str) -> None:
             x = rng.standard_normal((tokens, cols)).astype(np.float32)
             bias = rng.standard_normal(n).astype(np.float32) if n > 1 else None
             operand = {"x": x} if name in FLOATS else in_lanes(x) if kernel == "linear_rows" else quantized(x)
-            seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
+            seen = x.astype(np.float64) if name in FLOATS else as_seen(x)
             residual = rng.standard_normal((tokens, n)).astype(np.float32) if tokens != 7 else None
             out = np.full((tokens, n), np.nan, np.float32)
             limit = tokens if kernel == "linear_rows" else 0
@@ -106,29 +128,27 @@ def test_activations_to_int8() -> None:
     x[2, 32:64] = 0.0
     x[3, :32] += 50_000.0  # all on one side of zero
     x[4, 5] = 1e6  # an outlier: the step is a 254th of the range, not a 127th of the largest
-    made = quantized(x, nth=3)
+    made = parts_of(quantized(x, nth=3), 5, 96)
     blocks = x.reshape(5, 3, 32)
     span = np.maximum(blocks.max(-1), 0) - np.minimum(blocks.min(-1), 0)
     assert np.allclose(made["scale"], span / 254, rtol=1e-6)
-    error = np.abs(as_seen(made).reshape(5, 3, 32) - blocks).max(-1)
+    error = np.abs(as_seen(x).reshape(5, 3, 32) - blocks).max(-1)
     assert (error <= span / 254 * 1.001).all()  # half a step, and half a step more at an end where the zero was rounded
-    codes, zero = made["codes"].astype(np.int64), made["zero"].view(np.int8)[:, ::4].astype(np.int64)
-    assert (made["zero"].view(np.int8).reshape(5, 3, 4) == zero[..., None]).all()
-    assert np.allclose(made["centre"], zero * made["scale"], rtol=1e-6)
+    codes = made["codes"].astype(np.int64)
     assert (made["neg32"] == -codes.reshape(5, 3, 32).sum(-1)).all()
     assert (made["neg16"] == -codes.reshape(5, 6, 16).sum(-1)).all()
-    seen = as_seen(made)
+    seen = as_seen(x)
     assert np.allclose(made["sum32"], seen.reshape(5, 3, 32).sum(-1), rtol=1e-5, atol=1e-6)
     assert np.allclose(made["sum16"], seen.reshape(5, 6, 16).sum(-1), rtol=1e-5, atol=1e-6)
     assert not made["codes"][2, 32:64].any()
     rows = rng.standard_normal((7, 320)).astype(np.float32)
-    assert np.linalg.norm(as_seen(quantized(rows)) - rows) / np.linalg.norm(rows) < INT8_ACTIVATIONS
+    assert np.linalg.norm(as_seen(rows) - rows) / np.linalg.norm(rows) < INT8_ACTIVATIONS
 
 
 @pytest.mark.parametrize("cols", [32, 96, 256, 800])
 def test_lanes_hold_the_same(cols: int) -> None:
     x = np.random.default_rng(cols).standard_normal((5, cols)).astype(np.float32)
-    lanes, made = in_lanes(x, nth=3), quantized(x)
+    lanes, made = in_lanes(x, nth=3), parts_of(quantized(x), 5, cols)
     assert np.array_equal(in_order(lanes["codes"]), made["codes"])
     for name in ("scale", "centre"):
         assert np.array_equal(lanes[name], np.repeat(made[name], 2, axis=1))
@@ -182,7 +202,7 @@ def test_expert_rows(name: str, shared: int) -> None:
     rows = tokens if shared else tokens * used
     x = rng.standard_normal((rows, cols)).astype(np.float32)
     operand = {"x": x} if name in FLOATS else in_lanes(x)
-    seen = x.astype(np.float64) if name in FLOATS else as_seen(quantized(x))
+    seen = x.astype(np.float64) if name in FLOATS else as_seen(x)
     out = np.full((tokens * used, n), np.nan, np.float32)
     call(
         f"expert_rows.{name}", nth=3, tokens=tokens, w=weight, row_bytes=kind.row_bytes(cols), n=n, n_expert=experts,

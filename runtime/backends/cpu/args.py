@@ -40,9 +40,15 @@ STEP = _struct(
 LANE_ARRAYS = {"codes": 32, "scale": 8, "centre": 8, "sum": 8, "neg": 8}
 _LANES = dict.fromkeys(LANE_ARRAYS, _PTR)
 
-# The same for products of panels, see linear/act.py.
-INT8_ARRAYS = {"codes": 32, "scale": 4, "zero": 4, "centre": 4, "sum32": 4, "sum16": 8, "neg32": 4, "neg16": 8}
-_INT8 = dict.fromkeys(INT8_ARRAYS, _PTR)
+# The same for products of panels, in one array of whole tiles of tokens, see linear/act.py.
+PACKED_BYTES = 64  # for each token and 32 columns
+
+
+def tiled(tokens: int) -> int:
+    """Tokens of whole tiles of a product of panels."""
+    tile = target().isa.gemm_tile[1]
+    return -(-tokens // tile) * tile
+
 
 _ROWS = {"cols": _INT, "repeat": _INT, "on_outputs": _INT}
 
@@ -53,18 +59,20 @@ _PRODUCT = {
 }  # fmt: skip
 
 _ARGS: dict[str, np.dtype] = {
-    # x [rows, cols] -> x ~ scale * (code + zero): codes int8 [rows, cols]; per 32 columns scale and centre (scale *
-    # zero) float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns
-    # the sums
-    "quantize": _struct(x=_PTR, **_INT8, **_ROWS),
+    # x [rows, cols] -> x ~ scale * (code + zero): for each 32 columns int8 codes, and scale, centre (scale * zero),
+    # minus the sum of codes and the sum of x
+    "quantize": _struct(x=_PTR, packed=_PTR, **_ROWS),
     # The same in lanes: scale, centre, sum and minus the sum of codes per 16 columns
     "quantize_lanes": _struct(x=_PTR, **_LANES, **_ROWS),
     # x [rows, cols] -> bfloat16 tiles, see linear/brain.py: what x rounds to, and what the rounding dropped
     "brain": _struct(x=_PTR, high=_PTR, low=_PTR, **_ROWS),
+    # x [rows, cols] -> bfloat16 in the same tiles of tokens as int8, see linear/pairs.py
+    "pack_pairs": _struct(x=_PTR, packed=_PTR, **_ROWS),
     # out [rows, n] = residual [rows, n] + (activations [rows, cols] times weight [n, cols] + bias); residual and bias
     # may be absent (0), and residual is not out
     "linear_rows": _struct(**_PRODUCT, **_LANES),
-    "linear_gemm": _struct(**_PRODUCT, **_INT8),
+    "linear_gemm": _struct(**_PRODUCT, packed=_PTR),
+    "linear_pairs": _struct(**_PRODUCT, packed=_PTR),
     "linear_tiles": _struct(**_PRODUCT, high=_PTR, low=_PTR),
     # out [rows, n] = act(activations times gate + gate_bias) * (activations times up + up_bias); out as float32, as
     # int8, or both: what is not wanted has the address 0

@@ -30,6 +30,8 @@ _MODULES = {
     "linear_rows": "linear.rows",
     "linear_gemm": "linear.gemm",
     "linear_tiles": "linear.tiles",
+    "linear_pairs": "linear.pairs",
+    "pack_pairs": "linear.pairs",
     "brain": "linear.brain",
     "linear_glu": "linear.gated",
     "expert_rows": "linear.experts",

@@ -101,6 +101,13 @@ def brain_pairs(e: Emitter, low: Vec, high: Vec) -> Vec:
     return e.bitcast(e.call("llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, high, low), I32, 16)
 
 
+def multiply_pairs(e: Emitter, total: Vec, a: Vec, b: Vec) -> Vec:
+    """total + a * b + a' * b' of the two bfloat16 in each lane of a and b (AVX-512 BF16: no tile registers needed)."""
+    kind = ir.VectorType(_Brain(), 32)
+    pairs = [Vec(e, e.b.bitcast(v.ll, kind)) for v in (a, b)]
+    return e.call("llvm.x86.avx512bf16.dpbf16ps.512", total.ll.type, total, *pairs)
+
+
 def brain_value(e: Emitter, pairs: Vec) -> tuple[Vec, Vec]:
     """What brain_pairs was given, rounded: for the part that the rounding dropped."""
     words = e.bitcast(pairs, I16, 32)

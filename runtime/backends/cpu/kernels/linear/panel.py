@@ -1,8 +1,9 @@
 """Panels: ROWS rows of a weight unpacked side by side, in the thread's private memory.
 
 Four consecutive columns of each row make one 32-bit lane, so one int8 dot product advances all rows of a register by
-four columns. Beside the codes stand, for each group of columns, a line of scales, one of biases and one of sums (of the
-weights without their biases: what the zero point of an activation is multiplied with). Float weights become float32.
+four columns. Beside the codes stand, for each group of columns, a line of scales and one of biases, and for each 32
+columns one of sums (of the weights without their biases: what the zero point of an activation is multiplied with).
+Float weights become float32.
 """
 
 from __future__ import annotations
@@ -33,12 +34,22 @@ def _store_groups(e: Emitter, values: Vec, at: ir.Value) -> None:
         e.store(values.lane(g), at, 4 * ROWS * g)
 
 
-def _group_sums(e: Emitter, kind: type[WeightType], codes: Vec) -> list[Vec]:
-    """The sum over each group of (code - offset), as float32 scalars."""
+def _sums_of_four(e: Emitter, kind: type[WeightType], codes: Vec) -> Vec:
+    """The sum over each four columns of (code - offset), as int32."""
     fours = dot(e, e.zero(I32, codes.n // 4), codes, e.like(codes, 1), kind.bits)
-    lanes = kind.group // 4
-    sums = [e.sum(fours.take(range(g, g + lanes))) for g in range(0, fours.n, lanes)]
-    return [Vec(e, e.b.sitofp((s - kind.group * (kind.offset or 0)).ll, F32)) for s in sums]
+    return fours - 4 * kind.offset if kind.offset is not None else fours
+
+
+def _weight_sums(e: Emitter, kind: type[WeightType], codes: list[Vec], scale: Vec) -> Vec:
+    """The sum over each 32 columns of the weights without their biases. The zero point of an activation is that of 32
+    columns, so it is multiplied with one sum also where they are two groups.
+    """
+    fours, lanes = [_sums_of_four(e, kind, c) for c in codes], kind.group // 4
+    sums = [e.sum(four.take(range(g, g + lanes))) for four in fours for g in range(0, four.n, lanes)]
+    totals = e.to_float(e.gather(sums)) * scale
+    if kind.group == 32:
+        return totals
+    return totals.take(range(0, totals.n, 2)) + totals.take(range(1, totals.n, 2))
 
 
 def _super_to_row(kind: type[WeightType]) -> Any:
@@ -49,8 +60,7 @@ def _super_to_row(kind: type[WeightType]) -> Any:
         for j, codes in enumerate(u.codes):
             e.store(codes, row.ll, 64 * j)
         _store_groups(e, u.scale, scales.ll)
-        totals = e.gather([total for codes in u.codes for total in _group_sums(e, kind, codes)])
-        _store_groups(e, totals * u.scale, sums.ll)
+        _store_groups(e, _weight_sums(e, kind, [*u.codes], u.scale), sums.ll)
         if u.bias is not None:
             _store_groups(e, u.bias, biases.ll)
 
@@ -64,7 +74,8 @@ def _block_to_row(kind: type[Block32]) -> Any:
         codes, scale, bias = single_block(kind, e, w.ll)
         e.store(codes, row.ll)
         e.store(scale.lane(0), scales.ll)
-        e.store(_group_sums(e, kind, codes)[0] * scale.lane(0), sums.ll)
+        total = e.sum(_sums_of_four(e, kind, codes))
+        e.store(Vec(e, e.b.sitofp(total.ll, F32)) * scale.lane(0), sums.ll)
         if kind.offset is None:
             e.store(bias.lane(0), biases.ll)
 
@@ -110,13 +121,13 @@ def panel_unpacker(kind: type[WeightType]) -> Any:
         tails = (cols - supers * 256) // 32 if has_tail else 0
         for oct in range(0, ROWS, OCT):
             for i in range(supers):
-                g = np.uint64(i * groups) * line
+                g, block = np.uint64(i * groups) * line, np.uint64(i * 8) * line
                 for r in range(OCT):
                     # Rows past the end of the matrix repeat the last one; their results are never stored.
                     row = w + np.uint64(min(oct + r, last) * row_bytes + i * super_bytes)
-                    place = g + np.uint64(4 * (oct + r))
+                    here = np.uint64(4 * (oct + r))
                     to = rows + np.uint64(ROW_SPACE * r)
-                    super_to_row(row, to, scales + place, biases + place, sums + place)
+                    super_to_row(row, to, scales + g + here, biases + g + here, sums + block + here)
                 for c in range(8):
                     k = np.uint64(i * 64 + c * 8)
                     _transpose8(rows + np.uint64(32 * c), panel + k * line + np.uint64(4 * oct))
