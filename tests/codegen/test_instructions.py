@@ -11,7 +11,7 @@ from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, re
 from halfbyte.runtime.backends.cpu.kernels.linear.rows import PARTS, _RowDot
 from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
 from halfbyte.runtime.backends.cpu.simd import tiles
-from halfbyte.runtime.backends.cpu.simd.dot import dot
+from halfbyte.runtime.backends.cpu.simd.dot import dot, dot_pairs
 from halfbyte.runtime.backends.cpu.simd.emit import F32, I8, I32, I64, Emitter, Vec
 from llvmlite import ir
 
@@ -66,6 +66,22 @@ def test_dot_product(level: str) -> None:
     triple, cpu, wanted, unwanted = TARGETS[level]
     text = assembly(NAMES[level], triple, cpu, _dot(bits=4), 3)
     assert re.search(wanted, text), text
+    assert unwanted is None or not re.search(unwanted, text), text
+    assert "\tcall" not in text and "\tbl\t" not in text
+
+
+@pytest.mark.parametrize("level", TARGETS)
+def test_products_of_pairs(level: str) -> None:
+    """Pairs of int16, for the corrections of products of panels."""
+    triple, cpu, _, unwanted = TARGETS[level]
+    lanes = NAMES[level].lanes
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        return [dot_pairs(e, e.load(I32, lanes, args[2]), *(e.load(I32, lanes, at) for at in args[:2]))]
+
+    text = assembly(NAMES[level], triple, cpu, body, 3)
+    wanted = {"vpdpbusd": "vpdpwssd", "vpmaddubsw": "vpmaddwd", "sdot": r"\bs?ml[a-z0-9]*", "widen": "pm[a-z]+"}
+    assert re.search(wanted[NAMES[level].dot] + r"\s", text), text
     assert unwanted is None or not re.search(unwanted, text), text
     assert "\tcall" not in text and "\tbl\t" not in text
 

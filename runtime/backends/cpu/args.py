@@ -59,8 +59,8 @@ _PRODUCT = {
 }  # fmt: skip
 
 _ARGS: dict[str, np.dtype] = {
-    # x [rows, cols] -> x ~ scale * (code + zero): for each 32 columns int8 codes, and scale, centre (scale * zero),
-    # minus the sum of codes and the sum of x
+    # x [rows, cols] -> x ~ scale * (code + zero): for each 32 columns int8 codes, and scale, minus the sum
+    # of codes, and terms of corrections
     "quantize": _struct(x=_PTR, packed=_PTR, **_ROWS),
     # The same in lanes: scale, centre, sum and minus the sum of codes per 16 columns
     "quantize_lanes": _struct(x=_PTR, **_LANES, **_ROWS),
@@ -117,6 +117,7 @@ _ARGS: dict[str, np.dtype] = {
     "probe_read": _struct(at=_PTR, blocks=_INT, out=_PTR),
     "probe_int8": _struct(x=_PTR, out=_PTR, rounds=_INT),
     "probe_float": _struct(x=_PTR, out=_PTR, rounds=_INT),
+    "probe_pairs": _struct(x=_PTR, out=_PTR, rounds=_INT),
     "probe_tiles": _struct(x=_PTR, out=_PTR, rounds=_INT),
 }  # fmt: skip
 
@@ -129,12 +130,12 @@ ROW_SPACE = 256  # bytes of one unpacked row before it is transposed
 
 
 def gemm_scratch_bytes(cols: int) -> int:
-    """Private memory of a panel product (linear/gemm.py): tile, first values, row buffers, scales, biases, panel."""
+    """Private memory of a product of panels (linear/gemm.py): tile, first values, units, row buffers, lines, panel."""
     isa = target().isa
     registers, tile = isa.gemm_tile
     rows = isa.lanes * registers
-    scales = 3 * 4 * rows * (cols // 16 + 1)
-    return 4 * rows * (tile + 1) + OCT * ROW_SPACE + scales + 4 * rows * cols + 256
+    lines = 4 * 4 * rows * (cols // 16 + 1)
+    return 4 * rows * (tile + 2) + OCT * ROW_SPACE + lines + 4 * rows * cols + 256
 
 
 _ARGS["attention_blocks"] = _ARGS["attention"]

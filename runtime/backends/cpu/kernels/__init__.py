@@ -8,6 +8,7 @@ _MODULES = {
     "probe_read": "probe",
     "probe_int8": "probe",
     "probe_float": "probe",
+    "probe_pairs": "probe",
     "probe_tiles": "probe",
     "add": "elementwise",
     "scale": "elementwise",

@@ -64,18 +64,19 @@ def release(e: Emitter, _: Vec) -> None:
     _call(e, "tilerelease")
 
 
-def transposed16(v: list[Vec]) -> list[Vec]:
-    """Sixteen vectors of sixteen lanes as a matrix, turned over its diagonal."""
-    e = v[0].e
-    for distance in (1, 2, 4, 8):
-        low = [i if not i & distance else 16 + i - distance for i in range(16)]
-        high = [i + distance if not i & distance else 16 + i for i in range(16)]
+def transposed(v: list[Vec]) -> list[Vec]:
+    """As many vectors (a power of two) as they have lanes as a matrix, turned over its diagonal."""
+    e, n = v[0].e, len(v)
+    distance = 1
+    while distance < n:
+        low = [i if not i & distance else n + i - distance for i in range(n)]
+        high = [i + distance if not i & distance else n + i for i in range(n)]
         mixed: list[Vec] = list(v)
-        for i in range(16):
+        for i in range(n):
             if not i & distance:
                 mixed[i] = e.shuffle(v[i], v[i | distance], low)
                 mixed[i | distance] = e.shuffle(v[i], v[i | distance], high)
-        v = mixed
+        v, distance = mixed, 2 * distance
     return v
 
 

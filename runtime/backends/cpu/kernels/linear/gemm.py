@@ -19,8 +19,9 @@ from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view, load_i32, plus
 from ...simd.types import address, emitted
 from ..share import chunk_of, is_few, next_chunk, rows_of
-from .act import CENTRE, GROUP_BYTES, NEGATIVES, SCALE, SUMS, TILE, field_at
-from .panel import LANES, REGISTERS, ROWS, float_unpacker, panel_unpacker
+from .act import BLOCK_BYTES, GROUP_BYTES, NEGATIVES, OFFSET, SCALE, TILE, field_at
+from .corrections import corrections, row_terms
+from .panel import LANES, REGISTERS, ROWS, float_unpacker, offset_of, panel_unpacker
 from .table import FLOATS, QUANTIZED
 from .weights import WeightType
 
@@ -34,24 +35,24 @@ class _Tile:
         self.e, self.kind = e, kind
         self.steps = kind.group // 4  # dot products in a group
 
-    def block(self, panel: ir.Value, lines: list[ir.Value], x: ir.Value, i: ir.Value, acc: list[Vec]) -> list[Vec]:
-        """Add 32 columns: block i of the panel and of its lines, and the activations at x (act.py).
+    def block(self, panel: ir.Value, scales: ir.Value, x: ir.Value, i: ir.Value, acc: list[Vec]) -> list[Vec]:
+        """Add 32 columns: block i of the panel and of its lines of scales, and the activations at x (act.py).
 
-        Lists: [register * TILE + token].
+        Lists: [register * TILE + token]. The scale of the activations is that of 32 columns: two groups of 16 share its
+        multiplication.
         """
         e, parts = self.e, 32 // self.kind.group
-        scales, biases, weight_sums = lines
         block = e.index(panel, i, 32 * ROWS)
+        x_scale = [e.splat(e.load(F32, 0, x, field_at(SCALE, t)), LANES) for t in range(TILE)]
+        total: list[Vec] = []
         for part in range(parts):
-            sums = self._sums(block, x, part)
             scale = self._line(scales, i, parts, part)
-            acc = [
-                e.fma(e.to_float(total), scale[k // TILE] * self._number(x, SCALE, k % TILE), acc[k])
-                for k, total in enumerate(sums)
-            ]
-            if self.kind.offset is None:
-                acc = self._outer(self._line(biases, i, parts, part), x, SUMS[parts] + part, acc)
-        return self._outer(self._line(weight_sums, i, 1, 0), x, CENTRE, acc)
+            sums = [e.to_float(s) for s in self._sums(block, x, part)]
+            if parts == 1:
+                return [e.fma(s, scale[k // TILE] * x_scale[k % TILE], acc[k]) for k, s in enumerate(sums)]
+            products = enumerate(sums)
+            total = [e.fma(s, scale[k // TILE], total[k]) if part else s * scale[k // TILE] for k, s in products]
+        return [e.fma(t, x_scale[k % TILE], acc[k]) for k, t in enumerate(total)]
 
     def _sums(self, block: ir.Value, x: ir.Value, part: int) -> list[Vec]:
         e = self.e
@@ -67,43 +68,33 @@ class _Tile:
 
     def _start(self, x: ir.Value, t: int, part: int) -> Vec:
         """A fixed zero point is free: it is where the integer sum starts."""
-        e, offset = self.e, self.kind.offset
-        if offset is None:
-            return e.zero(I32, LANES)
         field = NEGATIVES[32 // self.kind.group] + part
-        return e.splat(e.load(I32, 0, x, field_at(field, t)), LANES) << offset.bit_length() - 1
-
-    def _number(self, x: ir.Value, field: int, t: int) -> Vec:
-        return self.e.splat(self.e.load(F32, 0, x, field_at(field, t)), LANES)
+        start = self.e.splat(self.e.load(I32, 0, x, field_at(field, t)), LANES)
+        return start if OFFSET is not None else start << offset_of(self.kind).bit_length() - 1
 
     def _line(self, lines: ir.Value, i: ir.Value, parts: int, part: int) -> list[Vec]:
         line = self.e.index(lines, i, 4 * ROWS * parts)
         return [self.e.load(F32, LANES, line, 4 * (ROWS * part + LANES * r)) for r in range(REGISTERS)]
 
-    def _outer(self, w: list[Vec], x: ir.Value, field: int, acc: list[Vec]) -> list[Vec]:
-        """acc + each of the panel's numbers times each of the tokens'."""
-        numbers = [self._number(x, field, t) for t in range(TILE)]
-        return [self.e.fma(w[k // TILE], numbers[k % TILE], total) for k, total in enumerate(acc)]
-
 
 def _microkernel(kind: type[WeightType]) -> Any:
     """f(places, x, cols): a tile.
 
-    places: panel, scales, biases, sums of weights, out, its stride, initial values, residual (laid out as out, or 0).
+    places: panel, scales, terms, units of the terms, out, its stride, initial values, residual (laid out as out, or 0).
     """
 
     @emitted(types.void, _PLACES, address, types.int64)
     def micro(e: Emitter, places: Vec, x: Vec, cols: Vec) -> None:
         parts = (e.b.extract_value(places.ll, i) for i in range(8))
-        panel, scales, biases, weight_sums, out, out_stride, initial, residual = parts
-        tile = _Tile(e, kind)
+        panel, scales, terms, units, out, out_stride, initial, residual = parts
+        tile, groups = _Tile(e, kind), e.b.udiv(cols.ll, ir.Constant(I64, 32))
 
         def body(i: ir.Value, acc: list[Vec]) -> list[Vec]:
-            here = e.index(x.ll, i, GROUP_BYTES)
-            return tile.block(panel, [scales, biases, weight_sums], here, i, acc)
+            here = e.index(x.ll, i, BLOCK_BYTES)
+            return tile.block(panel, scales, here, i, acc)
 
-        first = [e.load(F32, LANES, initial, 4 * LANES * r) for r in range(REGISTERS) for _ in range(TILE)]
-        acc = e.loop(e.b.udiv(cols.ll, ir.Constant(I64, 32)), first, body)
+        first = [e.load(F32, LANES, initial, 4 * LANES * r) for r in range(REGISTERS)]
+        acc = e.loop(groups, corrections(e, kind, (terms, units), x.ll, groups, first), body)
         store_tile(e, acc, out, out_stride, residual)
 
     return micro
@@ -171,6 +162,7 @@ def linear_gemm(name: str) -> Kernel:
     """out[t, r] = residual[t, r] + (x[t] . w[r] + bias[r]) for all tokens; threads take panels of rows."""
     is_float = name in FLOATS
     unpack = float_unpacker(FLOATS[name]) if is_float else panel_unpacker(QUANTIZED[name])
+    make_terms = None if is_float else row_terms(QUANTIZED[name])
     micro = _float_micro if is_float else _microkernel(QUANTIZED[name])
     group = 32 if is_float else QUANTIZED[name].group
 
@@ -186,14 +178,16 @@ def linear_gemm(name: str) -> Kernel:
         tokens = rows_of(a, step)
         if is_few(tokens, a, step):
             return
-        # Private memory: tile and first values, one row buffer per row of an oct, scales, biases, sums, panel.
+        # Private memory: tile, first values, units of terms, one row buffer per row of an oct, scales, biases, mean
+        # weights, terms, panel.
         tile = align(step.scratch + np.uint64(tid * step.scratch_bytes))
         initial = tile + np.uint64(4 * ROWS * TILE)
-        rows = initial + np.uint64(4 * ROWS)
+        units = initial + np.uint64(4 * ROWS)
+        rows = units + np.uint64(4 * ROWS)
         scales = rows + np.uint64(OCT * ROW_SPACE)
         lines = np.uint64(4 * ROWS * (a.cols // group + 1))
-        biases, sums = scales + lines, scales + lines + lines
-        panel = align(sums + lines)
+        biases, means, terms = scales + lines, scales + lines + lines, scales + lines + lines + lines
+        panel = align(terms + lines)
         first_values, bias = f32_view(initial, ROWS), f32_view(a.bias, a.n)
         none = np.uint64(0)
         panels = (a.n + ROWS - 1) // ROWS
@@ -208,7 +202,9 @@ def linear_gemm(name: str) -> Kernel:
                 r0 = p * ROWS
                 used = min(ROWS, a.n - r0)
                 w = a.w + np.uint64(r0 * a.row_bytes)
-                unpack(w, a.row_bytes, used - 1, a.cols, (panel, scales, biases, sums), rows)
+                unpack(w, a.row_bytes, used - 1, a.cols, (panel, scales, biases, means), rows)
+                if not is_float:
+                    make_terms((means, biases, terms, units), a.cols // 32)
                 for r in range(ROWS):
                     first_values[r] = bias[r0 + r] if a.bias != 0 and r < used else np.float32(0.0)
                 for t in range(0, tokens, TILE):
@@ -217,7 +213,7 @@ def linear_gemm(name: str) -> Kernel:
                     at = np.uint64(4 * (t * a.n + r0))
                     old = a.residual + at if a.residual != 0 else none
                     out, stride = (a.out + at, np.uint64(4 * a.n)) if whole else (tile, np.uint64(4 * ROWS))
-                    places = (panel, scales, biases, sums, out, stride, initial, old if whole else none)
+                    places = (panel, scales, terms, units, out, stride, initial, old if whole else none)
                     micro(places, operand(a, t, tokens), a.cols)
                     if not whole:
                         store_part(tile, used, done, a.n, a.out + at, old)

@@ -19,14 +19,14 @@ from numba.core import types
 
 from ...args import PACKED_BYTES
 from ...jit import Kernel, kernel, kernel_family
-from ...simd.emit import F32, I32, I64, Emitter, Vec
+from ...simd.emit import F32, I32, Emitter, Vec
 from ...simd.table import f32_view, load_i32
-from ...simd.tiles import brain_pairs, multiply_pairs, transposed16
+from ...simd.tiles import brain_pairs, multiply_pairs, transposed
 from ...simd.types import address, emitted
 from ..share import chunk_of, is_few, next_chunk, rows_of, share
-from .act import TILE
+from .act import TILE, rows_from
 from .gemm import align, store_part, store_tile
-from .panel import LANES, REGISTERS, ROWS
+from .panel import LANES, REGISTERS, ROWS, ask_for
 from .table import FLOATS
 
 BLOCK_BYTES = PACKED_BYTES * TILE  # 32 columns of a tile of tokens
@@ -40,22 +40,15 @@ def _pairs_of(e: Emitter, name: str, at: ir.Value) -> Vec:
     return brain_pairs(e, kind.load(e, at, 16), kind.load(e, e.at(at, 16 * kind.size), 16))
 
 
-def _rows(e: Emitter, first: Vec, stride: Vec, last: Vec, n: int) -> list[ir.Value]:
-    """Addresses of n rows; those past the last repeat it."""
-    numbers = [ir.Constant(I64, r) for r in range(n)]
-    kept = [e.b.select(e.b.icmp_signed("<", number, last.ll), number, last.ll) for number in numbers]
-    return [e.b.add(first.ll, e.b.mul(stride.ll, number)) for number in kept]
-
-
 @emitted(types.void, address, address, types.int64, types.int64, types.int64)
 def _pack(e: Emitter, x: Vec, to: Vec, stride: Vec, last: Vec, blocks: Vec) -> None:
     """float32 of a tile of tokens, `stride` bytes apart, into `blocks` blocks."""
-    rows = _rows(e, x, stride, last, TILE)
+    rows = rows_from(e, x, stride, last, TILE)
 
     def body(i: ir.Value, _: list[Vec]) -> list[Vec]:
         lines = [_pairs_of(e, "F32", e.index(row, i, 128)) for row in rows]
         lines += [lines[0]] * (16 - TILE)  # what becomes of them is not stored
-        for p, line in enumerate(transposed16(lines)):
+        for p, line in enumerate(transposed(lines)):
             e.store(line.take(range(TILE)), e.index(to.ll, i, BLOCK_BYTES), 4 * TILE * p)
         return []
 
@@ -83,10 +76,10 @@ def _unpacker(name: str) -> Any:
     @emitted(types.void, address, address, types.int64, types.int64, types.int64)
     def unpack(e: Emitter, w: Vec, panel: Vec, stride: Vec, last: Vec, blocks: Vec) -> None:
         """16 rows from w on into the panel; those past the last repeat it, and their results are never stored."""
-        rows = _rows(e, w, stride, last, LANES)
+        rows = rows_from(e, w, stride, last, LANES)
 
         def body(i: ir.Value, _: list[Vec]) -> list[Vec]:
-            lines = transposed16([_pairs_of(e, name, e.index(row, i, 32 * size)) for row in rows])
+            lines = transposed([_pairs_of(e, name, e.index(row, i, 32 * size)) for row in rows])
             for p, line in enumerate(lines):
                 e.store(line, e.index(panel.ll, i, 16 * 4 * ROWS), 4 * ROWS * p)
             return []
@@ -128,6 +121,7 @@ def linear_pairs(name: str) -> Kernel:
         first_values, bias = f32_view(initial, ROWS), f32_view(a.bias, a.n)
         none = np.uint64(0)
         panels = (a.n + ROWS - 1) // ROWS
+        ahead = ROWS * a.row_bytes // 64 * TILE // tokens + 1  # lines of weights to ask for with each tile
         chunk, turn = chunk_of(panels, ROWS * a.row_bytes, nth), np.int64(0)
         while True:
             start, stop, turn = next_chunk(a.queue, panels, chunk, turn, tid, nth)
@@ -144,7 +138,9 @@ def linear_pairs(name: str) -> Kernel:
                     unpack(w, panel + np.uint64(4 * r), a.row_bytes, a.n - 1 - first, blocks)
                 for r in range(ROWS):
                     first_values[r] = bias[r0 + r] if a.bias != 0 and r < used else np.float32(0.0)
+                next_rows = a.w + np.uint64((r0 + ROWS) * a.row_bytes)
                 for t in range(0, tokens, TILE):
+                    ask_for(next_rows + np.uint64(t // TILE * ahead * 64), ahead)
                     done = min(TILE, tokens - t)
                     whole = used == ROWS and done == TILE
                     at = np.uint64(4 * (t * a.n + r0))
