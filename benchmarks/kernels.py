@@ -95,7 +95,7 @@ class Product:
 def _operand(bench: Bench, kernel: str, arrays: dict[str, int], x: NDArray[np.float32]) -> dict[str, NDArray[np.uint8]]:
     """The form of x that a product reads, made by its kernel; `arrays`: bytes for each 32 columns."""
     tokens, cols = x.shape
-    rows = -(-tokens // 16) * 16
+    rows = -(-records.tiled(tokens) // 16) * 16
     made = {name: _lines(rows * cols // 32 * n) for name, n in arrays.items()}
     bench.seconds(kernel, {"n_tokens": tokens}, {"x": x, **made, "cols": cols, "repeat": 1})
     return made
@@ -119,10 +119,18 @@ def _error(out: NDArray[np.float32], x: NDArray[np.float32], decoded: NDArray[np
     return float(np.linalg.norm(out - exact) / np.linalg.norm(exact))
 
 
+def prompt_kernel(name: str) -> str:
+    """The family that multiplies prompts with this type."""
+    isa = target().isa
+    if name != "F32" and isa.tiles:
+        return "linear_tiles"
+    return "linear_pairs" if name in HALVES and isa.pairs else "linear_gemm"
+
+
 def measure_product(benches: list[Bench], name: str) -> Product:
     """Rows in cache on one thread, from memory on each team; prompts on each team."""
     kind, rng, one = GGMLType[name], np.random.default_rng(1), benches[0]
-    is_float, tiled = name == "F32" or name in HALVES, target().isa.tiles and name != "F32"
+    is_float = name == "F32" or name in HALVES
     near = random_blocks(kind, (PROMPT_ROWS, COLS), rng)
     far = np.tile(near, (FAR_BYTES // near.nbytes, 1))
     decoded = decode(near, kind).astype(np.float64)
@@ -144,11 +152,14 @@ def measure_product(benches: list[Bench], name: str) -> Product:
         if tokens == 1:
             given = arguments(far, len(far), few, limit=1, **operand)
             far_rows = [far.nbytes / b.seconds(f"linear_rows.{name}", {"n_tokens": 1}, given) for b in benches]
-    kernel, operand = "linear_gemm", {} if is_float else _operand(one, "quantize", records.INT8_ARRAYS, x)
-    if tiled:
+    kernel = prompt_kernel(name)
+    operand = {} if is_float else _operand(one, "quantize", {"packed": records.PACKED_BYTES}, x)
+    if kernel == "linear_pairs":
+        operand = _operand(one, "pack_pairs", {"packed": records.PACKED_BYTES}, x)
+    if kernel == "linear_tiles":
         parts = {"high": 64, "low": 64} if name in HALVES else {"high": 64}
         form = "brain.exact" if name in HALVES else "brain.fast"
-        kernel, operand = "linear_tiles", _operand(one, form, parts, x)
+        operand = _operand(one, form, parts, x)
     given = arguments(near, PROMPT_ROWS, x, limit=0, **operand)
     macs = PROMPT_ROWS * COLS * PROMPT_TOKENS
     prompt = [macs / bench.seconds(f"{kernel}.{name}", {"n_tokens": PROMPT_TOKENS}, given) for bench in benches]
@@ -181,11 +192,11 @@ def measure_attention(bench: Bench, kernel: str, tokens: int, depth: int) -> tup
 
 def compile_all(names: list[str], threads: int) -> None:
     """Every kernel that is going to be called."""
-    tiles = target().isa.tiles
+    isa = target().isa
     wanted = {*kernel_names(), *attention_kernels(), "quantize", "quantize_packets"}
-    wanted |= {"brain.fast", "brain.exact"} if tiles else set()
+    wanted |= {"brain.fast", "brain.exact"} if isa.tiles else {"pack_pairs"} if isa.pairs else set()
     wanted |= {f"linear_rows.{name}" for name in names}
-    wanted |= {f"linear_{'tiles' if tiles and name != 'F32' else 'gemm'}.{name}" for name in names}
+    wanted |= {f"{prompt_kernel(name)}.{name}" for name in names}
     ensure_compiled(wanted, workers=threads)
 
 

@@ -40,7 +40,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Unit:
-    """What multiplies a prompt: "tiles", "int8" or "float32", and how many times for one product."""
+    """What multiplies a prompt: "tiles", "pairs", "int8" or "float32", and how many times for one product."""
 
     name: str
     times: int = 1
@@ -50,6 +50,8 @@ def unit(kernels: Collection[str]) -> Unit:
     """The one that these kernels of a plan use."""
     if any(name.startswith("linear_tiles.") for name in kernels):
         return Unit("tiles", 2 if "brain.exact" in kernels else 1)  # exact: high and low parts of the activations
+    if any(name.startswith("linear_pairs.") for name in kernels):
+        return Unit("pairs")
     return Unit("int8" if "quantize" in kernels else "float32")
 
 

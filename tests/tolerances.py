@@ -6,6 +6,11 @@ from __future__ import annotations
 # columns give 3.2e-6. Relative to that sum.
 FLOAT32_SUM = 4e-6
 
+# Products of panels: their corrections are rounded to int16, by 2^-14 of the largest one of a row and 2^-16 of the
+# largest one of a token, and the largest is a few times the mean one. Relative to the sum of absolute products.
+# Measured: 5.2e-5 for Q2_K, at most 1.8e-5 for types without super-blocks.
+INT16_TERMS = 1e-4
+
 # int8 codes of 32 normal values: their largest is about 2.1 sigma, so the rounding error has a standard deviation of
 # 2.1 / 127 / sqrt(12) = 0.0048 sigma; half as much again for small samples. Relative to the norm.
 INT8_ACTIVATIONS = 7.5e-3
@@ -56,6 +61,12 @@ INT8_LOGITS = 5e-2
 # sum of absolute products. In the norm the errors of a product of normal values average out: measured 0.0023.
 BRAIN = 4.1e-3
 BRAIN_NORM = 2.8e-3
+
+# Prompts with half-precision weights on AVX-512 BF16 (linear/pairs.py). Activations are rounded to bfloat16, F16
+# weights too, each by at most 2^-8 (8 significant bits). Relative to the sum of absolute products. In the norm of
+# products of normal values: measured 0.00166 for BF16 weights, which lose nothing, and 0.0024 for F16.
+BRAIN_PAIRS = {"BF16": 4.0e-3, "F16": 8.0e-3}
+BRAIN_PAIRS_NORM = {"BF16": 2.0e-3, "F16": BRAIN_NORM}
 
 # Split into two bfloat16: 2^-17 of each, and the product of the low parts is left out (2^-18); sums of 800 columns in
 # float32, in the order of the columns.

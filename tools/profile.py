@@ -151,6 +151,7 @@ class Report:
                 "int8_macs_per_second": self.floors.int8,
                 "float_macs_per_second": self.floors.float32,
                 "tiles_macs_per_second": self.floors.tiles,
+                "pairs_macs_per_second": self.floors.pairs,
             },
             "prompt": self.prompt.as_dict(),
             "decode": self.decode.as_dict(),

@@ -11,7 +11,7 @@ from . import console
 from .escape import one_line
 from .profile import Phase, Report, Row
 
-LIMITS = {"read": "reading", "int8": "int8", "float": "float", "tiles": "tiles"}
+LIMITS = {"read": "reading", "int8": "int8", "float": "float", "tiles": "tiles", "pairs": "pairs"}
 GOOD, FAIR = 0.7, 0.4  # parts of the floor that are shown in green and in yellow, less in red
 SMALL = 0.01  # rows with less of the wall time get no colour: there is nothing to be won
 BAR = 10  # characters
@@ -47,6 +47,7 @@ def show(report: Report, heading: str) -> None:
         f"At most, measured now: reading {digits(floors.read / 1e9)} GB/s, int8 {digits(floors.int8 / 1e9)} GMAC/s, "
         f"float {digits(floors.float32 / 1e9)} GMAC/s"
         + (f", tiles {digits(floors.tiles / 1e9)} GMAC/s" if floors.tiles else "")
+        + (f", pairs {digits(floors.pairs / 1e9)} GMAC/s" if floors.pairs else "")
     )
     show_phase(prompt, f"Prompt of {prompt.tokens} tokens, {speeds.prompt_tps:.1f} tokens/s", "")
     show_phase(decode, f"Decode, mean of {decode.steps} tokens, {speeds.decode_tps:.1f} tokens/s", " per token")

@@ -12,13 +12,14 @@ from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, re
 from halfbyte.runtime.backends.cpu.kernels.linear.rows import _RowDot
 from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
 from halfbyte.runtime.backends.cpu.simd import tiles
-from halfbyte.runtime.backends.cpu.simd.dot import dot
+from halfbyte.runtime.backends.cpu.simd.dot import dot, dot_pairs
 from halfbyte.runtime.backends.cpu.simd.emit import F32, I8, I32, I64, Emitter, Vec
 from llvmlite import ir
 
 # level -> triple, CPU, the instruction that must be there, registers that must not
 TARGETS = {
     "amx_bf16": ("x86_64-unknown-linux-gnu", "sapphirerapids", r"vpdpbusd\s.*zmm", None),
+    "avx512_bf16": ("x86_64-unknown-linux-gnu", "znver4", r"vpdpbusd\s.*zmm", None),
     "avx512_vnni": ("x86_64-unknown-linux-gnu", "icelake-server", r"vpdpbusd\s.*zmm", None),
     "avx_vnni": ("x86_64-unknown-linux-gnu", "alderlake", r"vpdpbusd\s.*ymm", r"zmm"),
     "avx2": ("x86_64-unknown-linux-gnu", "haswell", r"vpmaddubsw\s.*ymm", r"zmm|vpdpbusd"),
@@ -66,6 +67,22 @@ def test_dot_product(level: str) -> None:
     triple, cpu, wanted, unwanted = TARGETS[level]
     text = assembly(NAMES[level], triple, cpu, _dot(bits=4), 3)
     assert re.search(wanted, text), text
+    assert unwanted is None or not re.search(unwanted, text), text
+    assert "\tcall" not in text and "\tbl\t" not in text
+
+
+@pytest.mark.parametrize("level", TARGETS)
+def test_products_of_pairs(level: str) -> None:
+    """Pairs of int16, for the corrections of products of panels."""
+    triple, cpu, _, unwanted = TARGETS[level]
+    lanes = NAMES[level].lanes
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        return [dot_pairs(e, e.load(I32, lanes, args[2]), *(e.load(I32, lanes, at) for at in args[:2]))]
+
+    text = assembly(NAMES[level], triple, cpu, body, 3)
+    wanted = {"vpdpbusd": "vpdpwssd", "vpmaddubsw": "vpmaddwd", "sdot": r"\bs?ml[a-z0-9]*", "widen": "pm[a-z]+"}
+    assert re.search(wanted[NAMES[level].dot] + r"\s", text), text
     assert unwanted is None or not re.search(unwanted, text), text
     assert "\tcall" not in text and "\tbl\t" not in text
 
@@ -125,6 +142,18 @@ def test_tiles() -> None:
         assert re.search(wanted, text), wanted
 
 
+def test_pairs() -> None:
+    """A product of pairs of bfloat16, without tile registers."""
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        pairs = tiles.brain_pairs(e, e.load(F32, 16, args[0]), e.load(F32, 16, args[0], 64))
+        return [tiles.multiply_pairs(e, e.zero(F32, 16), pairs, e.load(I32, 16, args[1]))]
+
+    triple, cpu, *_ = TARGETS["avx512_bf16"]
+    text = assembly(NAMES["avx512_bf16"], triple, cpu, body, 3)
+    assert re.search(r"vdpbf16ps\s.*zmm", text) and "tmm" not in text, text
+
+
 def test_levels_are_chosen_by_features() -> None:
     assert choose_level(frozenset()).name == "generic"
     assert choose_level(frozenset({"avx2", "fma", "f16c"})).name == "avx2"
@@ -135,6 +164,7 @@ def test_levels_are_chosen_by_features() -> None:
     assert choose_level(everything) is LEVELS[0]
     assert rejected_levels(frozenset({"avx2", "fma", "f16c"})) == {
         "amx_bf16": ["amx-bf16", "amx-tile", "avx512bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
+        "avx512_bf16": ["avx512bf16", "avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
         "avx512_vnni": ["avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni"],
         "avx_vnni": ["avxvnni"],
     }

@@ -6,36 +6,60 @@ import numpy as np
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import decode
+from halfbyte.runtime.backends.cpu import args as records
 from halfbyte.runtime.backends.cpu.args import PACKET_BYTES, PACKET_COLS, PACKET_PARTS
+from halfbyte.runtime.backends.cpu.features import target
 from numpy.typing import NDArray
 
 from tests.builders_quants import random_blocks
 from tests.kernel_harness import call
-from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS
+from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS, INT16_TERMS
 
 QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
 QUANTIZED += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
 FLOATS = ["F32", "F16", "BF16"]
-# array -> type, columns for each element
-INT8 = {
-    "codes": ("i1", 1), "scale": ("f4", 32), "zero": ("i4", 32), "centre": ("f4", 32), "sum32": ("f4", 32),
-    "sum16": ("f4", 16), "neg32": ("i4", 32), "neg16": ("i4", 16),
-}  # fmt: skip
-
-
 def quantized(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
-    """The int8 form of x, made by the kernel."""
+    """The int8 form of x for products of panels, made by the kernel."""
     tokens, cols = x.shape
-    made = {name: np.zeros((tokens, cols // per), dtype) for name, (dtype, per) in INT8.items()}
-    call("quantize", nth=nth, tokens=tokens, x=x, **made, cols=cols, repeat=1)
-    return made
+    packed = np.full(records.tiled(tokens) * cols // 32 * records.PACKED_BYTES, 0xA5, np.uint8)
+    call("quantize", nth=nth, tokens=tokens, x=x, packed=packed, cols=cols, repeat=1)
+    return {"packed": packed}
 
 
-def as_seen(made: dict[str, np.ndarray]) -> NDArray[np.float64]:
-    """The activations that int8 codes and scales stand for."""
-    codes, scale = made["codes"].astype(np.float64), made["scale"].astype(np.float64)
-    zero = made["zero"].view(np.int8)[:, ::4]
-    return (codes + np.repeat(zero, 32, axis=1)) * np.repeat(scale, 32, axis=1)
+def parts_of(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
+    """That form as codes [tokens, cols] and numbers [tokens, ...], in the order of linear/act.py; terms as float64."""
+    (tokens, cols), tile = x.shape, records.tiled(1)
+    groups = cols // 32
+    tiles = quantized(x, nth)["packed"].reshape(-1, groups * tile * records.PACKED_BYTES)
+    blocks = tiles[:, : 48 * tile * groups].reshape(-1, groups, 48 * tile)
+    terms = tiles[:, 48 * tile * groups :].reshape(-1, 4, groups * tile * 4)
+    codes = blocks[..., : 32 * tile].reshape(-1, groups, 8, tile, 4).transpose(0, 3, 1, 2, 4)
+    parts = {"codes": codes.reshape(-1, cols)[:tokens].view(np.int8)}
+    for name, dtype, first, n in (("scale", "f4", 0, 1), ("neg32", "i4", 1, 1), ("neg16", "i4", 2, 2)):
+        field = np.ascontiguousarray(blocks[..., 4 * tile * (8 + first) : 4 * tile * (8 + first + n)]).view(dtype)
+        parts[name] = field.reshape(-1, groups, n, tile).transpose(0, 3, 1, 2).reshape(-1, groups * n)[:tokens]
+    unit = np.ascontiguousarray(terms[:, 3, : 4 * tile]).view(np.float32).reshape(-1, 1)
+    for i, name in enumerate(("centre_sum", "sum16", "centres")):
+        pairs = np.ascontiguousarray(terms[:, i]).view(np.int16).reshape(-1, groups, tile, 2).transpose(0, 2, 1, 3)
+        numbers = (pairs.reshape(-1, 2 * groups) * unit.astype(np.float64))[:tokens]
+        parts[name] = numbers[:, : (groups + 1) // 2 * 2 if name == "centres" else None]
+    return parts | {"unit": unit[:tokens]}
+
+
+def as_seen(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The activations that the int8 form of x for panels stands for."""
+    parts = parts_of(x)
+    codes = parts["codes"].astype(np.float64) + np.repeat(zero_points(x), 32, axis=1)
+    return codes * np.repeat(parts["scale"].astype(np.float64), 32, axis=1)
+
+
+def zero_points(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of each 32 columns. The kernel stores only terms that are made of them."""
+    blocks = x.reshape(len(x), -1, 32)
+    high, low = np.maximum(blocks.max(-1), 0), np.maximum(-blocks.min(-1), 0)
+    span = high + low
+    inverse = np.divide(np.float32(254), span, out=np.zeros_like(span), where=span != 0)
+    return np.rint((high - low) * np.float32(0.5) * inverse).astype(np.float64)
 
 
 def empty_packets(tokens: int, cols: int) -> np.ndarray:
@@ -86,8 +110,7 @@ def test_products(name: str, kernel: str) -> None:
                 operand = {"x": in_packets(x)}
                 seen = seen_in(operand["x"], cols)
             elif name in QUANTIZED:
-                operand = quantized(x)
-                seen = as_seen(operand)
+                operand, seen = quantized(x), as_seen(x)
             residual = rng.standard_normal((tokens, n)).astype(np.float32) if tokens != 7 else None
             out = np.full((tokens, n), np.nan, np.float32)
             limit = tokens if kernel == "linear_rows" else 0
@@ -102,7 +125,8 @@ def test_products(name: str, kernel: str) -> None:
             if residual is not None:
                 expected += residual
                 worst += np.abs(residual)
-            assert (np.abs(out - expected) <= FLOAT32_SUM * worst).all(), (name, cols, n)
+            most = INT16_TERMS if kernel == "linear_gemm" and name in QUANTIZED else FLOAT32_SUM
+            assert (np.abs(out - expected) <= most * worst).all(), (name, cols, n)
 
 
 @pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])
@@ -121,23 +145,39 @@ def test_activations_to_int8() -> None:
     x[2, 32:64] = 0.0
     x[3, :32] += 50_000.0  # all on one side of zero
     x[4, 5] = 1e6  # an outlier: the step is a 254th of the range, not a 127th of the largest
-    made = quantized(x, nth=3)
+    made = parts_of(x, nth=3)
     blocks = x.reshape(5, 3, 32)
     span = np.maximum(blocks.max(-1), 0) - np.minimum(blocks.min(-1), 0)
     assert np.allclose(made["scale"], span / 254, rtol=1e-6)
-    error = np.abs(as_seen(made).reshape(5, 3, 32) - blocks).max(-1)
+    seen = as_seen(x)
+    error = np.abs(seen.reshape(5, 3, 32) - blocks).max(-1)
     assert (error <= span / 254 * 1.001).all()  # half a step, and half a step more at an end where the zero was rounded
-    codes, zero = made["codes"].astype(np.int64), made["zero"].view(np.int8)[:, ::4].astype(np.int64)
-    assert (made["zero"].view(np.int8).reshape(5, 3, 4) == zero[..., None]).all()
-    assert np.allclose(made["centre"], zero * made["scale"], rtol=1e-6)
-    assert (made["neg32"] == -codes.reshape(5, 3, 32).sum(-1)).all()
-    assert (made["neg16"] == -codes.reshape(5, 6, 16).sum(-1)).all()
-    seen = as_seen(made)
-    assert np.allclose(made["sum32"], seen.reshape(5, 3, 32).sum(-1), rtol=1e-5, atol=1e-6)
-    assert np.allclose(made["sum16"], seen.reshape(5, 6, 16).sum(-1), rtol=1e-5, atol=1e-6)
-    assert not made["codes"][2, 32:64].any()
+    codes = made["codes"].astype(np.int64)
+    assert not codes[2, 32:64].any()
+    offset = 128 if target().isa.dot == "vpdpbusd" else 1
+    assert (made["neg32"] == -offset * codes.reshape(5, 3, 32).sum(-1)).all()
+    assert (made["neg16"] == -offset * codes.reshape(5, 6, 16).sum(-1)).all()
     rows = rng.standard_normal((7, 320)).astype(np.float32)
-    assert np.linalg.norm(as_seen(quantized(rows)) - rows) / np.linalg.norm(rows) < INT8_ACTIVATIONS
+    assert np.linalg.norm(as_seen(rows) - rows) / np.linalg.norm(rows) < INT8_ACTIVATIONS
+
+
+@pytest.mark.parametrize("cols", [32, 96, 128])
+def test_terms_of_corrections(cols: int) -> None:
+    rng, groups = np.random.default_rng(cols), cols // 32
+    x = rng.standard_normal((7, cols)) * np.logspace(-4, 4, 7)[:, None] + rng.standard_normal((7, 1))
+    x = x.astype(np.float32)
+    x[3] = 0.0
+    made, seen = parts_of(x), as_seen(x)
+    centre = 32 * zero_points(x) * made["scale"]
+    sums = seen.reshape(7, groups, 2, 16).sum(-1)
+    exact = np.stack([centre, sums.sum(-1), *np.moveaxis(sums, 2, 0)], axis=-1)
+    largest = np.abs(exact).max((1, 2))
+    assert np.allclose(made["unit"][:, 0], np.maximum(largest, 1e-30) / 32767, rtol=1e-5)
+    half = 0.501 * made["unit"]
+    assert (np.abs(made["centre_sum"] - exact[..., :2].reshape(7, -1)) <= half).all()
+    assert (np.abs(made["sum16"] - exact[..., 2:].reshape(7, -1)) <= half).all()
+    assert (np.abs(made["centres"][:, :groups] - centre) <= half).all()
+    assert not made["centres"][:, groups:].any()
 
 
 @pytest.mark.parametrize("cols", [32, 96, 256, 800])

@@ -100,6 +100,12 @@ def test_tiles_are_a_limit_where_they_are_faster(tiles: float, numbers: str, bou
     assert (floors.bound(work), floors.seconds(work)) == (bound, pytest.approx(seconds))
 
 
+def test_pairs_are_a_limit_of_half_precision() -> None:
+    floors = replace(FLOORS, pairs=200)
+    assert (floors.bound(Work(1000, 300, "half")), floors.seconds(Work(1000, 300, "half"))) == ("pairs", 5.0)
+    assert floors.bound(Work(1000, 300, "int8")) == "int8"
+
+
 def test_work_of_products(kv: KVPool) -> None:
     step = make_step((5, 9), (0, 2), outputs=3)
     assert work_of(product("blk.4.ffn_down", FFN), step, kv) == Work(6 * 7 * 32, 7 * 20, "int8")

@@ -48,9 +48,15 @@ def packets_bytes(rows: int, cols: int) -> int:
     return rows * -(-cols // PACKET_COLS) * PACKET_BYTES
 
 
-# The same for products of panels, see linear/act.py.
-INT8_ARRAYS = {"codes": 32, "scale": 4, "zero": 4, "centre": 4, "sum32": 4, "sum16": 8, "neg32": 4, "neg16": 8}
-_INT8 = dict.fromkeys(INT8_ARRAYS, _PTR)
+# The same for products of panels, in one array of whole tiles of tokens, see linear/act.py.
+PACKED_BYTES = 64  # for each token and 32 columns
+
+
+def tiled(tokens: int) -> int:
+    """Tokens of whole tiles of a product of panels."""
+    tile = target().isa.gemm_tile[1]
+    return -(-tokens // tile) * tile
+
 
 _ROWS = {"cols": _INT, "repeat": _INT, "on_outputs": _INT}
 
@@ -61,18 +67,20 @@ _PRODUCT = {
 }  # fmt: skip
 
 _ARGS: dict[str, np.dtype] = {
-    # x [rows, cols] -> x ~ scale * (code + zero): codes int8 [rows, cols]; per 32 columns scale and centre (scale *
-    # zero) float32, zero four times as int8, the sum of x as float32, minus the sum of codes as int32; per 16 columns
-    # the sums
-    "quantize": _struct(x=_PTR, **_INT8, **_ROWS),
-    # x [rows, cols] -> the same in packets
+    # x [rows, cols] -> x ~ scale * (code + zero): for each 32 columns int8 codes, and scale, minus the sum
+    # of codes, and terms of corrections
+    "quantize": _struct(x=_PTR, packed=_PTR, **_ROWS),
+    # The same in packets
     "quantize_packets": _struct(x=_PTR, packets=_PTR, **_ROWS),
     # x [rows, cols] -> bfloat16 tiles, see linear/brain.py: what x rounds to, and what the rounding dropped
     "brain": _struct(x=_PTR, high=_PTR, low=_PTR, **_ROWS),
+    # x [rows, cols] -> bfloat16 in the same tiles of tokens as int8, see linear/pairs.py
+    "pack_pairs": _struct(x=_PTR, packed=_PTR, **_ROWS),
     # out [rows, n] = residual [rows, n] + (activations [rows, cols] times weight [n, cols] + bias); residual and bias
     # may be absent (0), and residual is not out. For products of rows, x are packets where the weight is quantized
     "linear_rows": _struct(**_PRODUCT),
-    "linear_gemm": _struct(**_PRODUCT, **_INT8),
+    "linear_gemm": _struct(**_PRODUCT, packed=_PTR),
+    "linear_pairs": _struct(**_PRODUCT, packed=_PTR),
     "linear_tiles": _struct(**_PRODUCT, high=_PTR, low=_PTR),
     # out [rows, n] = act(activations times gate + gate_bias) * (activations times up + up_bias); out as float32, as
     # int8, or both: what is not wanted has the address 0
@@ -120,6 +128,7 @@ _ARGS: dict[str, np.dtype] = {
     "probe_read": _struct(at=_PTR, blocks=_INT, out=_PTR),
     "probe_int8": _struct(x=_PTR, out=_PTR, rounds=_INT),
     "probe_float": _struct(x=_PTR, out=_PTR, rounds=_INT),
+    "probe_pairs": _struct(x=_PTR, out=_PTR, rounds=_INT),
     "probe_tiles": _struct(x=_PTR, out=_PTR, rounds=_INT),
 }  # fmt: skip
 
@@ -134,12 +143,12 @@ ROW_SPACE = 256  # bytes of one unpacked row before it is transposed
 
 
 def gemm_scratch_bytes(cols: int) -> int:
-    """Private memory of a panel product (linear/gemm.py): tile, first values, row buffers, scales, biases, panel."""
+    """Private memory of a product of panels (linear/gemm.py): tile, first values, units, row buffers, lines, panel."""
     isa = target().isa
     registers, tile = isa.gemm_tile
     rows = isa.lanes * registers
-    scales = 3 * 4 * rows * (cols // 16 + 1)
-    return 4 * rows * (tile + 1) + OCT * ROW_SPACE + scales + 4 * rows * cols + 256
+    lines = 4 * 4 * rows * (cols // 16 + 1)
+    return 4 * rows * (tile + 2) + OCT * ROW_SPACE + lines + 4 * rows * cols + 256
 
 
 _ARGS["attention_blocks"] = _ARGS["attention_decode"] = _ARGS["attention"]

@@ -24,6 +24,7 @@ class Isa:
     gemm_tile  (row registers, tokens) of one GEMM microkernel: what the register file holds without spilling
     f16c       half <-> float conversion is one instruction
     tiles      prompts are multiplied in tile registers of bfloat16 (AMX)
+    pairs      prompts are multiplied with half-precision weights as pairs of bfloat16
     picks_bytes  one instruction picks any bytes out of two registers of 64 (AVX-512 VBMI)
     """
 
@@ -34,6 +35,7 @@ class Isa:
     f16c: bool
     needs: frozenset[str]
     tiles: bool = False
+    pairs: bool = False
     picks_bytes: bool = False
 
 
@@ -42,6 +44,7 @@ _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"
 # Best first; the first level whose needs are met is taken. "generic" always fits.
 LEVELS: tuple[Isa, ...] = (
     Isa("amx_bf16", 16, "vpdpbusd", (2, 6), True, _AVX512 | {"avx512bf16", "amx-tile", "amx-bf16"}, tiles=True),
+    Isa("avx512_bf16", 16, "vpdpbusd", (2, 6), True, _AVX512 | {"avx512bf16"}, pairs=True),
     Isa("avx512_vnni", 16, "vpdpbusd", (2, 6), True, _AVX512),
     Isa("avx_vnni", 8, "vpdpbusd", (2, 3), True, frozenset({"avx2", "fma", "f16c", "avxvnni"})),
     Isa("avx2", 8, "vpmaddubsw", (2, 2), True, frozenset({"avx2", "fma", "f16c"})),

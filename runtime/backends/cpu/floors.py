@@ -30,7 +30,7 @@ READ_AT_MOST = 2 << 30  # bytes of one pass over the weights: of larger models t
 
 @dataclass(frozen=True)
 class Floors:
-    """Bytes, and multiply-adds of int8, of float32 and of tiles of bfloat16 (0: there are none) per second.
+    """Bytes, and multiply-adds of int8, of float32, of tiles and of pairs of bfloat16 (0: there are none) per second.
 
     All threads together.
     """
@@ -39,13 +39,14 @@ class Floors:
     int8: float
     float32: float
     tiles: float = 0.0
+    pairs: float = 0.0
 
     def seconds(self, work: Work) -> float:
         """The least time that this work can take: the longer of its reading and its arithmetic."""
         return max(self._times(work).values())
 
     def bound(self, work: Work) -> str:
-        """Which of the two it is: "read", or "int8", "float" or "tiles"; "" where there is nothing to do."""
+        """Which of the two it is: "read", or "int8", "float", "tiles" or "pairs"; "" where there is nothing to do."""
         times = self._times(work)
         name = max(times, key=times.__getitem__)
         return name if times[name] > 0 else ""
@@ -53,7 +54,7 @@ class Floors:
     def _times(self, work: Work) -> dict[str, float]:
         peaks = {"int8": self.int8} if work.numbers == "int8" else {"float": self.float32}
         if work.numbers in ("int8", "half"):  # bfloat16 loses nothing that matters of these weights
-            peaks["tiles"] = self.tiles
+            peaks |= {"tiles": self.tiles, "pairs": self.pairs}
         name = max(peaks, key=peaks.__getitem__)
         return {"read": work.n_bytes / self.read, name: work.macs / peaks[name]}
 
@@ -61,14 +62,15 @@ class Floors:
 def measure(executor: CPUExecutor) -> Floors:
     """Takes half a second and more for a model of gigabytes. The executor must not be running a step."""
     isa = target().isa
-    kernels = ["probe_read", "probe_int8", "probe_float", *(["probe_tiles"] if isa.tiles else [])]
-    ensure_compiled(kernels, workers=executor.team.n)
+    brain = [name for name, there in (("probe_tiles", isa.tiles), ("probe_pairs", isa.pairs)) if there]
+    ensure_compiled(["probe_read", "probe_int8", "probe_float", *brain], workers=executor.team.n)
     probe, per_round = _Probe(executor.team), probe_tile()[0] * probe_tile()[1]
     return Floors(
         read=probe.read(_weights(executor)),
         int8=probe.multiply("probe_int8") * per_round * 4 * isa.lanes,
         float32=probe.multiply("probe_float") * per_round * isa.lanes,
         tiles=probe.multiply("probe_tiles") * TILE_MACS if isa.tiles else 0.0,
+        pairs=probe.multiply("probe_pairs") * per_round * 2 * isa.lanes if isa.pairs else 0.0,
     )
 
 

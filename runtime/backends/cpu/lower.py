@@ -22,7 +22,7 @@ from ...graph.plan import Access, Buffer
 from .args import (
     GATED_SCRATCH_BYTES,
     GROUP_SCRATCH_BYTES,
-    INT8_ARRAYS,
+    PACKED_BYTES,
     ROW_SCRATCH_BYTES,
     SPLIT_TOKENS,
     TILE_SCRATCH_BYTES,
@@ -33,10 +33,11 @@ from .args import (
     prompt_attention_bytes,
     rope_scratch_bytes,
     scratch_bytes,
+    tiled,
 )
 from .features import target
 
-# Which of the two kernels of a product does the work: linear_rows for up to `limit` rows, linear_gemm above.
+# Which of the two kernels of a product does the work: linear_rows for up to `limit` rows, another above.
 _ALWAYS_ROWS, _ALWAYS_GEMM, _ROWS_FOR_ONE_OUTPUT_EACH = 1 << 40, 0, -1
 
 _FLOATS = ("F32", "F16", "BF16")
@@ -69,6 +70,7 @@ class Lowering:
     _buffers: dict[int, Buffer] = field(default_factory=dict)
     _quantized: dict[int, dict[str, Buffer]] = field(default_factory=dict)
     _packets: dict[int, Buffer] = field(default_factory=dict)
+    _pairs: dict[int, dict[str, Buffer]] = field(default_factory=dict)
     _brains: dict[tuple[int, bool], dict[str, Buffer]] = field(default_factory=dict)
     _pages: dict[int, Buffer] = field(default_factory=dict)
     _readers: dict[int, list[Node]] = field(default_factory=dict)
@@ -115,11 +117,21 @@ class Lowering:
     def activations(self, node: Node, value: Value) -> dict[str, Buffer]:
         """The int8 form of a value that products of panels read."""
         if value.id not in self._quantized:
-            x, groups = self.buffer(value), self.max_tokens * value.repeat * value.cols // 32
-            made = {name: Buffer(f"{value.name}.{name}", groups * n) for name, n in INT8_ARRAYS.items()}
-            self.add("quantize", node, (x,), tuple(made.values()), x=x, **made, **rows_of(value))
-            self._quantized[value.id] = made
+            self._quantized[value.id] = self._packed(node, value, "quantize")
         return self._quantized[value.id]
+
+    def pairs(self, node: Node, value: Value) -> dict[str, Buffer]:
+        """The bfloat16 form of a value that products of panels read."""
+        if value.id not in self._pairs:
+            self._pairs[value.id] = self._packed(node, value, "pack_pairs")
+        return self._pairs[value.id]
+
+    def _packed(self, node: Node, value: Value, kernel: str) -> dict[str, Buffer]:
+        """A value in tiles of tokens, made by this kernel."""
+        x, size = self.buffer(value), PACKED_BYTES * tiled(self.max_tokens * value.repeat) * value.cols // 32
+        packed = Buffer(f"{value.name}.{kernel}", size)
+        self.add(kernel, node, (x,), (packed,), x=x, packed=packed, **rows_of(value))
+        return {"packed": packed}
 
     def packets(self, node: Node, value: Value) -> Buffer:
         """The int8 form of a value that products of rows read."""
@@ -172,6 +184,11 @@ class Lowering:
 def in_tiles(weight: Weight) -> bool:
     """Whether prompts are multiplied with this weight in tile registers. Float32 keeps all its bits: it is not."""
     return target().isa.tiles and weight.type.name in KERNEL_TYPES - {"F32"} and weight.cols % 32 == 0
+
+
+def in_pairs(weight: Weight) -> bool:
+    """Whether prompts are multiplied with this weight as pairs of bfloat16."""
+    return target().isa.pairs and weight.type.name in ("F16", "BF16") and weight.cols % 32 == 0
 
 
 _MATRICES = {"linear_glu": ("gate", "up"), **dict.fromkeys(("linear", "linear_add", "expert_linear"), ("weight",))}
@@ -276,7 +293,8 @@ def _product(
         add("linear_tiles", low.brain(node, x, exact=weight.type.name in _FLOATS))
         low.scratch_bytes = max(low.scratch_bytes, TILE_SCRATCH_BYTES)
     elif low.prompt:
-        add("linear_gemm", low.operand(node, x, weight, rows=False))
+        in_panels = low.operand(node, x, weight, rows=False) if not in_pairs(weight) else low.pairs(node, x)
+        add("linear_pairs" if in_pairs(weight) else "linear_gemm", in_panels)
         low.scratch_bytes = max(low.scratch_bytes, gemm_scratch_bytes(weight.cols))
 
 

@@ -21,7 +21,7 @@ from ..simd.types import address, emitted
 PAGE = 32
 LANES = min(target().isa.lanes, 16)
 # Accumulators of one register tile: four fifths of the register file, or half of it where it has 16 registers.
-_BUDGET = {"amx_bf16": 16, "avx512_vnni": 16, "neon_dotprod": 16}.get(target().isa.name, 8)
+_BUDGET = {"amx_bf16": 16, "avx512_bf16": 16, "avx512_vnni": 16, "neon_dotprod": 16}.get(target().isa.name, 8)
 
 
 def _tiles(rows: int, columns: int) -> list[tuple[range, range]]:

@@ -71,6 +71,16 @@ def _float(e: Emitter, at: Vec, rounds: Vec) -> Vec:
     return e.bitcast(e.sum(_rounds(e, at.ll, rounds.ll, F32, zero, lambda acc, a, b: e.fma(a, b, acc))), I32, 0)
 
 
+@emitted(types.int32, address, types.int64)
+def _pairs(e: Emitter, at: Vec, rounds: Vec) -> Vec:
+    """Products of pairs of bfloat16, where the CPU has them outside of tiles."""
+
+    def step(acc: Vec, a: Vec, b: Vec) -> Vec:
+        return tiles.multiply_pairs(e, acc, *(e.bitcast(v, I32, v.n) for v in (a, b)))
+
+    return e.bitcast(e.sum(_rounds(e, at.ll, rounds.ll, F32, e.zero(F32, e.isa.lanes), step)), I32, 0)
+
+
 @emitted(types.void, address, types.int64)
 def _tiles(e: Emitter, at: Vec, rounds: Vec) -> None:
     """Each round multiplies two tiles with two: nothing but registers."""
@@ -102,6 +112,12 @@ def probe_int8(a, step, tid, nth):  # type: ignore[no-untyped-def]
 def probe_float(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """`rounds` rounds of float32 multiply-adds in each thread."""
     i32_view(a.out + np.uint64(64 * tid), 1)[0] = _float(a.x, a.rounds)
+
+
+@kernel("probe_pairs")
+def probe_pairs(a, step, tid, nth):  # type: ignore[no-untyped-def]
+    """`rounds` rounds of bfloat16 multiply-adds in each thread, where the CPU has them."""
+    i32_view(a.out + np.uint64(64 * tid), 1)[0] = _pairs(a.x, a.rounds)
 
 
 @kernel("probe_tiles")

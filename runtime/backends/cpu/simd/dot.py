@@ -57,6 +57,25 @@ def _in_halves(e: Emitter, function: Callable[..., Vec], acc: Vec, *operands: Ve
     return e.concat(parts)
 
 
+def dot_pairs(e: Emitter, acc: Vec, x: Vec, y: Vec) -> Vec:
+    """acc[i] += x[2i] * y[2i] + x[2i + 1] * y[2i + 1]: int32, and pairs of int16 in int32 lanes. A register at most."""
+    name = {16: "avx512.vpdpwssd.512", 8: "avx512.vpdpwssd.256"}.get(acc.n)
+    if e.isa.dot == "vpdpbusd" and name is not None:
+        return e.call(f"llvm.x86.{name}", acc.ll.type, acc, x, y)
+    if e.isa.dot == "vpmaddubsw" and acc.n == 8:
+        words = [e.bitcast(v, I16, 16) for v in (x, y)]
+        return acc + e.call("llvm.x86.avx2.pmadd.wd", acc.ll.type, *words)
+    low, high = ([signed_shift(v, 0) for v in (x, y)], [signed_shift(v, 1) for v in (x, y)])
+    return acc + low[0] * low[1] + high[0] * high[1]
+
+
+def signed_shift(value: Vec, half: int) -> Vec:
+    """The lower or upper int16 of each int32 lane as int32."""
+    e = value.e
+    raised = value if half else value << 16
+    return Vec(e, e.b.ashr(raised.ll, e.like(value, 16).ll))
+
+
 def _dot_width(isa: Isa) -> int:
     return {"vpdpbusd": isa.lanes * 4, "vpmaddubsw": 32, "sdot": 16, "widen": 16}[isa.dot]
 

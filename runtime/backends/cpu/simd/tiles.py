@@ -64,18 +64,19 @@ def release(e: Emitter, _: Vec) -> None:
     _call(e, "tilerelease")
 
 
-def transposed16(v: list[Vec]) -> list[Vec]:
-    """Sixteen vectors of sixteen lanes as a matrix, turned over its diagonal."""
-    e = v[0].e
-    for distance in (1, 2, 4, 8):
-        low = [i if not i & distance else 16 + i - distance for i in range(16)]
-        high = [i + distance if not i & distance else 16 + i for i in range(16)]
+def transposed(v: list[Vec]) -> list[Vec]:
+    """As many vectors (a power of two) as they have lanes as a matrix, turned over its diagonal."""
+    e, n = v[0].e, len(v)
+    distance = 1
+    while distance < n:
+        low = [i if not i & distance else n + i - distance for i in range(n)]
+        high = [i + distance if not i & distance else n + i for i in range(n)]
         mixed: list[Vec] = list(v)
-        for i in range(16):
+        for i in range(n):
             if not i & distance:
                 mixed[i] = e.shuffle(v[i], v[i | distance], low)
                 mixed[i | distance] = e.shuffle(v[i], v[i | distance], high)
-        v = mixed
+        v, distance = mixed, 2 * distance
     return v
 
 
@@ -99,6 +100,13 @@ def brain_pairs(e: Emitter, low: Vec, high: Vec) -> Vec:
     """Two vectors of 16 float32, one after the other, rounded to bfloat16 (nearest even): int32 lanes of two each."""
     kind = ir.VectorType(_Brain(), 32)
     return e.bitcast(e.call("llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, high, low), I32, 16)
+
+
+def multiply_pairs(e: Emitter, total: Vec, a: Vec, b: Vec) -> Vec:
+    """total + a * b + a' * b' of the two bfloat16 in each lane of a and b (AVX-512 BF16: no tile registers needed)."""
+    kind = ir.VectorType(_Brain(), 32)
+    pairs = [Vec(e, e.b.bitcast(v.ll, kind)) for v in (a, b)]
+    return e.call("llvm.x86.avx512bf16.dpbf16ps.512", total.ll.type, total, *pairs)
 
 
 def brain_value(e: Emitter, pairs: Vec) -> tuple[Vec, Vec]:

@@ -36,7 +36,7 @@ def _tile_maker(exact: bool) -> Any:
                 rounded = tiles.brain_value(e, high[-1])
                 low.append(tiles.brain_pairs(e, *(v - w for v, w in zip(values, rounded, strict=True))))
         for lines, to in ((high, high_at), (low, low_at)):
-            for p, line in enumerate(tiles.transposed16(lines) if lines else ()):
+            for p, line in enumerate(tiles.transposed(lines) if lines else ()):
                 e.store(line, to, 64 * p)
 
     return make

@@ -19,7 +19,28 @@ from ...simd.table import load, splat, store, times
 from ...simd.types import address, emitted
 from ..norm import rms_factor
 from ..share import rows_of, share
-from .act import GRAIN, as_float, int8_of
+from .act import GRAIN, clamped
+
+
+def _int8_of(e: Emitter, x: list[Vec]) -> tuple[list[Vec], Vec, Vec]:
+    """Codes (int32 vectors), zero point (int32) and scale of vectors of float32 that share them."""
+    nothing = e.scalar(F32, 0.0)
+    high, low = x[0], -x[0]
+    for v in x[1:]:
+        high, low = e.maximum(high, v), e.maximum(low, -v)
+    high = e.maximum(e.largest(high), nothing)
+    low = e.maximum(e.largest(low), nothing)  # minus the smallest
+    span = high + low
+    scale = span * (1.0 / 254.0)
+    is_zero = Vec(e, e.b.fcmp_ordered("==", span.ll, nothing.ll))
+    inverse = e.select(is_zero, nothing, e.scalar(F32, 254.0) / span)
+    zero = e.round_even(e.splat((high - low) * 0.5 * inverse, 4)).lane(0)
+    codes = [clamped(e, e.round_even(v * inverse) - e.splat(zero, v.n)) for v in x]
+    return codes, zero, scale
+
+
+def _as_float(e: Emitter, value: Vec) -> Vec:
+    return Vec(e, e.b.sitofp(value.ll, F32))
 
 
 @emitted(types.void, address, address)
@@ -29,11 +50,11 @@ def _quantize32(e: Emitter, x_at: Vec, at: Vec) -> None:
     lanes = []
     for j in (0, 1):
         columns = [8 * m + 4 * j + b for m in range(4) for b in range(4)]
-        (codes,), zero, scale = int8_of(e, [e.shuffle(*x, columns)])
+        (codes,), zero, scale = _int8_of(e, [e.shuffle(*x, columns)])
         lanes.append(e.bitcast(e.truncate(codes, I8), I32, 4))
-        total, first, centre = e.sum(codes), e.sum(codes.take(range(8))), as_float(e, zero) * scale
+        total, first, centre = e.sum(codes), e.sum(codes.take(range(8))), _as_float(e, zero) * scale
         parts = {
-            "scale": scale, "centre": centre, "sum": as_float(e, total + zero * 16) * scale, "neg": -total,
+            "scale": scale, "centre": centre, "sum": _as_float(e, total + zero * 16) * scale, "neg": -total,
             "neg_first": -first,
         }  # fmt: skip
         for name, value in parts.items():

@@ -41,7 +41,7 @@ def _tile_finisher(has_residual: bool) -> Any:
         places: sums, out, its stride in bytes, 16 biases, residual of the same shape as out.
         """
         sums, out, stride, bias_at, residual = (e.b.extract_value(places.ll, i) for i in range(5))
-        lines = tiles.transposed16([e.load(F32, 16, sums, tiles.LINE * r) for r in range(16)])
+        lines = tiles.transposed([e.load(F32, 16, sums, tiles.LINE * r) for r in range(16)])
         bias = e.load(F32, 16, bias_at)
         for t, line in enumerate(lines):
             offset = e.b.mul(stride, ir.Constant(I64, t))
