@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from .report import markdown_table
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- numbers: python -m benchmarks.readme -->", "<!-- end of numbers -->"
-SCRIPTS = ("speed", "depth", "batch", "team", "loading", "startup", "memory", "accuracy", "desktop")  # in this order
+# In this order.
+SCRIPTS = ("speed", "depth", "batch", "team", "loading", "startup", "memory", "accuracy", "desktop", "sampling")
+OTHER_MACHINES = ("sapphire-rapids",)
 PLOTS = {
     "threads": "Tokens per second by threads",
     "depth": "Tokens per second by the length of the context",
@@ -31,14 +33,23 @@ def stored(folder: Path = RESULTS) -> Results:
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
 
 
-def numbers(results: Results, plots: Path = RESULTS / "plots") -> str:
-    """All that stands between the marks: machine, speed, pictures, and the goals of the other scripts."""
-    parts = [machine_line(results["speed"]["machine"]), speed_table(results["speed"]["results"])]
+def elsewhere(folder: Path = RESULTS) -> list[Results]:
+    """The results that are kept of other machines, in folders with their names."""
+    return [stored(found) for found in sorted(folder.iterdir()) if found.name in OTHER_MACHINES]
+
+
+def numbers(results: Results, others: Sequence[Results] = (), plots: Path = RESULTS / "plots") -> str:
+    """All that stands between the marks: machines, speed, pictures, and the goals of the other scripts."""
+    parts = []
+    for one in (results, *others):
+        parts += [machine_line(one["speed"]["machine"]), speed_table(one["speed"]["results"])]
     for name, title in PLOTS.items():
         picture = plots / f"{name}.svg"
         if picture.exists():
             parts.append(f"![{title}]({picture.relative_to(ROOT).as_posix()})")
     rows = [row for script in results if script != "speed" for row in goal_rows(script, results[script]["goals"])]
+    if others:
+        parts.append("And everything else, on the first of these machines:")
     return "\n\n".join([*parts, markdown_table(("`benchmarks/`", "What", "Measured", "Wanted", "Met"), rows)])
 
 
@@ -86,7 +97,7 @@ def updated(readme: str, results: Results) -> str:
     """The README with its numbers replaced."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{numbers(results)}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{numbers(results, elsewhere())}\n\n{END}{after}"
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ throws away what it has. Progress is reported on the caller's thread.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -27,7 +28,8 @@ from .topology import physical_cores, usable_cpus
 
 DEFAULT_CONTEXT = 8192  # or what the model was trained with, if that is less: more costs memory that few requests use
 STEP_TOKENS = 512  # largest step: enough for matrix products to be at full speed, little enough to be shared fairly
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.005  # a cancel is seen after so long, or as soon as nothing holds Python's lock any more
+EXIT_SECONDS = 2.0  # how long the end of the process waits for loads that were given up
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ def run_cancellable(
 ) -> Loaded:
     """Run `work(report)` on another thread and wait for it; `flag` is set when the wait is given up."""
     events: SimpleQueue[Any] = SimpleQueue()
-    threading.Thread(target=_worker, args=(work, flag, events), name="halfbyte-load", daemon=True).start()
+    thread = threading.Thread(target=_worker, args=(work, flag, events), name="halfbyte-load", daemon=True)
+    thread.start()
+    # A daemon that Python ends inside a C++ library takes the process down: "terminate called", an abort.
+    atexit.register(thread.join, EXIT_SECONDS)
     try:
         while True:
             if cancel is not None and cancel:
@@ -124,6 +129,7 @@ def _worker(work: Callable[[Progress], Loaded], flag: CancelFlag, events: Simple
         events.put(error)
     if flag:
         _discard_result(events)
+    atexit.unregister(threading.current_thread().join)
 
 
 def _discard_result(events: SimpleQueue[Any]) -> None:

@@ -57,8 +57,9 @@ HALF_KV = 2e-3
 # int8 activations (INT8_ACTIVATIONS) at every product of three random layers. Relative to the largest logit.
 INT8_LOGITS = 5e-2
 
-# Weights and activations rounded to bfloat16: each by at most 2^-9, so a product by 2^-8 and a little. Relative to the
-# sum of absolute products. In the norm the errors of a product of normal values average out: measured 0.0023.
+# Weights and activations rounded to bfloat16: 8 significant bits, so each by at most 2^-8 and by a third of that on the
+# average; over a row errors of both signs meet, and half of the worst case is allowed. Relative to the sum of absolute
+# products. In the norm the errors of a product of normal values average out: measured 0.0023.
 BRAIN = 4.1e-3
 BRAIN_NORM = 2.8e-3
 
@@ -72,5 +73,6 @@ BRAIN_PAIRS_NORM = {"BF16": 2.0e-3, "F16": BRAIN_NORM}
 # float32, in the order of the columns.
 BRAIN_PAIR = 3e-5
 
-# Attention whose weights and values are rounded to bfloat16 (2^-9 each). Relative to the largest value.
+# Attention whose weights and values are rounded to bfloat16 (2^-8 each at most, and of both signs). Relative to the
+# largest value.
 BRAIN_ATTENTION = 4e-3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -80,3 +82,24 @@ def test_the_context_can_be_chosen():
         with pytest.raises(ContextOverflow, match=r"101 tokens .* 100"):
             model.generate([1] * 91, max_tokens=10)
         assert model.stats().pages_available == 4
+
+
+def test_the_end_of_the_process_waits_for_a_load_that_was_given_up() -> None:
+    """Python ends daemon threads where they are, and inside a C++ library that ends the process with an abort."""
+    code = """if True:
+        import time
+        from halfbyte import CancelFlag, Cancelled
+        from halfbyte.runtime.loading import run_cancellable
+
+        def work(report):
+            time.sleep(0.5)
+            print("stopped by itself", flush=True)
+
+        cancel = CancelFlag()
+        cancel.set()
+        try:
+            run_cancellable(work, CancelFlag(), progress=None, cancel=cancel)
+        except Cancelled:
+            print("cancelled", flush=True)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["cancelled", "stopped by itself"]

@@ -164,11 +164,13 @@ def _speed(ratio: float) -> dict[str, Any]:
 
 
 def test_the_readme_marks_what_misses_its_target(tmp_path: Path) -> None:
-    text = readme.numbers({"speed": _speed(2.0)}, tmp_path)
+    text = readme.numbers({"speed": _speed(2.0)}, plots=tmp_path)
     (row,) = [line for line in text.splitlines() if "smollm2" in line]
     assert "**2.00**" in row  # 6.0 is wanted of the prompt
     assert " 2.00 " in row  # and 1.7 of decode
     assert "options" not in text
+    both = readme.numbers({"speed": _speed(2.0)}, [{"speed": _speed(3.0)}], tmp_path)
+    assert both.index("**2.00**") < both.index("**3.00**")
     assert readme.updated(f"a\n{readme.BEGIN}\nold\n{readme.END}\nb", {"speed": _speed(2.0)}).endswith("\nb")
 
 
