@@ -145,14 +145,15 @@ class Report:
     decode: Phase
 
     def as_dict(self) -> dict[str, Any]:
+        limits = {
+            "read_bytes_per_second": self.floors.read,
+            "int8_macs_per_second": self.floors.int8,
+            "float_macs_per_second": self.floors.float32,
+            "tiles_macs_per_second": self.floors.tiles,
+            "pairs_macs_per_second": self.floors.pairs,
+        }
         return {
-            "limits": {
-                "read_bytes_per_second": self.floors.read,
-                "int8_macs_per_second": self.floors.int8,
-                "float_macs_per_second": self.floors.float32,
-                "tiles_macs_per_second": self.floors.tiles,
-                "pairs_macs_per_second": self.floors.pairs,
-            },
+            "limits": {name: limit for name, limit in limits.items() if limit},  # of what the processor has
             "prompt": self.prompt.as_dict(),
             "decode": self.decode.as_dict(),
         }
