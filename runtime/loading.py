@@ -29,6 +29,8 @@ from .topology import physical_cores, usable_cpus
 DEFAULT_CONTEXT = 8192  # or what the model was trained with, if that is less: more costs memory that few requests use
 STEP_TOKENS = 512  # largest step: enough for matrix products to be at full speed, little enough to be shared fairly
 POLL_SECONDS = 0.005  # a cancel is seen after so long, or as soon as nothing holds Python's lock any more
+# Loads take turns at what holds Python's lock: those that were given up would only delay the caller and each other.
+_READING = threading.Lock()
 EXIT_SECONDS = 2.0  # how long the end of the process waits for loads that were given up
 
 
@@ -146,25 +148,32 @@ def _discard_result(events: SimpleQueue[Any]) -> None:
 def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Progress, flag: CancelFlag) -> Loaded:
     """Find the file, validate it, build the graph and the tokenizer, choose and compile kernels."""
     path = hub.resolve(path_or_name, progress=report, cancel=flag)
-    report("reading", 0, 3)
+    with _READING:
+        report("reading", 0, 3)
+        spec, tokenizer, context = _read(path, options, report)
+    n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
+    # More threads than processors would only wait for each other at every barrier.
+    threads = min(options.threads or physical_cores(), usable_cpus())
+    report("reading", 3, 3)
+    executor = _make_backend(options.backend).compile(
+        spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report
+    )
+    return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
+
+
+def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[ModelSpec, Tokenizer, int]:
+    """Graph, tokenizer and context of a file, which is closed again: the weights keep it mapped."""
     with GGUFFile.open(path) as file:
         context = choose_context(file, options.context)
         spec = build_model(file, context=context)
         report("reading", 1, 3)
         tokenizer = tokenizer_from_metadata(file.metadata)
-        report("reading", 2, 3)
-        if tokenizer.vocab_size > spec.vocab_size:
-            raise HalfbyteError(
-                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert again"
-            )
-        n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
-        # More threads than processors would only wait for each other at every barrier.
-        threads = min(options.threads or physical_cores(), usable_cpus())
-        report("reading", 3, 3)
-        executor = _make_backend(options.backend).compile(
-            spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report
+    report("reading", 2, 3)
+    if tokenizer.vocab_size > spec.vocab_size:
+        raise HalfbyteError(
+            f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert again"
         )
-    return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
+    return spec, tokenizer, context
 
 
 def _facts(path: Path, spec: ModelSpec, context: int, threads: int, backend: str) -> Facts:
