@@ -96,9 +96,10 @@ def run_cancellable(
     """Run `work(report)` on another thread and wait for it; `flag` is set when the wait is given up."""
     events: SimpleQueue[Any] = SimpleQueue()
     thread = threading.Thread(target=_worker, args=(work, flag, events), name="halfbyte-load", daemon=True)
-    thread.start()
-    # A daemon that Python ends inside a C++ library takes the process down: "terminate called", an abort.
+    # A daemon that Python ends inside a C++ library takes the process down: "terminate called", an abort. Before the
+    # start: the thread takes itself off that list when it is done.
     atexit.register(thread.join, EXIT_SECONDS)
+    thread.start()
     try:
         while True:
             if cancel is not None and cancel:

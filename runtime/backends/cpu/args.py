@@ -167,7 +167,7 @@ PROMPT_ROWS = 512  # the same of prompts in tile registers, where widening a pag
 PANEL = 8  # query rows of one microkernel
 
 # Decode splits the pages that a token sees into parts of at least so many, and at most so many parts, in steps of up to
-# so many tokens. Eight pages of 64 dims are 64 KB, some microseconds of work, and merging them takes a fifth of one.
+# so many tokens. Eight pages of 64 dims are 64 KB of keys and values; merging their states reads less than one of them.
 PART_PAGES, MOST_PARTS, SPLIT_TOKENS = 8, 16, 8
 
 
