@@ -135,10 +135,10 @@ def measure_product(benches: list[Bench], name: str) -> Product:
     far = np.tile(near, (FAR_BYTES // near.nbytes, 1))
     decoded = decode(near, kind).astype(np.float64)
 
-    def arguments(w: NDArray[np.uint8], n: int, x: NDArray[np.float32], **more: Any) -> dict[str, Any]:
-        out = np.zeros((len(x), n), np.float32)
+    def arguments(w: NDArray[np.uint8], n: int, floats: NDArray[np.float32], **more: Any) -> dict[str, Any]:
+        out = np.zeros((len(floats), n), np.float32)
         shape = {"row_bytes": kind.row_bytes(COLS), "n": n, "cols": COLS, "repeat": 1}
-        return {"w": w, "x": x, "out": out, **shape, **more}
+        return {"w": w, "x": floats, "out": out, **shape, **more}
 
     x = rng.standard_normal((PROMPT_TOKENS, COLS)).astype(np.float32)
     rows, far_rows, row_error = [], [], 0.0
@@ -172,6 +172,11 @@ def attention_kernels() -> list[str]:
     return [records.attention_kernel(HEADS, KV_HEADS), *blocks]
 
 
+def decode_attention() -> str:
+    """That for generated tokens; on one thread nothing is split between threads."""
+    return records.attention_kernel(HEADS, KV_HEADS).replace("attention", "attention_decode")
+
+
 def measure_attention(bench: Bench, kernel: str, tokens: int, depth: int) -> tuple[float, float]:
     """Seconds and multiply-adds per second of `tokens` tokens behind `depth` others."""
     rng, pages = np.random.default_rng(2), -(-(tokens + depth) // PAGE)
@@ -193,7 +198,7 @@ def measure_attention(bench: Bench, kernel: str, tokens: int, depth: int) -> tup
 def compile_all(names: list[str], threads: int) -> None:
     """Every kernel that is going to be called."""
     isa = target().isa
-    wanted = {*kernel_names(), *attention_kernels(), "quantize", "quantize_packets"}
+    wanted = {*kernel_names(), *attention_kernels(), decode_attention(), "quantize", "quantize_packets"}
     wanted |= {"brain.fast", "brain.exact"} if isa.tiles else {"pack_pairs"} if isa.pairs else set()
     wanted |= {f"linear_rows.{name}" for name in names}
     wanted |= {f"{prompt_kernel(name)}.{name}" for name in names}
@@ -232,7 +237,7 @@ def main() -> int:
     )
     rows = []
     for tokens, depth in (*((PROMPT_TOKENS, depth) for depth in DEPTHS), (1, 4095)):
-        for kernel in attention_kernels()[: None if tokens > 1 else 1]:
+        for kernel in attention_kernels() if tokens > 1 else [decode_attention()]:
             seconds, macs = measure_attention(benches[0], kernel, tokens, depth)
             rows.append((kernel, tokens, depth, seconds, macs))
     report.data["attention"] = rows
