@@ -9,7 +9,8 @@ from dataclasses import replace
 import llvmlite.binding as llvm
 import pytest
 from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, rejected_levels
-from halfbyte.runtime.backends.cpu.kernels.linear.rows import _RowDot
+from halfbyte.runtime.backends.cpu.kernels.linear.dots import RowProducts
+from halfbyte.runtime.backends.cpu.kernels.linear.part import SIZES, Part
 from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
 from halfbyte.runtime.backends.cpu.simd import tiles
 from halfbyte.runtime.backends.cpu.simd.dot import dot, dot_pairs
@@ -96,15 +97,19 @@ def test_codes_of_8_bits_do_not_saturate(level: str) -> None:
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q4_K", "Q6_K"])
 @pytest.mark.parametrize("level", TARGETS)
-def test_row_products_use_it(level: str, kind: str) -> None:
+@pytest.mark.parametrize("tokens", ["one", "several"])
+def test_row_products_use_it(level: str, kind: str, tokens: str) -> None:
     """A whole row product, compiled for a fixed CPU: vectors throughout, no call left over."""
     triple, cpu, wanted, unwanted = TARGETS[level]
 
     def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
-        zero = ir.Constant(I64, 0)
-        return _RowDot(e, QUANTIZED[kind], 1).emit(*args[:4], zero)
+        products = RowProducts(e, QUANTIZED[kind])
+        if tokens == "one":
+            return [products.of_one(*args[:4])]
+        products.of_part(Part(*args[:8]), SIZES[-1])
+        return []
 
-    text = assembly(NAMES[level], triple, cpu, body, 5)
+    text = assembly(NAMES[level], triple, cpu, body, 8)
     if not (level == "avx2" and kind == "Q8_0"):  # 8-bit codes are widened there
         assert re.search(wanted, text), text
     assert unwanted is None or not re.search(unwanted, text)

@@ -20,5 +20,5 @@ def compiled(request: pytest.FixtureRequest) -> None:
     products = [f"{kernel}.{kind}" for kernel in ("linear_rows", "linear_gemm", "embed") for kind in KERNEL_TYPES]
     acts = [f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ACTS]
     acts += [f"linear_glu.{kind}.silu" for kind in KERNEL_TYPES]
-    attention = [f"{kernel}.{rows}" for kernel in ("attention", "attention_decode") for rows in (1, 2, 4, 8)]
+    attention = ["attention", *(f"attention_decode.{rows}" for rows in (0, 1, 2, 4, 8))]
     ensure_compiled([*PLAIN, *products, *acts, *attention], workers=2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from halfbyte.runtime.backends.cpu.args import (
     SPLIT_TOKENS,
-    attention_kernel,
+    decode_kernel,
     partials_bytes,
     prompt_attention_bytes,
     scratch_bytes,
@@ -85,23 +85,27 @@ def copy_of(pool: KVPool, spec: KVSpec) -> KVPool:
 def run(
     pool: KVPool, q: NDArray, k: NDArray, v: NDArray, step: Step, spec: KVSpec, n_head: int, nth: int, *,
     scale: float, softcap: float, cancelled: bool = False, blocks: str = "", decode: bool = False,
+    packets: NDArray | int = 0, floats: bool = True,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """What the executor does for an attention node; `blocks`: a variant in tile registers; `decode`: split contexts."""
+    """What the executor does for an attention node; `blocks`: a variant in tile registers; `decode`: split contexts,
+    with the result as int8 in `packets` too, or only there (`floats`).
+    """
     where = {"keys": pool.keys[LAYER], "values": pool.values[LAYER]}
     sizes = {"n_head_kv": spec.n_head_kv, "key_dim": spec.key_dim, "value_dim": spec.value_dim}
     counters = np.full(SPLIT_TOKENS * spec.n_head_kv, 5, np.int64)  # as a cancelled step leaves them
     call("kv_store", nth=nth, step=step, k=k, v=v, **where, **sizes, counters=counters)
     out = np.full((len(q), n_head * spec.value_dim), np.nan, np.float32)
-    kernel, scratch = attention_kernel(n_head, spec.n_head_kv), scratch_bytes(n_head, *sizes.values())
+    kernel, scratch = "attention", scratch_bytes(n_head, *sizes.values())
     if blocks:
         kernel, scratch = f"attention_blocks.{blocks}", prompt_attention_bytes(spec.key_dim, spec.value_dim)
     if decode:
-        kernel = kernel.replace("attention", "attention_decode")
+        kernel = decode_kernel(n_head, spec.n_head_kv, spec.value_dim)
     partials = np.full(partials_bytes(n_head, spec.n_head_kv, spec.value_dim) + 64, 0xFF, np.uint8)
     call(
-        kernel, nth=nth, step=step, cancelled=cancelled, scratch=scratch, q=q, out=out, **where, **sizes,
-        n_head=n_head, scale=scale, window=spec.window, softcap=softcap, counters=counters,
+        kernel, nth=nth, step=step, cancelled=cancelled, scratch=scratch, q=q, out=out if floats else 0, **where,
+        **sizes, n_head=n_head, scale=scale, window=spec.window, softcap=softcap, counters=counters,
         partials=partials[-partials.ctypes.data % 64 :], queue=queue_of(nth),
+        packets=packets,
     )  # fmt: skip
     return out
 
@@ -117,13 +121,9 @@ def test_attention_as_int8(shape: tuple[int, int, int, int], tokens: int, both: 
     pool = make_pool(step, STEPS[tokens], spec, rng)
     sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
     q, k, v = (rng.standard_normal((tokens, size)).astype(np.float32) for size in sizes)
-    expected = run(pool, q, k, v, step, spec, n_head, 2, scale=0.2, softcap=0.0)
-    made, out = empty_packets(*expected.shape), np.full_like(expected, np.nan)
-    call(
-        attention_kernel(n_head, n_head_kv), nth=3, step=step, scratch=scratch_bytes(*shape), q=q,
-        out=out if both else 0, keys=pool.keys[LAYER], values=pool.values[LAYER], n_head=n_head, n_head_kv=n_head_kv,
-        key_dim=key_dim, value_dim=value_dim, scale=0.2, packets=made,
-    )  # fmt: skip
+    expected = run(pool, q, k, v, step, spec, n_head, 2, scale=0.2, softcap=0.0, decode=True)
+    made = empty_packets(*expected.shape)
+    out = run(pool, q, k, v, step, spec, n_head, 3, scale=0.2, softcap=0.0, decode=True, packets=made, floats=both)
     assert np.array_equal(made, in_packets(expected))
     assert not both or np.array_equal(out, expected)
 

@@ -92,14 +92,15 @@ def seen_in(packets: np.ndarray, cols: int) -> NDArray[np.float64]:
 
 
 def columns(kind: GGMLType) -> list[int]:
-    return [256, 768] if kind.block_size == 256 else [32, 96, 256, 608]
+    """Ones of which rows are multiplied whole with several tokens, and one of which they are multiplied in parts."""
+    return [256, 768, 2304] if kind.block_size == 256 else [32, 96, 256, 608, 2144]
 
 
 @pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])
 @pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
 def test_products(name: str, kernel: str) -> None:
     kind, rng = GGMLType[name], np.random.default_rng(len(name))
-    sizes = columns(kind) if name in QUANTIZED else [1, 15, 16, 31, 172]
+    sizes = columns(kind) if name in QUANTIZED else [1, 15, 16, 31, 172, 2134]
     for cols in sizes:
         for n, tokens, nth in ((1, 1, 1), (37, 7, 3), (65, 13, 2)):
             weight = random_blocks(kind, (n, cols), rng)
@@ -211,7 +212,7 @@ def test_activations_to_packets(cols: int) -> None:
 @pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
 def test_a_row_product_has_the_same_bits_in_any_company(name: str) -> None:
     kind, rng = GGMLType[name], np.random.default_rng(4)
-    cols = columns(kind)[-1] if name in QUANTIZED else 172
+    cols = columns(kind)[-1] if name in QUANTIZED else 2134
     weight, x = random_blocks(kind, (9, cols), rng), rng.standard_normal((13, cols)).astype(np.float32)
 
     def product(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -223,9 +224,9 @@ def test_a_row_product_has_the_same_bits_in_any_company(name: str) -> None:
         )  # fmt: skip
         return out
 
-    together = product(x)
-    for t in (0, 5, 9, 12):  # in a product of eight tokens, of four, alone
-        assert np.array_equal(together[t : t + 1], product(x[t : t + 1])), t
+    alone = np.concatenate([product(x[t : t + 1]) for t in range(len(x))])
+    for tokens in (2, 3, 4, 7, 8, 13):
+        assert np.array_equal(product(x[:tokens]), alone[:tokens]), tokens
 
 
 @pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])

@@ -132,10 +132,13 @@ _ARGS: dict[str, np.dtype] = {
     "probe_tiles": _struct(x=_PTR, out=_PTR, rounds=_INT),
 }  # fmt: skip
 
-# Private memory of products of rows: the last blocks of a matrix, copied so that whole packets' worth can be read.
-ROW_SCRATCH_BYTES = 512
-GATED_ROWS, GATED_TOKENS = 32, 8  # rows and tokens of one block of linear_glu
-GATED_SCRATCH_BYTES = ROW_SCRATCH_BYTES + 4 * 2 * GATED_ROWS * GATED_TOKENS
+# Products of rows take so many tokens and rows at once. Their private memory: the last blocks of a matrix, copied where
+# whole packets' worth would go beyond it, and sums of each row (linear/part.py).
+SEVERAL, ROWS_AT_ONCE = 8, 4
+TAIL_BYTES, SUMS_BYTES = 512, SEVERAL * (2 * 64 + 4) + 32
+ROW_SCRATCH_BYTES = TAIL_BYTES + ROWS_AT_ONCE * SUMS_BYTES
+GATED_ROWS = 32  # rows of one block of linear_glu
+GATED_SCRATCH_BYTES = ROW_SCRATCH_BYTES + 4 * 2 * GATED_ROWS * SEVERAL
 GROUP_SCRATCH_BYTES = 4 * 32  # one group of columns, for rms_norm_quantize
 
 OCT = 8  # rows of a panel that are transposed at once
@@ -181,10 +184,13 @@ def partials_bytes(n_head: int, n_head_kv: int, value_dim: int) -> int:
     return SPLIT_TOKENS * n_head_kv * MOST_PARTS * state_bytes(n_head, n_head_kv, value_dim)
 
 
-def attention_kernel(n_head: int, n_head_kv: int) -> str:
-    """The attention kernel of a model, by its rows of one token and key/value head, rounded up to a microkernel."""
-    group = n_head // n_head_kv
-    return f"attention.{next((rows for rows in (1, 2, 4) if group <= rows), PANEL)}"
+def decode_kernel(n_head: int, n_head_kv: int, value_dim: int) -> str:
+    """The attention kernel for generated tokens, by the query rows of a token and key/value head.
+
+    Rounded up to a microkernel; 0 where there are more, or values that are not whole vectors: see `attend_to`.
+    """
+    fitting = [rows for rows in (1, 2, 4, PANEL) if n_head // n_head_kv <= rows and value_dim % 16 == 0]
+    return f"attention_decode.{fitting[0] if fitting else 0}"
 
 
 def rope_scratch_bytes(n_rot: int) -> int:

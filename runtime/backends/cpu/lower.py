@@ -26,7 +26,7 @@ from .args import (
     ROW_SCRATCH_BYTES,
     SPLIT_TOKENS,
     TILE_SCRATCH_BYTES,
-    attention_kernel,
+    decode_kernel,
     gemm_scratch_bytes,
     packets_bytes,
     partials_bytes,
@@ -173,10 +173,11 @@ class Lowering:
         """
         if weight.type.name not in KERNEL_TYPES:
             raise UnsupportedError(f"{weight.name!r} is {weight.type.name}, which has no CPU kernel in this version")
+        if rows:
+            self.scratch_bytes = max(self.scratch_bytes, ROW_SCRATCH_BYTES)
         if weight.type.name in _FLOATS:
             return {"x": self.buffer(value)}
         if rows:
-            self.scratch_bytes = max(self.scratch_bytes, ROW_SCRATCH_BYTES)
             return {"x": self.packets(node, value)}
         return self.activations(node, value)
 
@@ -362,13 +363,13 @@ def _attention(low: Lowering, node: Node) -> None:
     partials, counters = None, 0 if low.prompt else np.zeros(SPLIT_TOKENS * a["n_head_kv"], np.int64)
     low.add("kv_store", node, (k, v), (pages,), k=k, v=v, **where, **sizes, counters=counters)
     blocks = low.prompt and target().isa.tiles and a["key_dim"] % 32 == 0 and a["value_dim"] % 16 == 0
-    kernel = attention_kernel(a["n_head"], a["n_head_kv"])
+    kernel = "attention"
     needed = scratch_bytes(a["n_head"], a["n_head_kv"], a["key_dim"], a["value_dim"])
     if blocks:
         kernel = "attention_blocks.exact" if low.is_exact() else "attention_blocks.fast"
         needed = prompt_attention_bytes(a["key_dim"], a["value_dim"])
     elif not low.prompt:
-        kernel = kernel.replace("attention", "attention_decode")
+        kernel = decode_kernel(a["n_head"], a["n_head_kv"], a["value_dim"])
         partials = Buffer(f"{node.name}.partials", partials_bytes(a["n_head"], a["n_head_kv"], a["value_dim"]))
     low.add(
         kernel, node, (q, pages), present(packets, out, partials), q=q, out=out or 0, packets=packets or 0,

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..args import PANEL, TILE_ROWS
-from ..jit import Kernel, device, inlined, kernel_family
+from ..jit import device, inlined, kernel
 from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32, splat, store, sum_of, times
 from .attention_tiles import PAGE, cap_scores, hide, products, soften
-from .linear.packets import quantize_at
 from .share import next_item
 
 # The maximum of nothing: finite, also times log2(e), so that minus infinity minus it is not NaN.
@@ -42,15 +41,30 @@ def fill(at, n, value):  # type: ignore[no-untyped-def]
 
 @device
 def _widen(half, wide, lines, columns, width):  # type: ignore[no-untyped-def]
-    """float16 [lines, columns] -> float32 [lines, width]."""
+    """float16 [lines, columns] -> float32 [lines, width], zero behind the last column."""
     whole = columns // 16 * 16
     for i in range(lines):
         source, target = half + np.uint64(2 * i * columns), wide + np.uint64(4 * i * width)
         for c in range(0, whole, 16):
             store(target + np.uint64(4 * c), load_half(source + np.uint64(2 * c)))
         rest = f32_view(target, width)
-        for c in range(whole, columns):
-            rest[c] = load_f16(source + np.uint64(2 * c))
+        for c in range(whole, width):
+            rest[c] = load_f16(source + np.uint64(2 * c)) if c < columns else np.float32(0.0)
+
+
+@device
+def _widened(a, keys, values, spare, lines):  # type: ignore[no-untyped-def]
+    """A page as float32 in private memory, of the values only `lines` lines; and the bytes of a line of values."""
+    wide_values, width = spare + np.uint64(4 * PAGE * a.key_dim), (a.value_dim + 15) // 16 * 16
+    _widen(keys, spare, a.key_dim, np.int64(PAGE), np.int64(PAGE))
+    _widen(values, wide_values, lines, a.value_dim, width)
+    return spare, wide_values, np.uint64(4 * width)
+
+
+@device
+def _in_place(a, keys, values, spare, lines):  # type: ignore[no-untyped-def]
+    """A page as it lies in the cache."""
+    return keys, values, np.uint64(2 * a.value_dim)
 
 
 @device
@@ -71,7 +85,7 @@ def _pack_queries(a, q, at, first, n_rows, rows, head, group):  # type: ignore[n
 
 @device
 def finish(a, state, first, n_tokens, head):  # type: ignore[no-untyped-def]
-    """Divide by the sums and put the rows where they belong, as float32, int8 or both."""
+    """Divide by the sums and put the rows where they belong; where there is no such place, they stay in the state."""
     out, sums, group, width = state[0], state[1], a.n_head // a.n_head_kv, (a.value_dim + 15) // 16 * 16
     n_rows = n_tokens * group
     for m in range(n_rows):
@@ -85,10 +99,6 @@ def finish(a, state, first, n_tokens, head):  # type: ignore[no-untyped-def]
         rest, result = f32_view(source, width), f32_view(target, a.value_dim)
         for c in range(whole, a.value_dim):
             result[c] = rest[c] * factor
-        if a.packets != 0:
-            groups = a.value_dim // 32
-            for i in range(groups):
-                quantize_at(target + np.uint64(128 * i), row * groups + i, a.n_head * groups, a.packets)
 
 
 @device
@@ -106,17 +116,17 @@ def first_seen(position, window):  # type: ignore[no-untyped-def]
 def attend_to(few: int) -> Any:
     """f(args, step, scratch, first token, tokens, head, first page, end of pages) -> State: one work item.
 
-    Up to `few` rows use float16 pages in place.
+    few: for so many rows at most, which read float16 pages in place; their values are whole vectors. 0: for any number
+    of rows and any width. Pages are widened first, which pays for more than PANEL rows.
     """
-    keys_product, values_product = products(few, True)
-    wide_keys_product, wide_values_product = products(PANEL, False)
+    rows = few or PANEL
+    keys_product, values_product = products(rows, few > 0)
+    page_of = _in_place if few else _widened
 
     @inlined
     def attend(a, step, scratch, first, n_tokens, head, begin_page, end_page):  # type: ignore[no-untyped-def]
         group = a.n_head // a.n_head_kv
         n_rows = n_tokens * group
-        wide = n_rows > few or a.value_dim % 16 != 0
-        rows = PANEL if wide else few
         padded = (n_rows + PANEL - 1) // PANEL * PANEL
         width = (a.value_dim + 15) // 16 * 16
         # Private memory; `scratch_bytes` counts it.
@@ -126,15 +136,12 @@ def attend_to(few: int) -> Any:
         maxima = line(sums + np.uint64(64 * padded))
         panel = line(maxima + np.uint64(4 * padded))
         corrections = panel + np.uint64(4 * PANEL * PAGE)
-        wide_keys = line(corrections + np.uint64(4 * PANEL))
-        wide_values = wide_keys + np.uint64(4 * PAGE * a.key_dim)
+        spare = line(corrections + np.uint64(4 * PANEL))
 
         _pack_queries(a, a.q, queries, first, n_rows, rows, head, group)
         fill(out, padded * width, np.float32(0.0))
         fill(sums, padded * 16, np.float32(0.0))
         fill(maxima, padded, LOWEST)
-        if wide:
-            fill(wide_values, PAGE * width, np.float32(0.0))  # columns past the last one stay zero
 
         position = np.int64(i32_view(step.positions, step.n_tokens)[first])
         sequence = np.int64(i32_view(step.sequence, step.n_tokens)[first])
@@ -147,14 +154,10 @@ def attend_to(few: int) -> Any:
             begin = number * PAGE
             keys = a.keys + np.uint64(2 * (page * a.n_head_kv + head) * a.key_dim * PAGE)
             values = a.values + np.uint64(2 * (page * a.n_head_kv + head) * a.value_dim * PAGE)
-            value_stride = np.uint64(2 * a.value_dim)
             ahead = np.int64(pages[sequence * step.pages_per_sequence + min(number + 1, last // PAGE)])
             next_keys = a.keys + np.uint64(2 * (ahead * a.n_head_kv + head) * a.key_dim * PAGE)
             next_values = a.values + np.uint64(2 * (ahead * a.n_head_kv + head) * a.value_dim * PAGE)
-            if wide:
-                _widen(keys, wide_keys, a.key_dim, np.int64(PAGE), np.int64(PAGE))
-                _widen(values, wide_values, min(np.int64(PAGE), last + 1 - begin), a.value_dim, width)
-                keys, values, value_stride = wide_keys, wide_values, np.uint64(4 * width)
+            keys, values, value_stride = page_of(a, keys, values, spare, min(np.int64(PAGE), last + 1 - begin))
             for m in range(0, n_rows, rows):
                 used = min(rows, n_rows - m)
                 low, high = position + m // group, position + (m + used - 1) // group  # positions of the panel's rows
@@ -163,10 +166,7 @@ def attend_to(few: int) -> Any:
                 if k0 >= k1:
                     continue
                 scores_of = (queries + np.uint64(4 * m * a.key_dim), keys, panel, next_keys)
-                if wide:
-                    wide_keys_product(scores_of, a.key_dim)
-                else:
-                    keys_product(scores_of, a.key_dim)
+                keys_product(scores_of, a.key_dim)
                 if a.softcap > np.float32(0.0):
                     for r in range(used):
                         cap_scores(panel + np.uint64(4 * PAGE * r), a.softcap)
@@ -180,10 +180,7 @@ def attend_to(few: int) -> Any:
                     panel + np.uint64(4) * skip, values + skip * value_stride, value_stride,
                     out + np.uint64(4 * m * width), np.uint64(4 * width), corrections, next_values,
                 )  # fmt: skip
-                if wide:
-                    wide_values_product(results_of, width, k1 - k0)
-                else:
-                    values_product(results_of, width, k1 - k0)
+                values_product(results_of, width, k1 - k0)
         return out, sums, maxima
 
     return attend
@@ -203,32 +200,27 @@ def tile_end(step, first, most):  # type: ignore[no-untyped-def]
     return end
 
 
-@kernel_family("attention")
-def attention(few: str) -> Kernel:
+_attend = attend_to(0)
+
+
+@kernel("attention")
+def attention(a, step, tid, nth):  # type: ignore[no-untyped-def]
     """out[T, n_head * value_dim]: the tokens of the step over all they may see; `kv_store` has stored their own keys.
 
-    The result is written as float32, as int8 (when each head is whole groups of 32), or both.
-
-    The variant is the number of rows of a single token that decode is made for: see `attention_kernel`. Threads take
-    work items as they come: later tiles of a prompt see more pages.
+    Threads take work items as they come: later tiles of a prompt see more pages.
     """
-    attend = attend_to(int(few))
-
-    def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
-        most = max(1, TILE_ROWS // (a.n_head // a.n_head_kv))
-        scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
-        item, first, mine = np.int64(0), np.int64(0), next_item(a.queue, np.int64(-1), tid, nth)
-        while first < step.n_tokens:
-            end = tile_end(step, first, most)
-            for head in range(a.n_head_kv):
-                if item == mine:
-                    if load_i32(step.cancel) != 0:
-                        return
-                    begin_page, end_page = pages_seen(a, step, first, end - first)
-                    state = attend(a, step, scratch, first, end - first, head, begin_page, end_page)
-                    finish(a, state, first, end - first, head)
-                    mine = next_item(a.queue, mine, tid, nth)
-                item += 1
-            first = end
-
-    return run
+    most = max(1, TILE_ROWS // (a.n_head // a.n_head_kv))
+    scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
+    item, first, mine = np.int64(0), np.int64(0), next_item(a.queue, np.int64(-1), tid, nth)
+    while first < step.n_tokens:
+        end = tile_end(step, first, most)
+        for head in range(a.n_head_kv):
+            if item == mine:
+                if load_i32(step.cancel) != 0:
+                    return
+                begin_page, end_page = pages_seen(a, step, first, end - first)
+                state = _attend(a, step, scratch, first, end - first, head, begin_page, end_page)
+                finish(a, state, first, end - first, head)
+                mine = next_item(a.queue, mine, tid, nth)
+            item += 1
+        first = end

@@ -14,6 +14,7 @@ from ..jit import Kernel, device, kernel_family
 from ..simd.atomic import atomic_add
 from ..simd.table import exp_negative, f32_view, load, load_i32, splat, store, times
 from .attention import attend_to, finish, line, pages_seen
+from .linear.packets import quantize_at
 from .share import next_item
 
 
@@ -49,10 +50,23 @@ def _merge(into, state, rows, width, is_first):  # type: ignore[no-untyped-def]
         old[r] = top
 
 
+@device
+def _quantize(a, result, token, head, rows, width):  # type: ignore[no-untyped-def]
+    """The rows of a token and key/value head as int8, from where `finish` left them."""
+    groups = a.value_dim // 32
+    for m in range(rows):
+        row = token * a.n_head + head * rows + m
+        source = a.out + np.uint64(4 * row * a.value_dim) if a.out != 0 else result + np.uint64(4 * m * width)
+        for i in range(groups):
+            quantize_at(source + np.uint64(128 * i), row * groups + i, a.n_head * groups, a.packets)
+
+
 @kernel_family("attention_decode")
 def attention_decode(few: str) -> Kernel:
-    """As `attention`, for steps in which each token is its own tile.
+    """As `attention`, for steps in which each token is its own tile. The result is written as float32, as int8 (when
+    each head is whole groups of 32), or both.
 
+    The variant is the number of rows that the kernel is made for, 0 is any: see `decode_kernel`.
     `partials` has room for the states of SPLIT_TOKENS tokens, MOST_PARTS for each of their heads; `counters` counts the
     parts that are done, and is zero at first. Whoever does the last part of a head merges them all. More tokens are
     work enough for all threads: then whoever takes a head does all of its parts.
@@ -70,6 +84,7 @@ def attention_decode(few: str) -> Kernel:
         for t in range(step.n_tokens):
             begin, end = pages_seen(a, step, t, np.int64(1))
             parts = _part_of(begin, end, np.int64(0))[2]
+            apart = split and parts > 1
             for head in range(a.n_head_kv):
                 for k in range(parts if split else 1):
                     if item == mine:
@@ -80,22 +95,18 @@ def attention_decode(few: str) -> Kernel:
                         for part in range(k, k + 1 if split else parts):
                             first, stop, _ = _part_of(begin, end, part)
                             state = attend(a, step, own, t, np.int64(1), head, first, stop)
-                            if parts == 1:
-                                finish(a, state, t, np.int64(1), head)
-                            elif split:
-                                to = _places(states + np.uint64(part) * state_bytes, rows, width)
-                                _merge(to, state, rows, width, True)
-                            else:
+                            into = _places(states + np.uint64(part) * state_bytes, rows, width) if apart else merged
+                            _merge(into, state, rows, width, apart or part == 0)
+                        is_last = True
+                        if apart:
+                            is_last = atomic_add(a.counters + np.uint64(8 * place), np.int64(1)) == parts - 1
+                            for part in range(parts if is_last else 0):
+                                state = _places(states + np.uint64(part) * state_bytes, rows, width)
                                 _merge(merged, state, rows, width, part == 0)
-                        done = parts > 1
-                        if split and parts > 1:
-                            done = atomic_add(a.counters + np.uint64(8 * place), np.int64(1)) == parts - 1
-                            if done:
-                                for part in range(parts):
-                                    state = _places(states + np.uint64(part) * state_bytes, rows, width)
-                                    _merge(merged, state, rows, width, part == 0)
-                        if done:
+                        if is_last:
                             finish(a, merged, t, np.int64(1), head)
+                            if a.packets != 0:
+                                _quantize(a, merged[0], t, head, rows, width)
                         mine = next_item(a.queue, mine, tid, nth)
                     item += 1
 

@@ -291,6 +291,28 @@ class Emitter:
             return Vec(self, self.b.call(function, [start, x.ll], fastmath=("reassoc",)))
         return self.call(f"llvm.vector.reduce.add.v{x.n}i{x.element.width}", x.element, x)
 
+    def sums(self, vectors: Sequence[Vec]) -> Vec:
+        """The sum of each of 1, 2, 4 or 8 float vectors of 16 lanes, as lanes.
+
+        The upper half of its lanes is added to the lower, and so on: in the same order whatever the others are.
+        """
+        parts, width = list(vectors), 16
+        while width > 1:
+            half = width // 2
+            if width == 16 or len(parts) == 1:
+                pairs = [(v, v) for v in parts]
+            else:
+                pairs = list(zip(parts[::2], parts[1::2], strict=True))
+            parts = [self._halves_added(a, b, half) for a, b in pairs]
+            width = half
+        return parts[0]
+
+    def _halves_added(self, a: Vec, b: Vec, half: int) -> Vec:
+        """Of each 2 * half lanes of a, then of b (once when it is a): the second half plus the first."""
+        n = a.n if a is b else 2 * a.n
+        first = [k for k in range(n) if k // half % 2 == 0]
+        return self.plus(self.shuffle(a, b, first), self.shuffle(a, b, [k + half for k in first]))
+
     def largest(self, x: Vec) -> Vec:
         """The largest lane of a float vector without NaN."""
         while x.n > 1:

@@ -52,6 +52,8 @@ def emitted(result: Any, *arguments: Any) -> Callable[[Callable[..., Vec | None]
             lambda typing_context, a, b, c, d: made,
             lambda typing_context, a, b, c, d, f: made,
             lambda typing_context, a, b, c, d, f, g: made,
+            lambda typing_context, a, b, c, d, f, g, h: made,
+            lambda typing_context, a, b, c, d, f, g, h, i: made,
         )[len(arguments) - 1]
         define.__name__ = function.__name__
         define.__doc__ = function.__doc__

@@ -7,13 +7,13 @@ import numpy as np
 from ...jit import Kernel, kernel_family
 from ...simd.table import f32_view, i32_view
 from ..share import chunk_of, next_chunk
-from .rows import dots_of, stride_of, tail_of
+from .rows import dot_of, stride_of, tail_of
 
 
 @kernel_family("expert_rows")
 def expert_rows(name: str) -> Kernel:
     """out[r] = x[r] (or x[r // n_used] when shared) . weight[ids[r]] + bias[ids[r]]; threads take ranges of columns."""
-    dot = dots_of(name)[0]
+    dot = dot_of(name)
     stride_from, tail_from = stride_of(name), tail_of(name)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
@@ -36,7 +36,7 @@ def expert_rows(name: str) -> Kernel:
                 x = a.x + np.uint64(source * stride)
                 for r in range(start, stop):
                     w = a.w + np.uint64((expert * a.n + r) * a.row_bytes)
-                    value = dot(w, tail_from(w, a.cols, end, scratch), a.cols, x, stride)[0]
+                    value = dot(w, tail_from(w, a.cols, end, scratch), a.cols, x)
                     if a.bias != 0:
                         value += bias[expert * a.n + r]
                     out[row * a.n + r] = value

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...args import GATED_ROWS, GATED_TOKENS, ROW_SCRATCH_BYTES
+from ...args import GATED_ROWS, ROW_SCRATCH_BYTES, ROWS_AT_ONCE, SEVERAL
 from ...jit import Kernel, device, kernel_family
 from ...simd import table
 from ...simd.table import f32_view, load, plus, store, times
 from ..share import chunk_of, next_chunk, rows_of
 from .packets import quantize_at
-from .rows import SIZES, dots_of, stride_of, tail_of
-
-assert SIZES[-1] == GATED_TOKENS
+from .rows import dots_of, products_at, stride_of
 
 
 @kernel_family("linear_glu")
@@ -23,10 +21,8 @@ def linear_glu(variant: str) -> Kernel:
     order; the activation then works on whole vectors, and a block is a group of the int8 form.
     """
     name, _, act = variant.partition(".")
-    dot1, dot4, dot8 = dots_of(name)
-    function = getattr(table, act)
-    stride_from, tail_from = stride_of(name), tail_of(name)
-    half = GATED_TOKENS * GATED_ROWS  # values of one matrix
+    dots, stride_from, function = dots_of(name), stride_of(name), getattr(table, act)
+    half = SEVERAL * GATED_ROWS  # values of one matrix
 
     @device
     def finish(a, gate, first, used):  # type: ignore[no-untyped-def]
@@ -44,12 +40,11 @@ def linear_glu(variant: str) -> Kernel:
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         tokens = rows_of(a, step)
         stride, matrix_bytes = stride_from(a.cols), np.uint64(a.n * a.row_bytes)
-        # Private memory: a copied tail, then [gate or up][token][row]. What is in it behind the last row of a matrix
-        # does not matter.
-        copied = step.scratch + np.uint64(tid * step.scratch_bytes)
-        scratch = copied + np.uint64(ROW_SCRATCH_BYTES)
-        values = f32_view(scratch, 2 * half)
-        biases = (f32_view(a.gate_bias, a.n), f32_view(a.up_bias, a.n))
+        # Private memory: that of the products, then [gate or up][token][row]. What is in it behind the last row of a
+        # matrix does not matter.
+        scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
+        block_at = scratch + np.uint64(ROW_SCRATCH_BYTES)
+        values = f32_view(block_at, 2 * half)
         blocks = (a.n + GATED_ROWS - 1) // GATED_ROWS
         chunk, turn = chunk_of(blocks, 2 * GATED_ROWS * a.row_bytes, nth), np.int64(0)
         while True:
@@ -59,29 +54,21 @@ def linear_glu(variant: str) -> Kernel:
             for block in range(start, stop):
                 r0 = block * GATED_ROWS
                 used = min(GATED_ROWS, a.n - r0)
-                t = 0
-                while t < tokens:
-                    x = a.x + np.uint64(t * stride)
-                    done = GATED_TOKENS if t + GATED_TOKENS <= tokens else 4 if t + 4 <= tokens else 1
-                    for matrix in range(2):
-                        base, has_bias = (a.gate, a.gate_bias != 0) if matrix == 0 else (a.up, a.up_bias != 0)
-                        bias = biases[matrix]
-                        for r in range(used):
-                            w = base + np.uint64((r0 + r) * a.row_bytes)
-                            tail = tail_from(w, a.cols, base + matrix_bytes, copied)
-                            add, at = bias[r0 + r] if has_bias else np.float32(0.0), matrix * half + r
-                            if done == GATED_TOKENS:
-                                y8 = dot8(w, tail, a.cols, x, stride)
-                                for k in range(GATED_TOKENS):
-                                    values[at + k * GATED_ROWS] = plus(y8[k], add)
-                            elif done == 4:
-                                y4 = dot4(w, tail, a.cols, x, stride)
-                                for k in range(4):
-                                    values[at + k * GATED_ROWS] = plus(y4[k], add)
-                            else:
-                                values[at] = plus(dot1(w, tail, a.cols, x, stride)[0], add)
-                    for k in range(done):
-                        finish(a, scratch + np.uint64(4 * k * GATED_ROWS), (t + k) * a.n + r0, used)
-                    t += done
+                groups = (used + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE
+                for first in range(0, tokens, SEVERAL):
+                    some, x = min(SEVERAL, tokens - first), a.x + np.uint64(first * stride)
+                    for k in range(2 * groups):  # of gate, then of up
+                        matrix, r = k // groups, k % groups * ROWS_AT_ONCE
+                        base, bias_at = (a.gate, a.gate_bias) if matrix == 0 else (a.up, a.up_bias)
+                        w, rows = base + np.uint64((r0 + r) * a.row_bytes), min(ROWS_AT_ONCE, used - r)
+                        dots(w, a.row_bytes, rows, a.cols, base + matrix_bytes, x, some, scratch)
+                        bias = f32_view(bias_at, a.n)
+                        for i in range(rows):
+                            add = bias[r0 + r + i] if bias_at != 0 else np.float32(0.0)
+                            products = f32_view(products_at(scratch, i), some)
+                            for t in range(some):
+                                values[matrix * half + t * GATED_ROWS + r + i] = plus(products[t], add)
+                    for t in range(some):
+                        finish(a, block_at + np.uint64(4 * t * GATED_ROWS), (first + t) * a.n + r0, used)
 
     return run
