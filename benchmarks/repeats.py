@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import targets
 from .report import markdown_table
 
 
@@ -23,6 +24,29 @@ def stored(out: Path) -> list[dict[str, Any]]:
     return found
 
 
+def speed_table(runs: list[dict[str, Any]]) -> str:
+    """Tokens per second of both programs and their ratio, run by run; a ratio that misses its target is bold."""
+    rows = []
+    for model, found in runs[0]["results"].items():
+        if not isinstance(found, dict) or "halfbyte" not in found:
+            continue
+        for what in ("prompt", "decode"):
+            wanted = getattr(targets.SPEED.get(model, targets.OTHERWISE), what)
+            cells = [_cell(run["results"].get(model, {}), what, wanted) for run in runs]
+            rows.append((model, what, *cells, f"{wanted:.2f}"))
+    header = ("Model", "", *(f"Run {i}: t/s, llama.cpp, ratio" for i in range(1, len(runs) + 1)), "Wanted")
+    return markdown_table(header, rows)
+
+
+def _cell(found: dict[str, Any], what: str, wanted: float) -> str:
+    name = f"{what}_tps"
+    sides = [f"{found[side][name]['median']:.0f}" for side in ("halfbyte", "llama_cpp") if side in found]
+    if f"ratio_{name}" in found:
+        ratio = found[f"ratio_{name}"]["median"]
+        sides.append(f"{ratio:.2f}" if ratio >= wanted else f"**{ratio:.2f}**")
+    return ", ".join(sides) or "-"
+
+
 def table(runs: list[dict[str, Any]]) -> str:
     """Every goal of the first run with what each run measured; met when all of them met it."""
     by_name = [{goal["what"]: goal for goal in run["goals"]} for run in runs]
@@ -38,5 +62,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def write(out: Path) -> None:
     """OUT/speed-runs.md."""
-    text = f"# Speed, {len(stored(out))} separate runs\n\n{table(stored(out))}\n"
+    runs = stored(out)
+    title = f"# Speed, {len(runs)} separate runs"
+    text = f"{title}\n\n{speed_table(runs)}\n\n## Goals\n\n{table(runs)}\n"
     (out / "speed-runs.md").write_text(text, encoding="utf-8")

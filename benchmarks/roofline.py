@@ -48,8 +48,11 @@ class Unit:
 
 def unit(kernels: Collection[str]) -> Unit:
     """The one that these kernels of a plan use."""
+    if "linear_tiles.F16" in kernels or "linear_tiles.BF16" in kernels:
+        # High and low parts of activations; F16 weights have both parts too, and the low ones are not multiplied.
+        return Unit("tiles", 3 if "linear_tiles.F16" in kernels else 2)
     if any(name.startswith("linear_tiles.") for name in kernels):
-        return Unit("tiles", 2 if "brain.exact" in kernels else 1)  # exact: high and low parts of the activations
+        return Unit("tiles")
     if any(name.startswith("linear_pairs.") for name in kernels):
         return Unit("pairs")
     return Unit("int8" if "quantize" in kernels else "float32")

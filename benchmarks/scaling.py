@@ -26,7 +26,7 @@ from .report import Report
 from .rounds import Pair, Timing
 from .shapes import SHAPES
 
-DEPTHS = (512, 1024, 2048, 4096, 8192)
+DEPTHS = (512, 1024, 2048, 4096, 8192, 16384)
 SEQUENCES = (1, 2, 4, 8, 16)
 SIZES = tuple(shape for shape in SHAPES if shape != "tiny")
 REPEATS = 3  # of the single tokens at each depth

@@ -1,11 +1,13 @@
 """Accuracy by type of weight: how far Halfbyte and llama.cpp are from the float32 reference on the same file.
 
     python -m benchmarks.weight_types ../shared/models/docs8m
+    python -m benchmarks.weight_types ../shared/models/docs8m --before OLD/weight_types.json
 
 The folder holds a trained Llama model in Hugging Face layout whose rows are multiples of 256, and a text `heldout.txt`.
 llama.cpp quantizes it to every type; both programs then run 512 tokens of the text, once as one prompt and once token
 by token, because the two have different kernels. What is measured is what rounding of activations, keys and values
-costs, not what the type costs: the reference has the same weights.
+costs, not what the type costs: the reference has the same weights. `--before` takes the result of an earlier version and
+shows whether making something faster has made it worse.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from .peers import LlamaCpp
 from .reference import reference_logits
 from .report import Report
 
-# Name -> llama.cpp's number of the recipe. Without mixtures: every matrix has the type.
+# Name -> llama.cpp's number of the recipe. Without mixtures: every matrix has the type. (It has none for MXFP4.)
 RECIPES = {
     "BF16": 32, "F16": 1, "Q8_0": 7, "Q6_K": 18, "Q5_K": 17, "Q5_1": 9, "Q5_0": 8, "Q4_K": 15, "Q4_1": 3, "Q4_0": 2,
     "IQ4_NL": 25, "IQ4_XS": 30, "Q3_K": 12, "Q2_K": 10,
@@ -86,7 +88,9 @@ def measure(path: Path, ids: list[int], threads: int) -> dict[str, dict[str, Div
 def main() -> int:
     parser = common.parser(__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="a model in Hugging Face layout, with heldout.txt")
+    parser.add_argument("--before", type=Path, help="weight_types.json of an earlier version")
     args = parser.parse_args()
+    before = json.loads(args.before.read_text(encoding="utf-8"))["results"] if args.before else {}
     tokenizer = Tokenizer.from_file(str(args.folder / "tokenizer.json"))
     text = (args.folder / "heldout.txt").read_text(encoding="utf-8")
     ids = list(tokenizer.encode(text, add_special_tokens=False).ids)[:MAX_TOKENS]
@@ -98,18 +102,29 @@ def main() -> int:
         path = source if name == "F32" else peers.quantize(source, RECIPES[name], f"types-{args.folder.name}-{name}")
         found = measure(path, ids, args.threads)
         report.data[name] = {who: {form: vars(d) for form, d in forms.items()} for who, forms in found.items()}
-        cells = [f"{d.mean_kl:.6f}" for form in ("prompt", "decode") for d in (found[who][form] for who in found)]
+        cells = []
+        for form in ("prompt", "decode"):
+            if before:
+                old = before.get(name, {}).get("halfbyte", {}).get(form)
+                cells.append(f"{old['mean_kl']:.6f}" if old else "-")
+            cells += [f"{found[who][form].mean_kl:.6f}" for who in found]
         agreement = [f"{100 * found[who]['decode'].agreement:.1f} %" for who in found]
         rows.append([name, *cells, *agreement])
         if name not in FLOATS:  # llama.cpp rounds nothing there but keys and values
             for form in ("prompt", "decode"):
                 limit = found["llama_cpp"][form].mean_kl
                 report.goal_at_most(f"{name}, {form}: mean KL, no worse", found["halfbyte"][form].mean_kl, limit, "", 6)
+    header = ["Type"]
+    for form in ("Prompt", "Decode"):
+        header += [*(["Before"] if before else []), form, "llama.cpp"]
     report.table(
         "Mean KL from the float32 reference, and the same top token in decode",
-        ("Type", "Prompt", "llama.cpp", "Decode", "llama.cpp", "Same top token", "llama.cpp"),
+        (*header, "Same top token", "llama.cpp"),
         rows,
     )
+    if before:
+        machine = json.loads(args.before.read_text(encoding="utf-8"))["machine"]
+        report.note(f"Before: version {machine['commit']}, kernels for {machine['kernel_level']}.")
     return report.finish(args.out)
 
 

@@ -12,7 +12,7 @@ from halfbyte.runtime.settings import child_environment
 
 ROOT = Path(__file__).parents[2]
 AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
-TARGETS = {"avx2": ("haswell", AVX2), "avx_vnni": ("haswell", AVX2 + ",+avxvnni"), "generic": ("x86-64", "+sse2")}
+TARGETS = {"avx2": ("haswell", ""), "avx_vnni": ("haswell", AVX2 + ",+avxvnni"), "generic": ("x86-64", "+sse2")}
 
 FORMS = ("linear_rows", "linear_gemm")
 PRODUCTS = [(kind, form) for kind in ("Q4_1", "Q8_0", "Q6_K", "IQ4_XS", "F16") for form in FORMS]
@@ -22,6 +22,10 @@ SELECTION = [
     "tests/oracle/test_kernels_elementwise.py",
     "tests/oracle/test_kernels_rope.py",
     "tests/oracle/test_kernels_fused.py::test_norm_and_int8",
+    "tests/oracle/test_kernels_attention.py::test_attention[5-1-64-32-7]",
+    "tests/oracle/test_kernels_attention.py::test_attention_in_parts[5-1-64-32-3]",
+    "tests/oracle/test_kernels_linear.py::test_embedding_rows[Q4_K]",
+    "tests/oracle/test_kernels_linear.py::test_expert_rows[0-Q6_K]",
     "tests/oracle/test_kernels_fused.py::test_gate_up_and_activation[Q4_1]",
     *(f"tests/oracle/test_kernels_linear.py::test_products[{kind}-{form}]" for kind, form in PRODUCTS),
 ]
@@ -29,6 +33,7 @@ SELECTION = [
 KERNELS = [
     "team.serve", "team.clock", "probe_read", "probe_int8", "probe_float", "quantize",
     "quantize_packets", "rope", "rms_norm", "layer_norm",
+    "kv_store", "attention", "attention_decode.8", "embed.Q4_K", "expert_rows.Q6_K",
     "add", "scale", "softcap", "take_rows", "rms_norm_quantize", "linear_glu.Q4_1.silu",
     *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("silu", "gelu", "gelu_tanh")),
     *(f"{form}.{kind}" for kind, form in PRODUCTS),
@@ -46,14 +51,19 @@ def _host_has(features: str) -> bool:
 @pytest.mark.parametrize("level", TARGETS)
 def test_kernels_for_a_lesser_cpu(level: str) -> None:
     cpu, features = TARGETS[level]
-    if not _host_has(features):
-        pytest.skip(f"this CPU itself lacks {features}")
-    environment = child_environment(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
+    if not _host_has(features or AVX2):
+        pytest.skip(f"this CPU itself lacks {features or AVX2}")
+    forced = {"NUMBA_CPU_FEATURES": features} if features else {}
+    environment = child_environment(NUMBA_CPU_NAME=cpu, **forced)
     check = f"""if True:
         from halfbyte.runtime.backends.cpu.compile import ensure_compiled
         from halfbyte.runtime.backends.cpu.features import target
 
         assert target().isa.name == {level!r}, target()
+        import numba.core.registry
+        from halfbyte.runtime.backends.cpu import jit
+        codegen = numba.core.registry.cpu_target.target_context.codegen()
+        assert codegen._get_host_cpu_features() == target().feature_string, "Numba compiles for the same"
         ensure_compiled({KERNELS!r}, workers=2)"""
     subprocess.run([sys.executable, "-c", check], check=True, env=environment)
     command = [sys.executable, "-m", "pytest", "-q", *SELECTION]

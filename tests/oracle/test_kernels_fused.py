@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import decode
+from halfbyte.runtime.backends.cpu.args import GATED_SCRATCH_BYTES
 from halfbyte.runtime.ops import OPS
 from numpy.typing import NDArray
 
@@ -29,7 +30,7 @@ def rows_of(x: np.ndarray, name: str, weight: np.ndarray, bias: np.ndarray, nth:
 @pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
 def test_gate_up_and_activation(name: str) -> None:
     kind, rng = GGMLType[name], np.random.default_rng(len(name))
-    for cols in columns(kind) if name in QUANTIZED else [1, 31, 172]:
+    for cols in columns(kind) if name in QUANTIZED else [1, 31, 2134]:
         for n, tokens, nth in ((1, 1, 1), (37, 7, 3), (64, 1, 2), (96, 9, 2)):
             gate, up = (random_blocks(kind, (n, cols), rng) for _ in range(2))
             gate_bias, up_bias = rng.standard_normal((2, n)).astype(np.float32)
@@ -43,7 +44,8 @@ def test_gate_up_and_activation(name: str) -> None:
                 "n": n, "cols": cols, "repeat": 1, **operand,
             }  # fmt: skip
             packets = 0 if made is None else made
-            call(f"linear_glu.{name}.silu", nth=nth, tokens=tokens, **arguments, out=out, packets=packets)
+            size = {"nth": nth, "tokens": tokens, "scratch": GATED_SCRATCH_BYTES}
+            call(f"linear_glu.{name}.silu", **size, **arguments, out=out, packets=packets)
             parts, errors = [], []
             for weight, bias in ((gate, gate_bias), (up, up_bias)):
                 matrix = decode(weight, kind).astype(np.float64)
@@ -60,7 +62,7 @@ def test_gate_up_and_activation(name: str) -> None:
             if made is not None:
                 assert np.array_equal(made, in_packets(unfused))
                 alone = empty_packets(tokens, n)
-                call(f"linear_glu.{name}.silu", nth=nth, tokens=tokens, **arguments, out=0, packets=alone)
+                call(f"linear_glu.{name}.silu", **size, **arguments, out=0, packets=alone)
                 assert np.array_equal(alone, made)
 
 

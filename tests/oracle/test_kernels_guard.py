@@ -34,9 +34,9 @@ def guarded(weight: np.ndarray) -> np.ndarray:
 
 
 def run_all(name: str) -> None:
-    """Every kernel that reads weights, on one whose end is guarded. A read too far kills the process."""
+    """Every kernel that reads weights in place, on one whose end is guarded. A read too far kills the process."""
     kind, rng = GGMLType[name], np.random.default_rng(3)
-    for cols in columns(kind) if name in QUANTIZED else [1, 17, 40]:
+    for cols in columns(kind) if name in QUANTIZED else [1, 17, 168]:
         n, tokens = 9, 8
         weight = guarded(random_blocks(kind, (n, cols), rng))
         x = rng.standard_normal((tokens, cols)).astype(np.float32)
@@ -46,6 +46,10 @@ def run_all(name: str) -> None:
         shape = {"w": weight, "row_bytes": kind.row_bytes(cols), "n": n, "cols": cols, "out": out}
         for kernel, limit, made in (("linear_rows", tokens, operand), ("linear_gemm", 0, in_columns)):
             call(f"{kernel}.{name}", nth=1, tokens=tokens, repeat=1, limit=limit, **shape, **made)
+        for few in (1, 2, 4):  # products of their own
+            call(f"linear_rows.{name}", nth=1, tokens=few, repeat=1, limit=few, **shape, **operand)
+        experts = {"n_expert": 1, "n_used": 1, "shared": 0, "ids": np.zeros(tokens, np.int32)}
+        call(f"expert_rows.{name}", nth=1, tokens=tokens, **experts, **shape, **operand)
         both = {"gate": weight, "up": weight, "row_bytes": kind.row_bytes(cols), "n": n, "cols": cols, "out": out}
         call(f"linear_glu.{name}.silu", nth=1, tokens=tokens, repeat=1, **both, **operand)
         rows = np.empty((1, cols), np.float32)

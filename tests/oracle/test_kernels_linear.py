@@ -7,7 +7,13 @@ import pytest
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import decode
 from halfbyte.runtime.backends.cpu import args as records
-from halfbyte.runtime.backends.cpu.args import PACKET_BYTES, PACKET_COLS, PACKET_PARTS
+from halfbyte.runtime.backends.cpu.args import (
+    PACKET_BYTES,
+    PACKET_COLS,
+    PACKET_PARTS,
+    ROW_SCRATCH_BYTES,
+    gemm_scratch_bytes,
+)
 from halfbyte.runtime.backends.cpu.features import target
 from numpy.typing import NDArray
 
@@ -115,8 +121,10 @@ def test_products(name: str, kernel: str) -> None:
             residual = rng.standard_normal((tokens, n)).astype(np.float32) if tokens != 7 else None
             out = np.full((tokens, n), np.nan, np.float32)
             limit = tokens if kernel == "linear_rows" else 0
+            size = ROW_SCRATCH_BYTES if kernel == "linear_rows" else gemm_scratch_bytes(cols)
             call(
-                f"{kernel}.{name}", nth=nth, tokens=tokens, w=weight, row_bytes=kind.row_bytes(cols), n=n, out=out,
+                f"{kernel}.{name}", nth=nth, tokens=tokens, scratch=size, w=weight, row_bytes=kind.row_bytes(cols),
+                n=n, out=out,
                 bias=0 if bias is None else bias, residual=0 if residual is None else residual, cols=cols, repeat=1,
                 limit=limit, **operand,
             )  # fmt: skip

@@ -88,7 +88,8 @@ def test_the_unit_is_the_one_that_the_kernels_use() -> None:
     assert unit(["linear_gemm.Q4_0", "quantize"]) == Unit("int8")
     assert unit(["linear_gemm.F16"]) == Unit("float32")
     assert unit(["linear_tiles.Q4_0", "brain.fast", "quantize"]) == Unit("tiles")
-    assert unit(["linear_tiles.F16", "brain.exact"]) == Unit("tiles", 2)
+    assert unit(["linear_tiles.F16", "brain.exact"]) == Unit("tiles", 3)
+    assert unit(["linear_tiles.BF16", "brain.exact"]) == Unit("tiles", 2)
 
 
 def test_every_target_is_a_model_that_can_be_made() -> None:
@@ -178,6 +179,10 @@ def test_a_goal_of_several_runs_is_met_by_all_or_not(tmp_path: Path) -> None:
     rows = repeats.table([_speed(7.0), _speed(6.5)]).splitlines()
     assert rows[-1].endswith("| yes        |")
     assert "**no**" in repeats.table([_speed(7.0), _speed(5.0)])
+    table = repeats.speed_table([_speed(7.0), _speed(5.0)])
+    (row,) = [line for line in table.splitlines() if "smollm2" in line and "prompt" in line]
+    assert "100, 100, 7.00" in row
+    assert "100, 100, **5.00**" in row
     assert repeats.stored(tmp_path) == []
     assert repeats.folder(tmp_path, 1) == tmp_path
 

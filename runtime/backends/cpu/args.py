@@ -110,8 +110,8 @@ _ARGS: dict[str, np.dtype] = {
     ),
     "attention": _struct(
         q=_PTR, keys=_PTR, values=_PTR, out=_PTR, n_head=_INT, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
-        scale="f4", window=_INT, softcap="f4", queue=_PTR, packets=_PTR,  # out as int8, or 0
-        partials=_PTR, counters=_PTR,  # of attention_decode
+        scale="f4", window=_INT, softcap="f4", queue=_PTR,
+        packets=_PTR, partials=_PTR, counters=_PTR,  # of attention_decode alone: out as int8 or 0, states, parts done
     ),
     # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]
     "moe_route": _struct(
@@ -133,9 +133,11 @@ _ARGS: dict[str, np.dtype] = {
 }  # fmt: skip
 
 # Products of rows take so many tokens and rows at once. Their private memory: the last blocks of a matrix, copied where
-# whole packets' worth would go beyond it, and sums of each row (linear/part.py).
+# whole packets' worth would go beyond it; and for each row two vectors of sums for each token, and behind those the
+# products, in a line of their own (linear/part.py).
 SEVERAL, ROWS_AT_ONCE = 8, 4
-TAIL_BYTES, SUMS_BYTES = 512, SEVERAL * (2 * 64 + 4) + 32
+TAIL_BYTES, PRODUCTS_AT = 512, SEVERAL * 2 * 64
+SUMS_BYTES = PRODUCTS_AT + 64
 ROW_SCRATCH_BYTES = TAIL_BYTES + ROWS_AT_ONCE * SUMS_BYTES
 GATED_ROWS = 32  # rows of one block of linear_glu
 GATED_SCRATCH_BYTES = ROW_SCRATCH_BYTES + 4 * 2 * GATED_ROWS * SEVERAL

@@ -2,7 +2,7 @@
 
 The level gates on the features Numba compiles for, not on what the silicon might do: an instruction the target lacks
 makes LLVM abort the process. `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` force another target, as they do for Numba
-itself.
+itself; but where Numba keeps this machine's features when only a name is given, here the name says what it has.
 """
 
 from __future__ import annotations
@@ -53,6 +53,26 @@ LEVELS: tuple[Isa, ...] = (
 )  # fmt: skip
 
 
+_SSE4 = frozenset({"sse", "sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "cx16"})
+_HASWELL = _SSE4 | {"avx", "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe"}
+_SKYLAKE_512 = _HASWELL | {"adx", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_ICELAKE = _SKYLAKE_512 | {"avx512vnni", "avx512vbmi", "avx512vbmi2", "avx512ifma", "avx512bitalg", "avx512vpopcntdq"}
+
+# What processors have by their names for LLVM, as far as kernels are concerned.
+NAMED: dict[str, frozenset[str]] = {
+    "generic": frozenset(),
+    "x86-64": frozenset({"sse", "sse2"}),
+    "x86-64-v2": _SSE4,
+    **dict.fromkeys(("x86-64-v3", "haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"), _HASWELL),
+    **dict.fromkeys(("x86-64-v4", "skylake-avx512"), _SKYLAKE_512),
+    "cascadelake": _SKYLAKE_512 | {"avx512vnni"},
+    "alderlake": _HASWELL | {"avxvnni"},
+    **dict.fromkeys(("icelake-client", "icelake-server", "tigerlake"), _ICELAKE),
+    "znver4": _ICELAKE | {"avx512bf16"},
+    "sapphirerapids": _ICELAKE | {"avx512bf16", "avxvnni", "amx-tile", "amx-int8", "amx-bf16"},
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Target:
     """The machine the kernels are compiled for."""
@@ -80,7 +100,10 @@ def rejected_levels(features: frozenset[str]) -> dict[str, list[str]]:
 
 @functools.cache
 def target() -> Target:
-    """The forced target if the environment names one, otherwise this machine. Imports llvmlite, not numba."""
+    """The forced target if the environment names one, otherwise this machine. Imports llvmlite, not numba.
+
+    A name that is not in NAMED leaves this machine's features.
+    """
     import llvmlite.binding as llvm
 
     name, forced = forced_cpu()
@@ -88,6 +111,8 @@ def target() -> Target:
         features = frozenset(f[1:] for f in forced.split(",") if f.startswith("+"))
     else:
         features = frozenset(f for f, present in llvm.get_host_cpu_features().items() if present)
+        if name in NAMED:
+            features &= NAMED[name]  # and no more: kernels are to run here
     if platform.machine().lower() in ("arm64", "aarch64"):
         features |= {"neon"}  # architectural on AArch64, and not always listed
     if "amx-tile" in features and not tiles_permitted():

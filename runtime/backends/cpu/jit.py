@@ -17,9 +17,13 @@ from numba.core import compiler, types
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
-from ...settings import bounds_checked
+from ...settings import bounds_checked, forced_cpu
 from .args import STEP, args_of
+from .features import target
 from .objects import pack
+
+if forced_cpu()[0] is not None:  # Numba would keep this machine's features, or none
+    numba.config.CPU_FEATURES = target().feature_string
 
 # Never nnan or ninf: logits and masks may hold -inf.
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}

@@ -15,9 +15,8 @@ from ..simd.dot import dot
 from ..simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ..simd.table import i32_view
 from ..simd.types import address, emitted
+from .linear.ahead import ask_ahead
 from .share import share
-
-PREFETCH = 3072  # as in linear/rows.py: a limit that kernels could pass for want of it would be none
 
 
 @emitted(types.int32, address, types.int64)
@@ -26,8 +25,7 @@ def _read(e: Emitter, at: Vec, blocks: Vec) -> Vec:
 
     def body(i: ir.Value, sums: list[Vec]) -> list[Vec]:
         here = e.index(at.ll, i, PROBE_BLOCK)
-        for line in range(0, PROBE_BLOCK, 64):
-            e.prefetch(here, PREFETCH + line)
+        ask_ahead(e, here, PROBE_BLOCK)  # as products do: a limit that they could pass for want of it would be none
         return [part + e.load(I32, 16, here, 64 * k) for k, part in enumerate(sums)]
 
     a, b, c, d = e.loop(blocks.ll, [e.zero(I32, 16)] * (PROBE_BLOCK // 64), body)

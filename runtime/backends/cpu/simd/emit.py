@@ -142,15 +142,16 @@ class Emitter:
         pointer = self.b.inttoptr(self.at(address, offset), value.ll.type.as_pointer())
         self.b.store(value.ll, pointer).align = 1
 
-    def prefetch(self, address: ir.Value, offset: int) -> None:
-        """Ask for a cache line that will be read soon. Any address is allowed."""
+    def prefetch(self, address: ir.Value, offset: int, *, near: bool = True) -> None:
+        """Ask for a cache line that will be read soon, into all caches or all but the first. Any address is allowed."""
         from numba.core import cgutils
 
         pointer = I8.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
         function = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
         place = self.b.inttoptr(self.at(address, offset), pointer)
-        self.b.call(function, [place, *(ir.Constant(I32, k) for k in (0, 3, 1))])  # to read, keep in all caches, data
+        locality = 3 if near else 2
+        self.b.call(function, [place, *(ir.Constant(I32, k) for k in (0, locality, 1))])  # 0: to read, 1: data
 
     # ---- lanes
     def splat(self, value: Vec, n: int) -> Vec:

@@ -21,13 +21,10 @@ from ...args import PACKET_BYTES, PACKET_PARTS
 from ...simd.dot import dot, sum_fours
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.types import address, emitted
+from .ahead import ask_ahead
 from .part import PART_TYPES, Part
 from .weights import InLanes, WeightType
 
-# Bytes ahead of the product at which the row stream is asked for. Rows follow each other in the file, so this crosses
-# into the next rows. From memory, two threads (Sapphire Rapids, plain reads 36 GB/s): Q8_0 29.3 GB/s, Q4_0 25.6 at 2048
-# columns; 1,536 bytes and 4,608 are 2 to 10 % slower, and without it one thread reads half as fast.
-PREFETCH = 3072
 _BYTE_SUM_BITS = 6  # codes up to so many bits can be added as bytes, four of them
 
 
@@ -80,7 +77,7 @@ class RowProducts:
         def one(k: ir.Value, sums: list[Vec]) -> list[Vec]:
             i = e.b.add(first, k)
             at = e.index(w, i, kind.super_bytes())
-            self._ask_for(at, kind.super_bytes())
+            ask_ahead(e, at, kind.super_bytes())
             return add(self._weights(kind.in_lanes(e, at)), i, sums)
 
         return e.loop(count, sums, one)
@@ -94,15 +91,11 @@ class RowProducts:
         lanes = b.lshr(b.and_(cols, ir.Constant(I64, 255)), ir.Constant(I64, 4))
 
         def one(_: ir.Value, sums: list[Vec]) -> list[Vec]:
-            self._ask_for(tail, kind.super_bytes() // 2)
+            ask_ahead(e, tail, kind.super_bytes() // 2)
             return add(self._weights(kind.in_lanes(e, tail).where(e.below(lanes, 16))), packets, sums)
 
         some = b.zext(b.icmp_unsigned("!=", lanes, ir.Constant(I64, 0)), I64)
         return e.loop(b.and_(some, wanted), sums, one)
-
-    def _ask_for(self, at: ir.Value, n_bytes: int) -> None:
-        for line in range(0, n_bytes, 64):
-            self.e.prefetch(at, PREFETCH + line)
 
     def _weights(self, lanes: InLanes) -> _Weights:
         return _Weights(lanes, self._weight_sums(lanes))

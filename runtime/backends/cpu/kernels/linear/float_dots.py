@@ -13,7 +13,7 @@ from numba.core import types
 
 from ...simd.emit import F32, I64, Emitter, Vec
 from ...simd.types import address, emitted
-from .dots import PREFETCH
+from .ahead import ask_ahead
 from .floats import FloatType
 from .part import PART_TYPES, Part
 
@@ -66,8 +66,7 @@ class FloatProducts:
             def some(i: ir.Value, sums: list[Vec], n: int = n, begin: ir.Value = begin) -> list[Vec]:
                 column = b.add(begin, b.mul(i, ir.Constant(I64, n)))
                 at = e.index(w, column, size)
-                for line in range(0, n * size, 64):
-                    e.prefetch(at, PREFETCH + line)
+                ask_ahead(e, at, n * size)
                 return add(self._weights(at, n), column, sums)
 
             sums = e.loop(count, sums, some)

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from llvmlite import ir
 from numba.core import types
 
-from ...args import SEVERAL
+from ...args import PRODUCTS_AT, SEVERAL
 from ...simd.emit import F32, I64, Emitter, Vec
 from ...simd.types import address
 
 PART = 8  # packets, each of 256 columns
 SIZES = (2, 4, SEVERAL)  # tokens; others are filled up with the last one, again
-TOTALS = 128 * SEVERAL  # where a row's products are, behind the vectors of sums: float32, one for each token
 
 # f(w, tail, cols, first, count, x, tokens, sums), the type of the products below
 PART_TYPES = (types.void, address, address, *[types.int64] * 3, address, types.int64, address)
@@ -59,7 +58,7 @@ class Part:
         return e.loop(some, nothing, lambda _, __: [e.load(F32, 16, self.sums, 64 * k) for k in range(n)])
 
     def after(self, e: Emitter, sums: list[Vec], totals: Callable[[list[Vec]], Vec]) -> None:
-        """Leave the sums for the next part, or what they are all together when there is none."""
+        """Leave the sums for the next part, or the products of all tokens, float32, when there is none."""
 
         def keep(_: ir.Value, sums: list[Vec]) -> list[Vec]:
             for k, value in enumerate(sums):
@@ -67,7 +66,7 @@ class Part:
             return sums
 
         def finish(_: ir.Value, sums: list[Vec]) -> list[Vec]:
-            e.store(totals(sums), self.sums, TOTALS)
+            e.store(totals(sums), self.sums, PRODUCTS_AT)
             return sums
 
         is_last = self.is_last(e)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ...args import PACKET_BYTES, ROWS_AT_ONCE, SEVERAL, SUMS_BYTES, TAIL_BYTES
+from ...args import PACKET_BYTES, PRODUCTS_AT, ROWS_AT_ONCE, SEVERAL, SUMS_BYTES, TAIL_BYTES
 from ...jit import Kernel, device, kernel_family
 from ...simd.table import byte_view, f32_view, plus
 from ..share import chunk_of, is_few, next_chunk, rows_of
 from .dots import quantized_dot, quantized_part
 from .float_dots import float_dot, float_part
-from .part import PART, SIZES, TOTALS
+from .part import PART, SIZES
 from .table import FLOATS, QUANTIZED
 
 
@@ -36,10 +36,10 @@ def dots_of(name: str) -> Any:
             count = min(PART, packets - first)
             for r in range(rows):
                 at = w + np.uint64(r * row_bytes)
-                tail = tail_from(at, cols, end, scratch)
+                tail = tail_from(at, cols, end, scratch) if tokens == 1 or first + count == packets else at
                 sums = scratch + np.uint64(TAIL_BYTES + r * SUMS_BYTES)
                 if tokens == 1:
-                    f32_view(sums + np.uint64(TOTALS), 1)[0] = dot(at, tail, cols, x)
+                    f32_view(sums + np.uint64(PRODUCTS_AT), 1)[0] = dot(at, tail, cols, x)
                 elif tokens <= 2:
                     part2(at, tail, cols, first, count, x, tokens, sums)
                 elif tokens <= 4:
@@ -56,7 +56,7 @@ def dots_of(name: str) -> Any:
 @device
 def products_at(scratch, row):  # type: ignore[no-untyped-def]
     """Where `dots_of` leaves the products of one of its rows."""
-    return scratch + np.uint64(TAIL_BYTES + row * SUMS_BYTES + TOTALS)
+    return scratch + np.uint64(TAIL_BYTES + row * SUMS_BYTES + PRODUCTS_AT)
 
 
 def stride_of(name: str) -> Any:
@@ -83,6 +83,7 @@ def tail_of(name: str) -> Any:
 
         return none
     block_bytes, super_bytes = QUANTIZED[name].block_bytes, np.uint64(QUANTIZED[name].super_bytes())
+    assert super_bytes <= TAIL_BYTES
 
     @device
     def tail(w, cols, end, scratch):  # type: ignore[no-untyped-def]
