@@ -6,8 +6,8 @@
 The folder holds a trained Llama model in Hugging Face layout whose rows are multiples of 256, and a text `heldout.txt`.
 llama.cpp quantizes it to every type; both programs then run 512 tokens of the text, once as one prompt and once token
 by token, because the two have different kernels. What is measured is what rounding of activations, keys and values
-costs, not what the type costs: the reference has the same weights. `--before` takes the result of an earlier version and
-shows whether making something faster has made it worse.
+costs, not what the type costs: the reference has the same weights. `--before` takes the result of an earlier version
+and shows whether making something faster has made it worse.
 """
 
 from __future__ import annotations
