@@ -37,4 +37,5 @@ OWN_MEMORY = 100e6  # bytes of a second process, beside the mapped file
 GROWTH = 5e6  # bytes of memory over GROWTH_TOKENS generated tokens
 GROWTH_TOKENS = 10_000
 
-COLD_SECONDS, WARM_SECONDS = 10.0, 0.8  # to the first token of a Q4_K_M model
+START_SECONDS = {"smollm2": (20.0, 1.5)}  # to the first token, with an empty kernel cache and with a full one
+START_OTHERWISE = (10.0, 0.8)  # of a Q4_K_M model

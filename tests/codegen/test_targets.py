@@ -8,14 +8,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from halfbyte.runtime.backends.cpu.lower import KERNEL_TYPES
 from halfbyte.runtime.settings import child_environment
 
 ROOT = Path(__file__).parents[2]
 AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
-TARGETS = {"avx2": ("haswell", ""), "avx_vnni": ("haswell", AVX2 + ",+avxvnni"), "generic": ("x86-64", "+sse2")}
+AVX512 = AVX2 + ",+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512vnni"
+# level -> name of a CPU, features that are forced too (or none: the name says what it has), features the host must have
+TARGETS = {
+    "avx512_vnni": ("icelake-server", "", AVX512),
+    "avx2": ("haswell", "", AVX2),
+    "avx_vnni": ("haswell", AVX2 + ",+avxvnni", AVX2 + ",+avxvnni"),
+    "generic": ("x86-64", "+sse2", "+sse2"),
+}
 
 FORMS = ("linear_rows", "linear_gemm")
-PRODUCTS = [(kind, form) for kind in ("Q4_1", "Q8_0", "Q6_K", "IQ4_XS", "F16") for form in FORMS]
+PRODUCTS = [(kind, form) for kind in sorted(KERNEL_TYPES) for form in FORMS]
 SELECTION = [
     "tests/oracle/test_kernels_linear.py::test_activations_to_int8",
     "tests/oracle/test_kernels_linear.py::test_activations_to_packets",
@@ -50,9 +58,9 @@ def _host_has(features: str) -> bool:
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 levels run on x86 only")
 @pytest.mark.parametrize("level", TARGETS)
 def test_kernels_for_a_lesser_cpu(level: str) -> None:
-    cpu, features = TARGETS[level]
-    if not _host_has(features or AVX2):
-        pytest.skip(f"this CPU itself lacks {features or AVX2}")
+    cpu, features, needed = TARGETS[level]
+    if not _host_has(needed):
+        pytest.skip(f"this CPU itself lacks one of {needed}")
     forced = {"NUMBA_CPU_FEATURES": features} if features else {}
     environment = child_environment(NUMBA_CPU_NAME=cpu, **forced)
     check = f"""if True:
