@@ -20,9 +20,8 @@ from ...formats.errors import HalfbyteError
 from .. import settings
 from . import cache, hf, wheels
 from .lock import exclusive
-from .pip import DownloadError
 from .registry import BY_NAME, ENTRIES, Entry, HubFile
-from .types import Cancel, Progress, no_progress
+from .types import Cancel, DownloadError, Progress, no_progress
 
 __all__ = ["ENTRIES", "DownloadError", "Entry", "cached_path", "resolve"]
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ...formats.errors import Cancelled, HalfbyteError, ModelFileError, ResourceError
+from ...formats.errors import Cancelled, ModelFileError, ResourceError
 from .types import Cancel, Progress
 
 CHUNK = 1 << 20  # bytes between two looks at the cancel flag
@@ -31,8 +31,14 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
     return folder
+
+
+def cannot_write(folder: Path, error: OSError) -> ResourceError:
+    """The error for a folder of ours that refuses a file."""
+    reason = error.strerror or str(error)
+    return ResourceError(f"{folder}: cannot write: {reason}. Set HALFBYTE_HOME to a folder you can write to")
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -84,7 +90,7 @@ def write_verified(
         _compare(target.name, size, sha256, done, digest.hexdigest())
         return _publish(partial, target)
     except OSError as error:
-        raise _cannot_write(target.parent, error) from error
+        raise cannot_write(target.parent, error) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -136,8 +142,3 @@ def _publish(partial: Path, target: Path) -> Path:
         if not has_size(target, partial.stat().st_size):
             raise
     return target
-
-
-def _cannot_write(folder: Path, error: OSError) -> HalfbyteError:
-    reason = error.strerror or str(error)
-    return ResourceError(f"{folder}: cannot write: {reason}. Set HALFBYTE_HOME to a folder you can write to")

@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import importlib
 import re
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ...formats.errors import Cancelled, HalfbyteError
-from .pip import DownloadError
 from .registry import HubFile
-from .types import Cancel, Progress
+from .types import Cancel, DownloadError, Progress
+from .waiting import in_thread
 
 REACHABLE_S = 2.5  # how long an unreachable hub may hold up a command
-POLL_S = 0.1
 SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 MAX_SHARDS = 1000
-
-T = TypeVar("T")
 
 
 def parse(name: str) -> HubFile:
@@ -74,7 +69,7 @@ def _require_reachable() -> None:
         _utilities().get_session().head(endpoint, timeout=REACHABLE_S)
 
     try:
-        _in_thread(probe, None, limit=REACHABLE_S)
+        in_thread(probe, None, limit=REACHABLE_S)
     except Exception as error:
         raise DownloadError(f"the Hugging Face hub cannot be reached ({_one_line(error)})") from error
 
@@ -92,40 +87,11 @@ def _download(file: HubFile, path: str, folder: Path | None, progress: Progress,
         )
 
     try:
-        return Path(_in_thread(work, cancel))
+        return Path(in_thread(work, cancel))
     except Cancelled:
         raise
     except Exception as error:  # its errors come from three libraries and differ between its versions
         raise DownloadError(f"hf:{file.repo}/{path}: {_one_line(error)}") from error
-
-
-def _in_thread(work: Callable[[], T], cancel: Cancel, limit: float | None = None) -> T:
-    """Run `work` in a thread that may be left behind: name look-ups and reads cannot be interrupted otherwise.
-
-    The thread is a daemon: it does not keep the process alive. Raises what `work` raised, Cancelled, TimeoutError.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=body, daemon=True, name="halfbyte-hub")
-    thread.start()
-    waited = 0.0
-    while thread.is_alive():
-        if cancel:
-            raise Cancelled("the download was stopped; what has arrived is kept for the next try")
-        if limit is not None and waited >= limit:
-            raise TimeoutError(f"no answer within {limit} s")
-        thread.join(POLL_S)
-        waited += POLL_S
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def _utilities() -> Any:

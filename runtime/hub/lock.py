@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ...formats.errors import Cancelled
+from . import cache
 from .types import Cancel
 
 POLL_S = 0.1
@@ -36,11 +37,16 @@ else:
 
 @contextlib.contextmanager
 def exclusive(path: Path, cancel: Cancel) -> Iterator[None]:
-    """Hold the lock file `path` while the body runs. Raises Cancelled while waiting.
+    """Hold the lock file `path` while the body runs. Raises Cancelled while waiting, ResourceError (no such file).
 
-    Where the file system knows no locks the body runs without one: that costs a second download, never a broken file.
+    Where the file system knows no locks the body runs without one: that may spoil a download, which is then noticed and
+    begun anew, never a model.
     """
-    with open(path, "ab") as file:
+    try:
+        file = open(path, "ab")  # noqa: SIM115  # only the opening may fail with this error, not the body
+    except OSError as error:
+        raise cache.cannot_write(path.parent, error) from error
+    with file:
         try:
             while not _try_lock(file):
                 if cancel:

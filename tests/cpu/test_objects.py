@@ -71,11 +71,52 @@ def test_the_directory_is_private(cache: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_what_others_could_have_planted_is_not_run(cache: Path, mode: int) -> None:
+    folder = objects.kernel_dir()
+    objects.write(folder, "add", objects.pack("add", b"planted"))
+    assert objects.read("add") is not None
+    folder.chmod(mode)
+    objects.kernel_dir.cache_clear()
+    assert objects.read("add") is None
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
+def test_a_directory_that_cannot_be_closed_to_others_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that knows no modes."""
+    folder = objects.kernel_dir()
+    folder.chmod(0o777)
+    objects.kernel_dir.cache_clear()
+    monkeypatch.setattr(Path, "chmod", lambda self, mode: None)
+    assert objects.kernel_dir() != folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
+def test_a_file_that_others_can_write_is_not_read(cache: Path) -> None:
+    objects.write(objects.kernel_dir(), "add", objects.pack("add", b"code"))
+    _file("add").chmod(0o620)
+    assert objects.read("add") is None
+    _file("add").chmod(0o600)
+    assert objects.read("add") == ("add", b"code")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
+def test_a_file_of_another_user_is_not_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects.write(objects.kernel_dir(), "add", objects.pack("add", b"code"))
+    other = _file("add").stat().st_uid + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)  # after kernel_dir() found the directory to be its own
+    assert objects.read("add") is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
 def test_a_directory_of_another_user_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = objects.kernel_dir()
+    refused.chmod(0o777)
     objects.kernel_dir.cache_clear()
     monkeypatch.setattr(os, "getuid", lambda: refused.stat().st_uid + 1)
     assert objects.kernel_dir() != refused
+    assert stat.S_IMODE(refused.stat().st_mode) == 0o777, "nothing of another user's is changed"
 
 
 def test_an_unwritable_home_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,6 +243,13 @@ def test_a_folder_that_cannot_be_made_is_a_resource_error(
         index.resolve()
 
 
+def test_a_lock_that_cannot_be_made_is_a_resource_error(index: Index, home: Path) -> None:
+    (home / "downloads" / "tiny.lock").mkdir(parents=True)  # no mode would keep root out
+    with pytest.raises(ResourceError, match=r"downloads: cannot write: .*HALFBYTE_HOME") as caught:
+        index.resolve()
+    assert caught.value.exit_code == 4
+
+
 # -- the hub ---------------------------------------------------------------------------------------------------------
 
 ON_HUB = Entry("tiny", "tiny-model.gguf", len(BYTES), sha256(BYTES), "MIT", "a test", hub=HubFile("o/r", "m.gguf"))

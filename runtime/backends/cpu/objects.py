@@ -3,8 +3,8 @@
 A kernel is one small relocatable object that refers to nothing but itself and libc, so it is cached as plain bytes with
 a checksum (never pickle) in a per-user directory of mode 0700, and linked into the process by LLVM in about a
 millisecond. The directory is keyed by everything the machine code depends on: the sources of this package, the versions
-of numba and llvmlite, and the CPU target. A file that is truncated, damaged or foreign is treated as absent and
-compiled again.
+of numba and llvmlite, and the CPU target. A file that is truncated, damaged, or that another user may have written is
+treated as absent and compiled again.
 """
 
 from __future__ import annotations
@@ -71,22 +71,38 @@ def fingerprint() -> str:
 def kernel_dir() -> Path:
     """Where kernels of this machine and version are cached.
 
-    A directory that cannot be written, or that another user owns, is never used: kernels are code. A private temporary
-    directory takes its place, and lives as long as the process.
+    A directory that cannot be written, or that other users can write, is never used: kernels are code. A private
+    temporary directory takes its place, and lives as long as the process.
     """
     wanted = home() / "kernels" / fingerprint()
     try:
         wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if sys.platform != "win32":
-            info = wanted.stat()
-            if info.st_uid != os.getuid():
-                raise PermissionError("another user owns it")
-            if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                wanted.chmod(0o700)
+        if not _is_private(wanted.stat()):
+            _take_back(wanted)
         with tempfile.TemporaryFile(dir=wanted):
             return wanted
     except OSError:
         return _temporary_dir()
+
+
+def _is_own(info: os.stat_result) -> bool:
+    # Windows has no such numbers, and a user's folders are private there
+    return sys.platform == "win32" or info.st_uid == os.getuid()
+
+
+def _is_private(info: os.stat_result) -> bool:
+    """Is it certain that no other user wrote it?"""
+    return _is_own(info) and (sys.platform == "win32" or not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _take_back(directory: Path) -> None:
+    """Close a directory to other users and remove what they may have left there. OSError where that is impossible."""
+    if _is_own(directory.stat()):
+        directory.chmod(0o700)
+    if not _is_private(directory.stat()):  # another user owns it, or its file system knows no modes
+        raise PermissionError(f"{directory}: other users can write there")
+    for file in directory.iterdir():
+        file.unlink()
 
 
 def _temporary_dir() -> Path:
@@ -99,9 +115,10 @@ _alive: list[object] = []  # temporary directories and LLVM engines live as long
 
 
 def read(name: str) -> tuple[str, bytes] | None:
-    """Symbol and code of a cached kernel, or None when there is no intact one."""
+    """Symbol and code of a cached kernel, or None when there is no intact one that only this user can have written."""
     try:
-        return unpack((kernel_dir() / f"{name}.o").read_bytes())
+        with open(kernel_dir() / f"{name}.o", "rb") as file:
+            return unpack(file.read()) if _is_private(os.fstat(file.fileno())) else None
     except OSError:
         return None
 
