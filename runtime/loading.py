@@ -151,7 +151,7 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     path = hub.resolve(path_or_name, progress=report, cancel=flag)
     with _READING:
         report("reading", 0, 3)
-        spec, tokenizer, context = _read(path, options, report)
+        path, spec, tokenizer, context = _read(path, options, report)
     n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
@@ -162,9 +162,10 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
 
 
-def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[ModelSpec, Tokenizer, int]:
-    """Graph, tokenizer and context of a file, which is closed again: the weights keep it mapped."""
+def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[Path, ModelSpec, Tokenizer, int]:
+    """First file, graph, tokenizer and context of a model. It is closed again: the weights keep it mapped."""
     with GGUFFile.open(path) as file:
+        path = file.path  # any shard of a split model may have been given
         context = choose_context(file, options.context)
         spec = build_model(file, context=context)
         report("reading", 1, 3)
@@ -174,7 +175,7 @@ def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[ModelSpec
         raise HalfbyteError(
             f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert again"
         )
-    return spec, tokenizer, context
+    return path, spec, tokenizer, context
 
 
 def _facts(path: Path, spec: ModelSpec, context: int, threads: int, backend: str) -> Facts:

@@ -32,8 +32,11 @@ def shard_count(metadata: Metadata) -> int:
     return max(count, 1)  # llama.cpp writes 0 into files that were never split
 
 
-def find_shards(path: PathLike, count: int) -> list[Path]:
-    """All shards of the set that `path` belongs to, in order. Only names derived from `path` itself are used."""
+def find_shards(path: PathLike, count: int, *, first_only: bool = False) -> list[Path]:
+    """The shards of the set that `path` belongs to, in order: all of them, or the first alone.
+
+    Only names derived from `path` itself are used.
+    """
     folder, name = os.path.split(os.fspath(path))
     match = _SHARD_NAME.fullmatch(name)
     if match is None or int(match[3]) != count:
@@ -44,7 +47,7 @@ def find_shards(path: PathLike, count: int) -> list[Path]:
             allowed=f"a name like NAME-00001-of-{count:05d}.gguf",
             hint="Give the shards the names they were published with",
         )
-    shards = [shard_path(Path(folder, match[1]), i + 1, count) for i in range(count)]
+    shards = [shard_path(Path(folder, match[1]), i + 1, count) for i in range(1 if first_only else count)]
     missing = [shard.name for shard in shards if not shard.exists()]
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")

@@ -190,6 +190,27 @@ def test_shard_under_another_name(tmp_path: Path) -> None:
         GGUFFile.open(path)
 
 
+def test_the_first_shard_is_found_from_any(tmp_path: Path) -> None:
+    paths = [shard(tmp_path, f"m-0000{i + 1}-of-00003.gguf", i, 3, 3, f"t{i}") for i in range(3)]
+    paths[1].write_bytes(paths[1].read_bytes()[:40])  # the others are not even looked at
+    for path in (paths[0], paths[2]):
+        with GGUFFile.open_first(path) as file:
+            assert (file.path, list(file.tensors)) == (paths[0], ["t0"])
+    whole = tmp_path / "whole.gguf"
+    whole.write_bytes(Raw().header(1).tensor("t").pad().body(128).done())
+    with GGUFFile.open_first(whole) as file:
+        assert file.path == whole
+
+
+def test_a_first_shard_that_is_missing_or_another(tmp_path: Path) -> None:
+    path = shard(tmp_path, "m-00002-of-00002.gguf", 1, 2, 2, "t1")
+    with pytest.raises(SplitError, match=r"missing.*m-00001-of-00002\.gguf"):
+        GGUFFile.open_first(path)
+    shard(tmp_path, "m-00001-of-00002.gguf", 0, 3, 3, "t0")
+    with pytest.raises(SplitError, match=r"split\.count"):
+        GGUFFile.open_first(path)
+
+
 def test_missing_shards_are_named(tmp_path: Path) -> None:
     path = shard(tmp_path, "m-00002-of-00006.gguf", 1, 6, 6, "t0")
     with pytest.raises(SplitError, match=r"5 of 6 shards are missing.*m-00001-of-00006\.gguf.*and 2 more"):
