@@ -16,12 +16,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..formats.errors import Cancelled, HalfbyteError
+from ..formats.errors import Cancelled, InvalidRequest, ModelFileError
 from ..formats.gguf import GGUFFile
 from . import hub
 from .backends.base import Backend, CancelFlag, Executor, Progress
 from .engine.capacity import PARALLEL, pool_pages
-from .engine.errors import InvalidRequest
 from .models import ModelSpec, build_model
 from .tokenize import Tokenizer, tokenizer_from_metadata
 from .topology import physical_cores, usable_cpus
@@ -172,9 +171,10 @@ def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[Path, Mod
         tokenizer = tokenizer_from_metadata(file.metadata)
     report("reading", 2, 3)
     if tokenizer.vocab_size > spec.vocab_size:
-        raise HalfbyteError(
-            f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert again"
-        )
+        raise ModelFileError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}",
+            path=path, field="tokenizer.ggml.tokens", hint="Download or convert the model again",
+        )  # fmt: skip
     return path, spec, tokenizer, context
 
 
