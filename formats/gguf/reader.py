@@ -30,7 +30,6 @@ class GGUFFile:
         self.paths = tuple(Path(source.path) for source in sources)
         self.version, self.byte_order, self.alignment = first.version, first.byte_order, first.alignment
         self.size = sum(source.size for source in sources)
-        self.header_bytes = sum(header.header_bytes for header in headers)
         self.metadata = Metadata(first, sources[0])
         self.tensors: Mapping[str, GGUFTensor] = MappingProxyType(_merge(sources, headers))
 

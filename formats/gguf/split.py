@@ -10,7 +10,6 @@ from .cursor import PathLike
 from .errors import SplitError
 from .limits import MAX_SHARDS
 from .metadata import Metadata
-from .types import ValueType
 
 SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 SPLIT_KEYS = frozenset({SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS})
@@ -80,8 +79,3 @@ def check_total(metadata: Metadata, n_tensors: int) -> None:
             "the shards together hold another number of tensors", path=metadata.path, field=SPLIT_TENSORS, got=found,
             allowed=str(n_tensors), hint="The files are from different sets; download them again",
         )  # fmt: skip
-
-
-def is_split_key(key: str, type_: ValueType) -> bool:
-    """Whether a copy of the file must leave this key out: it describes the files, not the model."""
-    return key in SPLIT_KEYS and type_ is not ValueType.STRING

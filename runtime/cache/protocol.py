@@ -44,9 +44,6 @@ class SequenceCache(Protocol[H]):
     def commit(self, handle: H, tokens: Sequence[int], length: int) -> None:
         """The state of tokens[:length] has been computed; later sequences may share it."""
 
-    def fork(self, handle: H) -> H | None:
-        """A second sequence with the same state, or None when there is no room."""
-
     def truncate(self, handle: H, length: int) -> int:
         """Forget everything from position `length` on; returns how many leading tokens remain valid."""
 
