@@ -151,13 +151,12 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     with _READING:
         report("reading", 0, 3)
         path, spec, tokenizer, context = _read(path, options, report)
-    n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
+    backend = _make_backend(options.backend)
+    n_pages = pool_pages(spec.graph.state, context, dtype=backend.kv_dtype, parallel=options.parallel)
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
     report("reading", 3, 3)
-    executor = _make_backend(options.backend).compile(
-        spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report
-    )
+    executor = backend.compile(spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report)
     return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
 
 

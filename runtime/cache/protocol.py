@@ -20,6 +20,10 @@ class CacheHandle(Protocol):
     def length(self) -> int:
         """Leading tokens whose state is present and valid."""
 
+    @property
+    def pages(self) -> Sequence[int]:
+        """Pages of keys and values in position order; empty for state that has none, as a recurrent one."""
+
 
 H = TypeVar("H", bound=CacheHandle)
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 from halfbyte import CancelFlag, Cancelled, ContextOverflow, InvalidRequest, Model, load_tokenizer
 from halfbyte.runtime import loading
@@ -66,6 +67,25 @@ def test_a_split_model_is_known_by_its_first_file(tmp_path):
         assert model.path == shards[0]
         assert model.tokenize("Once upon a time") == [1, 403, 407, 261, 378]
     assert load_tokenizer(shards[2]).encode("Once upon a time") == [1, 403, 407, 261, 378]
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("reference", np.float32), ("cpu", np.float16)])
+def test_memory_is_counted_in_the_type_the_backend_stores(backend, dtype, monkeypatch):
+    class Counted(Exception):
+        pass
+
+    def count(specs, context, *, dtype, parallel):
+        raise Counted(np.dtype(dtype))
+
+    monkeypatch.setattr(loading, "pool_pages", count)
+    with pytest.raises(Counted) as caught:
+        Model.load("stories260k", backend=backend)
+    assert caught.value.args == (np.dtype(dtype),)
+
+
+def test_the_reference_pool_has_the_type_that_was_counted():
+    with Model.load("stories260k", backend="reference", context=64) as model:
+        assert model.executor.kv.dtype == np.dtype(ReferenceBackend().kv_dtype)
 
 
 def test_a_flag_that_is_already_set():
