@@ -37,15 +37,16 @@ FOREIGN = {
     "xml": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "XML", "access rights"),
     "not_found": (b"Entry not found", "failed download", "file name"),
     "gated": (b"Access to model x/y is restricted", "refused download", "licence"),
-    "zip": (zipped(), "zip archive", "halfbyte convert"),
-    "pickle": (pickle.dumps({"w": [1.0]}), "pickle", "halfbyte convert"),
-    "safetensors": (safetensors(), "safetensors", "halfbyte convert"),
+    "zip": (zipped(), "zip archive", "as a GGUF file"),
+    "pickle": (pickle.dumps({"w": [1.0]}), "pickle", "as a GGUF file"),
+    "safetensors": (safetensors(), "safetensors", "as a GGUF file"),
     "gzip": (gzip.compress(b"GGUF"), "gzip", "Unpack"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5", "as a GGUF file"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(20), "zstd", "Unpack"),
     "ggml": (b"lmgg" + bytes(20), "GGML", "GGUF version"),
     "ggjt": (b"tjgg" + bytes(20), "GGJT", "GGUF version"),
     "swapped": (b"FUGG" + bytes(20), "byte-swapped", "convert again"),
-    "json": (b'{"architectures": ["LlamaForCausalLM"]}', "JSON", "halfbyte convert"),
+    "json": (b'{"architectures": ["LlamaForCausalLM"]}', "JSON", "as a GGUF file"),
     "zeros": (bytes(4096), "zeros", "download"),
     "elf": (b"\x7fELF" + bytes(60), "program", ".gguf"),
     "text": (b"hello", "not a GGUF file", ".gguf"),
@@ -85,7 +86,7 @@ def test_directories_say_what_is_inside(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match=r"directory.*Give the path of a \.gguf file"):
         GGUFFile.open(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileAccessError, match="halfbyte convert"):
+    with pytest.raises(FileAccessError, match="as a GGUF file"):
         GGUFFile.open(tmp_path)
     (tmp_path / "tiny.gguf").write_bytes(b"")
     with pytest.raises(FileAccessError, match=r"tiny\.gguf"):
