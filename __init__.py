@@ -1,4 +1,4 @@
-"""Halfbyte: run, convert and quantize language models from pure Python.
+"""Halfbyte: run language models in GGUF format from pure Python.
 
     import halfbyte
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Cancelled,
         ContextOverflow,
         HalfbyteError,
+        InvalidRequest,
         ModelFileError,
         ResourceError,
         TemplateError,
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from .runtime.backends.base import CancelFlag
-    from .runtime.engine.errors import ExecutionError, InvalidRequest, ModelClosed
+    from .runtime.engine.errors import ExecutionError, ModelClosed
     from .runtime.engine.generate import Token
     from .runtime.engine.generation import Generation, Usage
     from .runtime.engine.sampling import SamplingParams
+    from .runtime.hub import DownloadError
     from .runtime.model import Model
     from .runtime.session import Session
     from .runtime.tokenize import Tokenizer, load_tokenizer
@@ -40,6 +42,7 @@ __all__ = [
     "CancelFlag",
     "Cancelled",
     "ContextOverflow",
+    "DownloadError",
     "ExecutionError",
     "Generation",
     "HalfbyteError",
@@ -65,6 +68,7 @@ _HOME = {
         "Cancelled",
         "ContextOverflow",
         "HalfbyteError",
+        "InvalidRequest",
         "ModelFileError",
         "ResourceError",
         "TemplateError",
@@ -72,10 +76,11 @@ _HOME = {
         "UnsupportedError",
     ),
     "runtime.backends.base": ("CancelFlag",),
-    "runtime.engine.errors": ("ExecutionError", "InvalidRequest", "ModelClosed"),
+    "runtime.engine.errors": ("ExecutionError", "ModelClosed"),
     "runtime.engine.generate": ("Token",),
     "runtime.engine.generation": ("Generation", "Usage"),
     "runtime.engine.sampling": ("SamplingParams",),
+    "runtime.hub": ("DownloadError",),
     "runtime.model": ("Model",),
     "runtime.session": ("Session",),
     "runtime.tokenize": ("Tokenizer", "load_tokenizer"),

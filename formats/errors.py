@@ -6,6 +6,7 @@
     |-- UnsupportedError               5: a valid file or request that this version cannot serve
     |-- ResourceError                  4: not enough memory or disk
     |-- TokenizerError, TemplateError  3: the tokenizer or the chat template of a model is broken
+    |-- InvalidRequest                 2: arguments that are wrong in themselves (also a ValueError)
     |-- ContextOverflow                2: more tokens than the context holds (both numbers)
     |-- Cancelled                      130: stopped on request; the model stays usable
 """
@@ -80,6 +81,10 @@ class TemplateError(HalfbyteError):
     """A chat template is broken, hostile, or exceeded its time or output limit."""
 
     exit_code = 3
+
+
+class InvalidRequest(HalfbyteError, ValueError):
+    """A request that can never work, found before any work was done."""
 
 
 class ContextOverflow(HalfbyteError):

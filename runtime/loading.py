@@ -16,12 +16,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..formats.errors import Cancelled, HalfbyteError
+from ..formats.errors import Cancelled, InvalidRequest, ModelFileError
 from ..formats.gguf import GGUFFile
 from . import hub
 from .backends.base import Backend, CancelFlag, Executor, Progress
 from .engine.capacity import PARALLEL, pool_pages
-from .engine.errors import InvalidRequest
 from .models import ModelSpec, build_model
 from .tokenize import Tokenizer, tokenizer_from_metadata
 from .topology import physical_cores, usable_cpus
@@ -151,30 +150,31 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     path = hub.resolve(path_or_name, progress=report, cancel=flag)
     with _READING:
         report("reading", 0, 3)
-        spec, tokenizer, context = _read(path, options, report)
-    n_pages = pool_pages(spec.graph.state, context, parallel=options.parallel)
+        path, spec, tokenizer, context = _read(path, options, report)
+    backend = _make_backend(options.backend)
+    n_pages = pool_pages(spec.graph.state, context, dtype=backend.kv_dtype, parallel=options.parallel)
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
     report("reading", 3, 3)
-    executor = _make_backend(options.backend).compile(
-        spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report
-    )
+    executor = backend.compile(spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report)
     return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
 
 
-def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[ModelSpec, Tokenizer, int]:
-    """Graph, tokenizer and context of a file, which is closed again: the weights keep it mapped."""
+def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[Path, ModelSpec, Tokenizer, int]:
+    """First file, graph, tokenizer and context of a model. It is closed again: the weights keep it mapped."""
     with GGUFFile.open(path) as file:
+        path = file.path  # any shard of a split model may have been given
         context = choose_context(file, options.context)
         spec = build_model(file, context=context)
         report("reading", 1, 3)
         tokenizer = tokenizer_from_metadata(file.metadata)
     report("reading", 2, 3)
     if tokenizer.vocab_size > spec.vocab_size:
-        raise HalfbyteError(
-            f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}; convert again"
-        )
-    return spec, tokenizer, context
+        raise ModelFileError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {spec.vocab_size}",
+            path=path, field="tokenizer.ggml.tokens", hint="Download or convert the model again",
+        )  # fmt: skip
+    return path, spec, tokenizer, context
 
 
 def _facts(path: Path, spec: ModelSpec, context: int, threads: int, backend: str) -> Facts:

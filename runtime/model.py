@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.errors import Cancelled, ContextOverflow, ResourceError
+from ..formats.errors import Cancelled, ContextOverflow, InvalidRequest, ResourceError
 from .backends.base import CancelFlag, Executor, Progress
 from .chat import ChatTemplate, template_for
 from .engine.capacity import PARALLEL
 from .engine.engine import Engine, EngineStats
-from .engine.errors import InvalidRequest
 from .engine.generate import GenerateRequest, LogitsRequest
 from .engine.generation import Generation
 from .engine.sampling import LogitsProcessor, Sampler, SamplingParams
@@ -65,8 +64,9 @@ class Model:
                    share the room; reserved memory costs nothing until used, and less is reserved where it is short
         cancel     ends the load with Cancelled within 50 ms when set by another thread
 
-        Raises ModelFileError for a file that is wrong, UnsupportedError for one this version cannot run,
-        ContextOverflow for a context the model cannot represent, ResourceError when memory does not suffice,
+        Raises HalfbyteError for a path or name that does not exist, DownloadError when no source delivers,
+        ModelFileError and TokenizerError for a file that is wrong, UnsupportedError for one this version cannot run,
+        ContextOverflow for a context the model cannot represent, ResourceError when memory or disk does not suffice,
         InvalidRequest for other arguments.
         """
         options = LoadOptions(context=context, threads=threads, backend=backend, parallel=parallel)
@@ -156,7 +156,7 @@ class Model:
         """Logits after each of `ids`, float32 [len(ids), vocab_size]; row i predicts token i + 1.
 
         Raises ContextOverflow, InvalidRequest (no tokens, an id out of range), ResourceError (no memory for the
-        result), Cancelled.
+        result), ExecutionError (a step failed), ModelClosed, Cancelled.
         """
         tokens = self._checked(ids)
         self._check_length(tokens, 0)
@@ -205,8 +205,9 @@ class Model:
         cancel       a flag another thread may set; `Generation.cancel()` does the same for one request
         The others are explained by SamplingParams; temperature=0 always takes the likeliest token.
 
-        Raises ContextOverflow (prompt and max_tokens exceed the context; nothing is ever cut off), InvalidRequest,
-        ModelClosed.
+        Raises ContextOverflow (prompt and max_tokens exceed the context; nothing is ever cut off), InvalidRequest (no
+        tokens, a number out of range, an empty stop string), ModelClosed. Reading the result raises ExecutionError when
+        a step or one of `processors` fails, and ModelClosed when the model is closed meanwhile.
         """
         params = SamplingParams(
             temperature=temperature,
@@ -251,6 +252,9 @@ class Model:
 
         `tools` are JSON schemas of functions; `template_options` are switches of the template, such as
         {"enable_thinking": False}. The rest is as for `generate`.
+
+        Raises InvalidRequest for messages or tools of the wrong form, TemplateError when the model's template is
+        broken or refuses them, and what `generate` raises.
         """
         prompt = self.chat_prompt(messages, tools=tools, template_options=template_options)
         return self.generate(

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .engine.errors import InvalidRequest
+from ..formats.errors import InvalidRequest
 from .engine.generation import Generation
 
 if TYPE_CHECKING:

@@ -76,6 +76,19 @@ def write(
     return path
 
 
+def split(source: Path, stem: Path, tensors_each: int) -> list[Path]:
+    """Write the model again as shards STEM-00001-of-0000N.gguf of `tensors_each` tensors."""
+    writer = GGUFWriter(stem.with_suffix(".gguf"), split_max_tensors=tensors_each)
+    with GGUFFile.open(source) as file:
+        writer.add_all(file.metadata)
+        for tensor in file.tensors.values():
+            writer.add_tensor(tensor.name, tensor.shape, tensor.type)
+        with writer.open():
+            for tensor in file.tensors.values():
+                writer.write_tensor(tensor.name, tensor.data)
+    return [plan.path for plan in writer.plan()]
+
+
 def open_case(case: Case, folder: Path, *, context: int | None = None, **options: Any) -> ModelSpec:
     """Write the case and build its model from memory: no file stays mapped, which Windows would refuse to delete."""
     path = write_gguf(case, folder / f"{case.name}.gguf", **options)

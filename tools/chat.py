@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ HELP = """\
 /reset             forget the conversation, keep the system text
 /system TEXT       set the system text and forget the conversation; without TEXT: remove it
 /undo              forget the last question and its answer
-/retry             answer the last question again
+/retry             answer the last question again; the old answer stays until the new one begins
 /save FILE         write the conversation as JSON
 /load FILE         read one back
 /set KEY VALUE     change a sampling option (temperature, top_p, seed, max_tokens, ...); /set alone shows them
@@ -74,6 +75,18 @@ class Conversation:
                 del self.messages[i:]
                 return question
         raise CommandError("there is no question to go back to")
+
+    @contextmanager
+    def retried(self) -> Iterator[str]:
+        """Take back the last question, to be answered inside the block; without a new answer all stays as it was."""
+        before = list(self.messages)
+        question = self.take_back()
+        n_left = len(self.messages)
+        try:
+            yield question
+        finally:
+            if len(self.messages) == n_left:
+                self.messages = before
 
 
 def run_command(conversation: Conversation, line: str) -> str:

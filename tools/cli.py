@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="halfbyte", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; allowed anywhere.")
 def cli(debug: bool) -> None:
-    """Run, convert and quantize language models from pure Python."""
+    """Run language models in GGUF format from pure Python."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -56,8 +56,6 @@ class Header:
     alignment: int
     entries: dict[str, Entry]
     tensors: dict[str, GGUFTensor]
-    header_bytes: int
-    data_start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +78,9 @@ def parse_header(source: Source) -> Header:
     entries = _parse_entries(c, n_keys)
     alignment = _find_alignment(c, entries)
     infos = [_parse_info(c, i) for i in range(n_tensors)]
-    header_bytes = c.pos
     data_start = pad(c.pos, alignment) if infos else c.pos
     tensors = _lay_out(infos, source, c.byte_order, alignment, data_start)
-    return Header(version, c.byte_order, alignment, entries, tensors, header_bytes, data_start)
+    return Header(version, c.byte_order, alignment, entries, tensors)
 
 
 def label(name: str) -> str:

@@ -12,7 +12,7 @@ from .errors import DuplicateTensorError, SplitError
 from .header import Header, parse_header
 from .metadata import Metadata
 from .source import Source, buffer_source, open_source
-from .split import SPLIT_COUNT, check_shard, check_total, find_shards, shard_count
+from .split import SPLIT_COUNT, SPLIT_NO, check_shard, check_total, find_shards, shard_count
 from .tensors import GGUFTensor
 
 
@@ -30,7 +30,6 @@ class GGUFFile:
         self.paths = tuple(Path(source.path) for source in sources)
         self.version, self.byte_order, self.alignment = first.version, first.byte_order, first.alignment
         self.size = sum(source.size for source in sources)
-        self.header_bytes = sum(header.header_bytes for header in headers)
         self.metadata = Metadata(first, sources[0])
         self.tensors: Mapping[str, GGUFTensor] = MappingProxyType(_merge(sources, headers))
 
@@ -55,6 +54,25 @@ class GGUFFile:
             for source in sources:
                 source.close()
             raise
+
+    @classmethod
+    def open_first(cls, path: PathLike) -> GGUFFile:
+        """Open the file that holds the metadata: the first shard of a split model, found from any of them.
+
+        `tensors` are those of that file alone, and the other shards need not be there.
+        Raises FileAccessError, GGUFError subclasses and ResourceError.
+        """
+        file = cls.open(path, follow_splits=False)
+        try:
+            count = shard_count(file.metadata)
+            if count > 1 and file.metadata.require(SPLIT_NO, int) != 0:
+                file.close()
+                file = cls.open(find_shards(path, count, first_only=True)[0], follow_splits=False)
+                check_shard(file.metadata, 0, count)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     @classmethod
     def from_buffer(cls, buffer: Any, name: str = "<memory>") -> GGUFFile:

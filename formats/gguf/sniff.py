@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What somebody can do who has a model in another format.
+GET_GGUF = "Get the model as a GGUF file: download one, or make it with llama.cpp's convert_hf_to_gguf.py"
+
 # (first bytes, what it is, what to do). Longest prefixes first where one begins another.
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a git-LFS pointer, not the model", "Run `git lfs pull`, or download the file again"),
@@ -12,13 +15,13 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"repository not found", "the text of a failed download", "Check the repository name and your access rights"),
     (b"invalid username or password", "the text of a failed download", "Log in to the model hub and download again"),
     (b"access to model", "the text of a refused download", "Accept the model's licence, log in, download again"),
-    (b"pk\x03\x04", "a zip archive, perhaps a PyTorch checkpoint (.bin, .pt)", "Convert it with `halfbyte convert`"),
+    (b"pk\x03\x04", "a zip archive, perhaps a PyTorch checkpoint (.bin, .pt)", GET_GGUF),
     (b"\x1f\x8b", "a gzip file", "Unpack it first"),
     (b"\x28\xb5\x2f\xfd", "a zstd file", "Unpack it first"),
     (b"\xfd7zxz", "an xz file", "Unpack it first"),
     (b"bzh", "a bzip2 file", "Unpack it first"),
     (b"7z\xbc\xaf", "a 7-Zip archive", "Unpack it first"),
-    (b"\x89hdf", "an HDF5 file", "Only Hugging Face checkpoints can be converted"),
+    (b"\x89hdf", "an HDF5 file", GET_GGUF),
     (b"lmgg", "an old GGML file (2022-2023)", "Download a GGUF version of the model or convert the original again"),
     (b"fmgg", "an old GGMF file (2023)", "Download a GGUF version of the model or convert the original again"),
     (b"tjgg", "an old GGJT file (2023)", "Download a GGUF version of the model or convert the original again"),
@@ -26,7 +29,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"fugg", "a GGUF file with a byte-swapped magic", "A broken big-endian converter wrote it; convert again"),
     (b"\x7felf", "a program, not a model", "Give the path of a .gguf file"),
     (b"mz", "a program, not a model", "Give the path of a .gguf file"),
-    (b"{", "JSON text", "If this is a Hugging Face folder, convert it with `halfbyte convert FOLDER`"),
+    (b"{", "JSON text, perhaps of a Hugging Face checkpoint", GET_GGUF),
 )
 _PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
@@ -40,9 +43,9 @@ def describe_foreign(head: bytes, size: int) -> tuple[str, str]:
         if lowered.startswith(signature):
             return f"this is {what}", step
     if head.startswith(_PICKLES):
-        return "this is a Python pickle, perhaps an old PyTorch checkpoint", "Convert it with `halfbyte convert`"
+        return "this is a Python pickle, perhaps an old PyTorch checkpoint", GET_GGUF
     if len(head) >= 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
-        return "this is a safetensors file", "Convert its folder with `halfbyte convert FOLDER`"
+        return "this is a safetensors file", GET_GGUF
     if not any(head):
         return "the file begins with zeros", "An interrupted download looks like this; download it again"
     return "not a GGUF file", "Give the path of a .gguf file"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ResourceError
 from .cursor import PathLike
 from .errors import FileAccessError, NotGGUFError
-from .sniff import describe_foreign
+from .sniff import GET_GGUF, describe_foreign
 
 
 class Source:
@@ -88,7 +88,7 @@ def _directory_hint(folder: Path) -> str:
     if models:
         return f"Give the path of a file in it: {', '.join(models[:3])}"
     if "config.json" in names:
-        return "It looks like a Hugging Face checkpoint; convert it with `halfbyte convert FOLDER`"
+        return f"It looks like a Hugging Face checkpoint. {GET_GGUF}"
     return "Give the path of a .gguf file"
 
 

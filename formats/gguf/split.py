@@ -10,7 +10,6 @@ from .cursor import PathLike
 from .errors import SplitError
 from .limits import MAX_SHARDS
 from .metadata import Metadata
-from .types import ValueType
 
 SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 SPLIT_KEYS = frozenset({SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS})
@@ -32,8 +31,11 @@ def shard_count(metadata: Metadata) -> int:
     return max(count, 1)  # llama.cpp writes 0 into files that were never split
 
 
-def find_shards(path: PathLike, count: int) -> list[Path]:
-    """All shards of the set that `path` belongs to, in order. Only names derived from `path` itself are used."""
+def find_shards(path: PathLike, count: int, *, first_only: bool = False) -> list[Path]:
+    """The shards of the set that `path` belongs to, in order: all of them, or the first alone.
+
+    Only names derived from `path` itself are used.
+    """
     folder, name = os.path.split(os.fspath(path))
     match = _SHARD_NAME.fullmatch(name)
     if match is None or int(match[3]) != count:
@@ -44,7 +46,7 @@ def find_shards(path: PathLike, count: int) -> list[Path]:
             allowed=f"a name like NAME-00001-of-{count:05d}.gguf",
             hint="Give the shards the names they were published with",
         )
-    shards = [shard_path(Path(folder, match[1]), i + 1, count) for i in range(count)]
+    shards = [shard_path(Path(folder, match[1]), i + 1, count) for i in range(1 if first_only else count)]
     missing = [shard.name for shard in shards if not shard.exists()]
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
@@ -77,8 +79,3 @@ def check_total(metadata: Metadata, n_tensors: int) -> None:
             "the shards together hold another number of tensors", path=metadata.path, field=SPLIT_TENSORS, got=found,
             allowed=str(n_tensors), hint="The files are from different sets; download them again",
         )  # fmt: skip
-
-
-def is_split_key(key: str, type_: ValueType) -> bool:
-    """Whether a copy of the file must leave this key out: it describes the files, not the model."""
-    return key in SPLIT_KEYS and type_ is not ValueType.STRING

@@ -15,8 +15,11 @@ from .limits import MAX_DIMS, MAX_INT64
 from .source import Source
 from .types import GGMLType
 
-# Where the multi-byte numbers of a block lie, (offset, width): these are reversed in big-endian files. Types are listed
-# for which ggml's own converter (gguf_convert_endian.py) or the plain number format says so.
+# Where the multi-byte numbers of a block lie, (offset, width): these are reversed in big-endian files. What is a number
+# follows from ggml's C code, which reads and writes blocks in the machine's own order: `qh` of Q5_0 and Q5_1, declared
+# as four bytes, is one, because it is only ever copied from and to a uint32; the packed scales of Q3_K, Q4_K and Q5_K
+# are bytes, because what is done to four of them at once never crosses a byte. ggml's own converter
+# (gguf_convert_endian.py) knows Q4_0, Q8_0, Q4_K, Q6_K, MXFP4 and NVFP4, and agrees.
 SWAPPED: dict[GGMLType, tuple[tuple[int, int], ...]] = {
     GGMLType.F32: ((0, 4),),
     GGMLType.F16: ((0, 2),),
@@ -27,9 +30,17 @@ SWAPPED: dict[GGMLType, tuple[tuple[int, int], ...]] = {
     GGMLType.I32: ((0, 4),),
     GGMLType.I64: ((0, 8),),
     GGMLType.Q4_0: ((0, 2),),
+    GGMLType.Q4_1: ((0, 2), (2, 2)),
+    GGMLType.Q5_0: ((0, 2), (2, 4)),
+    GGMLType.Q5_1: ((0, 2), (2, 2), (4, 4)),
     GGMLType.Q8_0: ((0, 2),),
+    GGMLType.Q2_K: ((80, 2), (82, 2)),
+    GGMLType.Q3_K: ((108, 2),),
     GGMLType.Q4_K: ((0, 2), (2, 2)),
+    GGMLType.Q5_K: ((0, 2), (2, 2)),
     GGMLType.Q6_K: ((208, 2),),
+    GGMLType.IQ4_NL: ((0, 2),),
+    GGMLType.IQ4_XS: ((0, 2), (2, 2)),
     GGMLType.MXFP4: (),
     GGMLType.NVFP4: (),
 }

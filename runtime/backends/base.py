@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..cache.kv import KVPool
 from ..graph.ir import Graph
@@ -52,6 +52,7 @@ class Backend(Protocol):
     """A way to execute graphs."""
 
     name: str
+    kv_dtype: DTypeLike  # how it stores keys and values: decides how many of them fit into memory
 
     def compile(
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None

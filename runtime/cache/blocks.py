@@ -95,13 +95,6 @@ class BlockManager:
         while (handle.n_known + 1) * PAGE <= length:
             self._publish(handle, tuple(tokens[handle.n_known * PAGE : (handle.n_known + 1) * PAGE]))
 
-    def fork(self, handle: PageTable) -> PageTable:
-        """A second owner of the same pages; whoever writes first copies the page that is not full."""
-        pages = handle.pages[: _pages_for(handle.length)]
-        for page in pages:
-            self._hold(page)
-        return PageTable(pages, handle.length, handle.n_known, handle.tokens)
-
     def truncate(self, handle: PageTable, length: int) -> int:
         """Keep at most `length` tokens; returns how many are kept. Room made for more stays if nothing is cut."""
         if length < handle.length:
@@ -112,11 +105,6 @@ class BlockManager:
         """Let go of all pages; what was computed stays findable until its room is needed."""
         self._publish_rest(handle)
         self._release(handle)
-
-    def forget(self) -> None:
-        """Drop every page nobody uses from the prefix tree."""
-        while self._idle:
-            self._evict()
 
     def _share(self, table: PageTable, tokens: Sequence[int]) -> tuple[PrefixNode | None, int]:
         """Own the known pages that `tokens` begins with; returns the page worth copying from, and how many tokens."""

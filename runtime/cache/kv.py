@@ -46,7 +46,7 @@ class KVPool:
         return _joined(keys, length), _joined(values, length)
 
     @staticmethod
-    def page_bytes(specs: Sequence[KVSpec], dtype: DTypeLike = np.float16) -> int:
+    def page_bytes(specs: Sequence[KVSpec], dtype: DTypeLike) -> int:
         """Bytes of one page over all layers: what a pool costs is known before it is made."""
         return sum(s.n_head_kv * (s.key_dim + s.value_dim) for s in specs) * PAGE * np.dtype(dtype).itemsize
 

@@ -20,6 +20,10 @@ class CacheHandle(Protocol):
     def length(self) -> int:
         """Leading tokens whose state is present and valid."""
 
+    @property
+    def pages(self) -> Sequence[int]:
+        """Pages of keys and values in position order; empty for state that has none, as a recurrent one."""
+
 
 H = TypeVar("H", bound=CacheHandle)
 
@@ -43,9 +47,6 @@ class SequenceCache(Protocol[H]):
 
     def commit(self, handle: H, tokens: Sequence[int], length: int) -> None:
         """The state of tokens[:length] has been computed; later sequences may share it."""
-
-    def fork(self, handle: H) -> H | None:
-        """A second sequence with the same state, or None when there is no room."""
 
     def truncate(self, handle: H, length: int) -> int:
         """Forget everything from position `length` on; returns how many leading tokens remain valid."""

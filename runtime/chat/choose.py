@@ -43,22 +43,17 @@ class TemplateSource(Protocol):
 
 
 def template_for(
-    tokenizer: TemplateSource, name: str | None = None, *, required: bool = False, limits: Limits = DEFAULT_LIMITS
+    tokenizer: TemplateSource, name: str | None = None, *, limits: Limits = DEFAULT_LIMITS
 ) -> ChatTemplate:
     """The model's template, compiled with the text of its BOS and EOS tokens.
 
     `name` chooses one of several ('tool_use', 'rag'); a name that the model lacks is an error. A model without any
-    template gets DEFAULT_TEMPLATE and one warning in the log; with `required`, a TemplateError says what to do.
+    template gets DEFAULT_TEMPLATE and one warning in the log.
     """
     source = tokenizer.chat_template(name)
     if source is None and name is not None:
         raise TemplateError(
             f"the model has no chat template named {name!r}; leave the name out to use its default template"
-        )
-    if source is None and required:
-        raise TemplateError(
-            "the model has no chat template, so it is probably a base model: use plain completion, "
-            "or give a template (halfbyte.runtime.chat.DEFAULT_TEMPLATE is ChatML)"
         )
     if source is None:
         _log.warning(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...formats.errors import HalfbyteError
+from ...formats.errors import InvalidRequest
 
 MAX_NESTING = 64  # deeper JSON than any tool schema; keeps every recursive C routine far from its stack limit
 MAX_INT_BITS = 4096  # 1,233 digits: below Python's own limit of 4,300 for int <-> str
 
 
-class MessageError(HalfbyteError, ValueError):
+class MessageError(InvalidRequest):
     """The conversation, the tools or a template variable handed to `render` has the wrong form."""
 
 

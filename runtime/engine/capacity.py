@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from numpy.typing import DTypeLike
+
 from ...formats.errors import ResourceError
 from ..cache.kv import KVPool
 from ..graph.ir import KVSpec
@@ -14,14 +16,22 @@ PARALLEL = 4  # sequences of full length the pool has room for; any number of sh
 POOL_SHARE = 0.5  # of the memory available at load: the weights and the rest of the machine need room too
 
 
-def pool_pages(specs: Sequence[KVSpec], context: int, *, parallel: int = PARALLEL, available: int | None = None) -> int:
+def pool_pages(
+    specs: Sequence[KVSpec],
+    context: int,
+    *,
+    dtype: DTypeLike,
+    parallel: int = PARALLEL,
+    available: int | None = None,
+) -> int:
     """Pages for `parallel` sequences of `context` tokens, fewer when memory is short, but never less than one sequence.
 
     The pages are only reserved: the operating system commits them as they are first written. Raises ResourceError when
-    not even one sequence fits into the memory of the machine. `available` is in bytes and is measured when not given.
+    not even one sequence fits into the memory of the machine. `dtype` is how the backend stores keys and values;
+    `available` is in bytes and is measured when not given.
     """
     ram = memory() if available is None else Memory(available, available)
-    one, page_bytes = -(-context // PAGE), KVPool.page_bytes(specs)
+    one, page_bytes = -(-context // PAGE), KVPool.page_bytes(specs, dtype)
     if not page_bytes or not ram.total:
         return one * parallel
     if one * page_bytes > ram.total:

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...formats.errors import Cancelled
+from ...formats.errors import Cancelled, InvalidRequest
 from ..backends.base import CancelFlag, Executor
 from ..cache.blocks import BlockManager
-from .errors import InvalidRequest, ModelClosed
+from .errors import ModelClosed
 from .request import Request
 from .runner import Runner
 from .scheduler import Scheduler

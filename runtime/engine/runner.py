@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.base import CancelFlag, Executor
+from ..cache.protocol import CacheHandle
 from ..step import Step
 from .sequence import Chunk
 
@@ -39,12 +42,13 @@ class Runner:
 def make_step(chunks: list[Chunk]) -> Step:
     """The arrays of one step. Row i of the page table is chunk i's sequence."""
     counts = [chunk.count for chunk in chunks]
+    handles: list[CacheHandle] = [chunk.sequence.handle for chunk in chunks]
     starts = np.cumsum([0, *counts])
     return Step(
         tokens=np.concatenate([np.array(c.sequence.tokens[c.start : c.stop], np.int32) for c in chunks]),
         positions=np.concatenate([np.arange(c.start, c.stop, dtype=np.int32) for c in chunks]),
         sequence=np.repeat(np.arange(len(chunks), dtype=np.int32), counts),
-        pages=_page_table([c.sequence.handle.pages for c in chunks]),
+        pages=_page_table([handle.pages for handle in handles]),
         outputs=np.concatenate(
             [np.arange(stop - c.n_outputs, stop, dtype=np.int32) for c, stop in zip(chunks, starts[1:], strict=True)]
         ),
@@ -52,7 +56,7 @@ def make_step(chunks: list[Chunk]) -> Step:
     )
 
 
-def _page_table(pages: list[list[int]]) -> NDArray[np.int32]:
+def _page_table(pages: list[Sequence[int]]) -> NDArray[np.int32]:
     table = np.full((len(pages), max(map(len, pages))), -1, np.int32)
     for row, ids in zip(table, pages, strict=True):
         row[: len(ids)] = ids

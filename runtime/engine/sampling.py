@@ -19,6 +19,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import LogitsError
 from .samplers import SUM_BLOCK, Candidates, block_sums, edits_for, largest, narrowing_for
 from .samplers.edits import LogitsProcessor
 from .sampling_errors import SamplingError
@@ -153,7 +154,7 @@ class Sampler:
     def sample(self, logits: NDArray[np.float32], history: Sequence[int]) -> SampledToken:
         """The next token after `history` (all token ids so far), from `logits`: float32[vocab_size], left unchanged.
 
-        -inf makes a token impossible. Raises SamplingError for NaN, +inf, no possible token at all, or a wrong shape.
+        -inf makes a token impossible. Raises LogitsError for NaN, +inf, no possible token at all, or a wrong shape.
         """
         logits = self._checked(logits)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by _check_values, or becomes -inf
@@ -173,7 +174,7 @@ class Sampler:
     def _checked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         array = np.asarray(logits)
         if array.shape != (self.vocab_size,) or array.dtype.kind != "f":
-            raise SamplingError(f"logits are {array.dtype.name}{list(array.shape)}, not float32[{self.vocab_size}]")
+            raise LogitsError(f"logits are {array.dtype.name}{list(array.shape)}, not float32[{self.vocab_size}]")
         return array.astype(np.float32, copy=False)
 
     def _check_values(self, candidates: Candidates) -> None:
@@ -181,12 +182,12 @@ class Sampler:
         if math.isfinite(top):
             return
         if math.isnan(top):
-            raise SamplingError(
+            raise LogitsError(
                 "the logits hold NaN: the model file is damaged, a kernel is broken, or a logits processor is"
             )
         if top > 0:
-            raise SamplingError("the logits hold +inf, so no probabilities can be computed; use -inf on the others")
-        raise SamplingError("every token is forbidden: logit_bias or a logits processor left nothing to choose from")
+            raise LogitsError("the logits hold +inf, so no probabilities can be computed; use -inf on the others")
+        raise LogitsError("every token is forbidden: logit_bias or a logits processor left nothing to choose from")
 
     def _draw(self, candidates: Candidates) -> int:
         """One token with probability softmax(logits / temperature), from one uniform random number.
@@ -215,7 +216,7 @@ def _position(reach: NDArray[np.float64], share: float) -> tuple[int, float]:
 def _with_logprobs(token: int, logits: NDArray[np.float32], count: int) -> SampledToken:
     top = logits.max()  # finite, unless a step made an impossible distribution possible
     if not np.isfinite(top):
-        raise SamplingError("the model's logits hold no finite value, so there are no log probabilities")
+        raise LogitsError("the model's logits hold no finite value, so there are no log probabilities")
     log_total = float(top) + math.log(float(np.exp(logits - top).sum(dtype=np.float64)))
     best = largest(logits, count) if count else ()
     return SampledToken(

@@ -1,9 +1,9 @@
-"""The error of sampling, in a file of its own because both sampling.py and its steps raise it."""
+"""The error of sampling parameters, in a file of its own because both sampling.py and its steps raise it."""
 
 from __future__ import annotations
 
-from ...formats.errors import HalfbyteError
+from ...formats.errors import InvalidRequest
 
 
-class SamplingError(HalfbyteError, ValueError):
-    """A sampling parameter, the logits or a logits processor's result is unusable."""
+class SamplingError(InvalidRequest):
+    """A sampling parameter or a stop string is unusable."""

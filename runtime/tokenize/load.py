@@ -12,11 +12,11 @@ from .vocabulary import Vocabulary, read_vocabulary
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a GGUF file; it may hold a vocabulary and nothing else.
+    """The tokenizer of a GGUF file, which may hold a vocabulary and nothing else, or be any shard of a split model.
 
-    Raises the errors of GGUFFile.open, TokenizerError (broken vocabulary) and UnsupportedError (unknown kind).
+    Raises the errors of GGUFFile.open_first, TokenizerError (broken vocabulary) and UnsupportedError (unknown kind).
     """
-    with GGUFFile.open(path, follow_splits=False) as file:
+    with GGUFFile.open_first(path) as file:
         return tokenizer_from_metadata(file.metadata)
 
 

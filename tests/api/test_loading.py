@@ -7,10 +7,16 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
-from halfbyte import CancelFlag, Cancelled, ContextOverflow, InvalidRequest, Model
+from halfbyte import CancelFlag, Cancelled, ContextOverflow, InvalidRequest, Model, load_tokenizer
 from halfbyte.runtime import loading
 from halfbyte.runtime.backends.reference import ReferenceBackend, ReferenceExecutor
+from halfbyte.runtime.hub import ASSETS
+
+from tests.builders import split
+
+STORIES = ASSETS / "stories260k.gguf"
 
 
 @pytest.fixture
@@ -53,6 +59,33 @@ def test_an_error_in_the_callers_progress_stops_the_load(slow_backend):
 
     with pytest.raises(ZeroDivisionError):
         Model.load("stories260k", backend="reference", progress=progress)
+
+
+def test_a_split_model_is_known_by_its_first_file(tmp_path):
+    shards = split(STORIES, tmp_path / "m", 20)
+    with Model.load(shards[1], backend="reference") as model:
+        assert model.path == shards[0]
+        assert model.tokenize("Once upon a time") == [1, 403, 407, 261, 378]
+    assert load_tokenizer(shards[2]).encode("Once upon a time") == [1, 403, 407, 261, 378]
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("reference", np.float32), ("cpu", np.float16)])
+def test_memory_is_counted_in_the_type_the_backend_stores(backend, dtype, monkeypatch):
+    class Counted(Exception):
+        pass
+
+    def count(specs, context, *, dtype, parallel):
+        raise Counted(np.dtype(dtype))
+
+    monkeypatch.setattr(loading, "pool_pages", count)
+    with pytest.raises(Counted) as caught:
+        Model.load("stories260k", backend=backend)
+    assert caught.value.args == (np.dtype(dtype),)
+
+
+def test_the_reference_pool_has_the_type_that_was_counted():
+    with Model.load("stories260k", backend="reference", context=64) as model:
+        assert model.executor.kv.dtype == np.dtype(ReferenceBackend().kv_dtype)
 
 
 def test_a_flag_that_is_already_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,43 @@ def test_unknown_keywords_are_type_errors(model):
         model.chat([{"role": "user", "content": "x"}], temprature=0.5)
     with pytest.raises(TypeError):
         halfbyte.load_tokenizer(model.path, fast=True)
+
+
+WRONG = {
+    "temperature": {"temperature": -1},
+    "a vocabulary": {"logit_bias": {10**6: 1.0}},
+    "an empty stop string": {"stop": [""]},
+    "no tokens": {"max_tokens": 0},
+    "logprobs": {"logprobs": -1},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_wrong_arguments_are_one_kind_of_error(model, wrong):
+    for call in (lambda: model.generate("x", **wrong), lambda: model.chat([{"role": "user", "content": "x"}], **wrong)):
+        with pytest.raises(halfbyte.InvalidRequest):
+            call()
+
+
+@pytest.mark.parametrize("messages", [[], "x", [{"content": "x"}], [{"role": "user", "content": 3}]])
+def test_wrong_messages_are_one_kind_of_error(model, messages):
+    for call in (model.chat, model.chat_prompt):
+        with pytest.raises(halfbyte.InvalidRequest):
+            call(messages)
+
+
+def test_a_processor_that_returns_nothing_is_an_execution_error(model):
+    with pytest.raises(halfbyte.ExecutionError, match="did it forget its return statement"):
+        model.generate("Once", max_tokens=2, processors=[lambda history, logits: None]).read()
+
+
+def test_the_table_of_errors_is_what_is_exported():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (\d+) \|", page, re.MULTILINE)
+    told = {name: int(code) for names, code in rows for name in re.findall(r"\w+", names)}
+    exported = {name: getattr(halfbyte, name) for name in halfbyte.__all__}
+    errors = {n: e.exit_code for n, e in exported.items() if isinstance(e, type) and issubclass(e, Exception)}
+    assert told | {"HalfbyteError": 2} == errors
 
 
 def test_load_tokenizer(model):

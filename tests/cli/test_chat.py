@@ -137,3 +137,19 @@ def test_an_error_does_not_end_a_conversation(terminal: Terminal) -> None:
     terminal.type("Once\n")
     at = terminal.wait_for("error: ", since=at)
     terminal.wait_for("> ", since=at)
+
+
+def test_a_retry_that_fails_keeps_what_was_said(terminal: Terminal) -> None:
+    at = terminal.wait_for("> ")
+    terminal.type("/set max_tokens 3\n")
+    at = terminal.wait_for("> ", since=terminal.wait_for("max_tokens = 3", since=at))
+    terminal.type("/set temperature 0\n")
+    at = terminal.wait_for("> ", since=terminal.wait_for("temperature = 0", since=at))
+    terminal.type("Hello\n")
+    at = terminal.wait_for("> ", since=terminal.wait_for("Hello\r\n", since=at))
+    terminal.type("/set temperature -1\n")
+    at = terminal.wait_for("> ", since=terminal.wait_for("temperature = -1", since=at))
+    terminal.type("/retry\n")
+    at = terminal.wait_for("> ", since=terminal.wait_for("error: ", since=at))
+    terminal.type("/stats\n")
+    terminal.wait_for("2 messages", since=at)

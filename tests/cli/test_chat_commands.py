@@ -65,6 +65,26 @@ def test_retry_and_exit_are_signals(conversation: Conversation) -> None:
             run_command(conversation, line)
 
 
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, CommandError])
+def test_a_retry_that_fails_before_its_first_word_changes_nothing(
+    failure: type[BaseException], conversation: Conversation
+) -> None:
+    before = list(conversation.messages)
+    with pytest.raises(failure), conversation.retried() as question:
+        assert question == "Two?"
+        assert len(conversation.with_question(question)) == 4, "the old answer is not sent"
+        conversation.remember(question, "")
+        raise failure
+    assert conversation.messages == before
+
+
+def test_a_retry_replaces_the_old_answer(conversation: Conversation) -> None:
+    with pytest.raises(KeyboardInterrupt), conversation.retried() as question:
+        conversation.remember(question, "Perha")  # stopped, but begun
+        raise KeyboardInterrupt
+    assert [m["content"] for m in conversation.messages] == ["One?", "Yes.", "Two?", "Perha"]
+
+
 @pytest.mark.parametrize("name", ["talk.json", "with space.json", "'with space.json'"])
 def test_save_and_load(name: str, conversation: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halfbyte.runtime.hub import ASSETS
 from halfbyte.runtime.tokenize import load_tokenizer
+
+from tests.builders import split
+
+STORIES = ASSETS / "stories260k.gguf"
 
 
 def test_the_table_and_the_count(halfbyte: Any) -> None:
@@ -23,6 +28,13 @@ def test_json_ids_and_library_agree(halfbyte: Any, vocabulary: Path) -> None:
     assert found["ids"] == expected
     assert found["count"] == len(expected) == len(found["pieces"])
     assert halfbyte("tokenize", vocabulary, text, "--ids").stdout.split() == [str(i) for i in expected]
+
+
+def test_any_shard_of_a_split_model(halfbyte: Any, tmp_path: Path) -> None:
+    shards = split(STORIES, tmp_path / "m", 20)
+    assert len(shards) == 3
+    for shard in shards:
+        assert halfbyte("tokenize", shard, "Once upon a time", "--ids").stdout == "1 403 407 261 378\n"
 
 
 def test_special_tokens_only_when_asked(halfbyte: Any, vocabulary: Path) -> None:

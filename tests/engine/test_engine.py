@@ -7,9 +7,9 @@ import threading
 import time
 
 import pytest
-from halfbyte.formats.errors import ContextOverflow, ResourceError
+from halfbyte.formats.errors import ContextOverflow, InvalidRequest, ResourceError
 from halfbyte.runtime.engine.engine import Engine
-from halfbyte.runtime.engine.errors import ExecutionError, InvalidRequest, ModelClosed
+from halfbyte.runtime.engine.errors import ExecutionError, ModelClosed
 from halfbyte.runtime.engine.request import MAX_UNREAD, End
 from halfbyte.runtime.step import PAGE
 

@@ -37,15 +37,16 @@ FOREIGN = {
     "xml": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "XML", "access rights"),
     "not_found": (b"Entry not found", "failed download", "file name"),
     "gated": (b"Access to model x/y is restricted", "refused download", "licence"),
-    "zip": (zipped(), "zip archive", "halfbyte convert"),
-    "pickle": (pickle.dumps({"w": [1.0]}), "pickle", "halfbyte convert"),
-    "safetensors": (safetensors(), "safetensors", "halfbyte convert"),
+    "zip": (zipped(), "zip archive", "as a GGUF file"),
+    "pickle": (pickle.dumps({"w": [1.0]}), "pickle", "as a GGUF file"),
+    "safetensors": (safetensors(), "safetensors", "as a GGUF file"),
     "gzip": (gzip.compress(b"GGUF"), "gzip", "Unpack"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5", "as a GGUF file"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(20), "zstd", "Unpack"),
     "ggml": (b"lmgg" + bytes(20), "GGML", "GGUF version"),
     "ggjt": (b"tjgg" + bytes(20), "GGJT", "GGUF version"),
     "swapped": (b"FUGG" + bytes(20), "byte-swapped", "convert again"),
-    "json": (b'{"architectures": ["LlamaForCausalLM"]}', "JSON", "halfbyte convert"),
+    "json": (b'{"architectures": ["LlamaForCausalLM"]}', "JSON", "as a GGUF file"),
     "zeros": (bytes(4096), "zeros", "download"),
     "elf": (b"\x7fELF" + bytes(60), "program", ".gguf"),
     "text": (b"hello", "not a GGUF file", ".gguf"),
@@ -85,7 +86,7 @@ def test_directories_say_what_is_inside(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match=r"directory.*Give the path of a \.gguf file"):
         GGUFFile.open(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileAccessError, match="halfbyte convert"):
+    with pytest.raises(FileAccessError, match="as a GGUF file"):
         GGUFFile.open(tmp_path)
     (tmp_path / "tiny.gguf").write_bytes(b"")
     with pytest.raises(FileAccessError, match=r"tiny\.gguf"):
@@ -188,6 +189,27 @@ def test_shard_under_another_name(tmp_path: Path) -> None:
     path = shard(tmp_path, "m-00001-of-00009.gguf", 0, 2, 2, "t0")
     with pytest.raises(SplitError, match="name does not say so"):
         GGUFFile.open(path)
+
+
+def test_the_first_shard_is_found_from_any(tmp_path: Path) -> None:
+    paths = [shard(tmp_path, f"m-0000{i + 1}-of-00003.gguf", i, 3, 3, f"t{i}") for i in range(3)]
+    paths[1].write_bytes(paths[1].read_bytes()[:40])  # the others are not even looked at
+    for path in (paths[0], paths[2]):
+        with GGUFFile.open_first(path) as file:
+            assert (file.path, list(file.tensors)) == (paths[0], ["t0"])
+    whole = tmp_path / "whole.gguf"
+    whole.write_bytes(Raw().header(1).tensor("t").pad().body(128).done())
+    with GGUFFile.open_first(whole) as file:
+        assert file.path == whole
+
+
+def test_a_first_shard_that_is_missing_or_another(tmp_path: Path) -> None:
+    path = shard(tmp_path, "m-00002-of-00002.gguf", 1, 2, 2, "t1")
+    with pytest.raises(SplitError, match=r"missing.*m-00001-of-00002\.gguf"):
+        GGUFFile.open_first(path)
+    shard(tmp_path, "m-00001-of-00002.gguf", 0, 3, 3, "t0")
+    with pytest.raises(SplitError, match=r"split\.count"):
+        GGUFFile.open_first(path)
 
 
 def test_missing_shards_are_named(tmp_path: Path) -> None:

@@ -101,6 +101,19 @@ def test_files_are_short() -> None:
     assert sum(n <= 300 for n in lengths.values()) >= 0.95 * len(lengths), "most files are under 300 lines"
 
 
+def test_only_commands_that_exist_are_recommended() -> None:
+    commands = {path.stem for path in (ROOT / "tools" / "commands").glob("[!_]*.py")}
+    for path in (*SOURCES, ROOT / "__init__.py", *PAGES):
+        named = re.findall(r"(?:`|^|\$ |&& |\| )halfbyte ([a-z]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(named) <= commands, path
+
+
+def test_documents_install_from_the_folder() -> None:
+    """There is no package on PyPI yet."""
+    for page in PAGES:
+        assert not re.search(r"pip install +(-\S+ +)*halfbyte", page.read_text(encoding="utf-8")), page
+
+
 PAGES = sorted([*ROOT.glob("*.md"), *(page for room in (*ROOMS, "docs") for page in (ROOT / room).rglob("*.md"))])
 
 

@@ -110,21 +110,6 @@ def test_a_page_may_be_evicted_to_make_room_for_a_copy_of_itself():
     assert pool.read(table) == text(20)
 
 
-def test_fork_copies_the_unfinished_page_when_one_of_both_writes():
-    pool = Pool(8)
-    tokens = text(PAGE + 5)
-    first = pool.fill(tokens)
-    second = pool.manager.fork(first)
-    assert second.pages == first.pages
-    a, b = [*tokens, 1], [*tokens, 2]
-    assert pool.manager.extend(first, len(a)) and pool.copies == 1
-    pool.run(first, a, len(a))
-    assert pool.manager.extend(second, len(b)) and pool.copies == 1  # alone on its page by now
-    pool.run(second, b, len(b))
-    assert pool.read(first) == a and pool.read(second) == b
-    assert first.pages[0] == second.pages[0] and first.pages[1] != second.pages[1]
-
-
 def test_a_findable_page_is_copied_before_it_is_written_after_a_cut():
     pool = Pool(8)
     table = pool.fill(text(PAGE))
@@ -167,14 +152,6 @@ def _known(pool: Pool, tokens: list[int]) -> int:
     return length
 
 
-def test_forget_empties_the_tree():
-    pool = Pool(4)
-    pool.manager.free(pool.fill(text(3 * PAGE)))
-    pool.manager.forget()
-    assert pool.manager.num_cached == 0 and pool.manager.num_available == 4
-    assert pool.manager.allocate([*text(PAGE), 0]).length == 0
-
-
 @pytest.mark.parametrize("length", [0, 1, PAGE - 1, PAGE, PAGE + 1])
 def test_extend_gives_exactly_the_pages_needed(length: int):
     pool = Pool(4)
@@ -210,12 +187,6 @@ class Blocks(RuleBasedStateMachine):
         if self.pool.manager.extend(table, len(tokens)):
             self.pool.run(table, tokens, len(tokens))
             self.live[table] = tokens
-
-    @rule(target=tables, table=tables)
-    def fork(self, table: PageTable) -> PageTable:
-        twin = self.pool.manager.fork(table)
-        self.live[twin] = list(self.live[table])
-        return twin
 
     @rule(table=tables, length=st.integers(0, 3 * PAGE))
     def truncate(self, table: PageTable, length: int) -> None:

@@ -426,8 +426,8 @@ def test_an_empty_model(tmp_path: Path) -> None:
 
 def test_big_endian_limits(tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "m.gguf", byte_order=">")
-    with pytest.raises(UnsupportedError, match="IQ4_XS"):
-        writer.add_tensor("t", (256,), GGMLType.IQ4_XS)
+    with pytest.raises(UnsupportedError, match="IQ2_XXS"):
+        writer.add_tensor("t", (256,), GGMLType.IQ2_XXS)
     writer.add_tensor("f", (2,), GGMLType.F32)
     with pytest.raises(WriteError, match="whole blocks"), writer.open():
         writer.write_tensor("f", [bytes(3), bytes(5)])

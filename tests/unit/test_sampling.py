@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from halfbyte.formats.errors import HalfbyteError
+from halfbyte.formats.errors import InvalidRequest
+from halfbyte.runtime.engine.errors import LogitsError
 from halfbyte.runtime.engine.samplers import Candidates, largest, narrowing_for
 from halfbyte.runtime.engine.sampling import SampledToken, Sampler, SamplingError, SamplingParams
 from hypothesis import given, settings
@@ -309,7 +310,7 @@ def test_processors_run_in_order_with_the_history() -> None:
 @pytest.mark.parametrize("result", [None, np.zeros(4, np.float32), np.zeros((5, 1)), np.array(["x"] * 5), 1.0])
 def test_wrong_processor_results(result: Any) -> None:
     sampler = Sampler(SamplingParams(processors=(lambda h, x: result,)), 5)
-    with pytest.raises(SamplingError, match=r"must return float32\[5\]"):
+    with pytest.raises(LogitsError, match=r"must return float32\[5\]"):
         sampler.sample(_logits(5), [])
 
 
@@ -343,12 +344,12 @@ def test_unusable_logits(params: SamplingParams) -> None:
     for bad, reason in ((np.nan, "NaN"), (np.inf, r"\+inf")):
         logits = _logits(5000)
         logits[4321] = bad
-        with pytest.raises(SamplingError, match=reason):
+        with pytest.raises(LogitsError, match=reason):
             sampler.sample(logits, [])
-    with pytest.raises(SamplingError, match="forbidden"):
+    with pytest.raises(LogitsError, match="forbidden"):
         sampler.sample(np.full(5000, -np.inf, np.float32), [])
     for wrong in (np.zeros(4999, np.float32), np.zeros((1, 5000), np.float32), np.zeros(5000, np.int32)):
-        with pytest.raises(SamplingError, match=r"float32\[5000\]"):
+        with pytest.raises(LogitsError, match=r"float32\[5000\]"):
             sampler.sample(wrong, [])
     assert isinstance(sampler.sample(_logits(5000), []), SampledToken)  # still usable
 
@@ -396,7 +397,7 @@ WRONG: list[dict[str, Any]] = [
 def test_wrong_parameters(wrong: dict[str, Any]) -> None:
     with pytest.raises(SamplingError, match=next(iter(wrong))) as caught:
         SamplingParams(**wrong)
-    assert isinstance(caught.value, ValueError) and isinstance(caught.value, HalfbyteError)
+    assert isinstance(caught.value, ValueError) and isinstance(caught.value, InvalidRequest)
 
 
 def test_numpy_numbers_are_numbers() -> None:

@@ -1,4 +1,4 @@
-"""The scheduler's policy, with fakes: no arrays, no threads, no model."""
+"""The scheduler's policy, with fakes: no threads, no model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pytest
 from halfbyte.formats.errors import ContextOverflow
 from halfbyte.runtime.cache.blocks import BlockManager
+from halfbyte.runtime.cache.protocol import CacheHandle
+from halfbyte.runtime.engine.runner import make_step
 from halfbyte.runtime.engine.scheduler import PROMPT_SHARE, Scheduler
 from halfbyte.runtime.engine.sequence import Chunk, Sequence
 from halfbyte.runtime.step import PAGE
@@ -234,7 +236,7 @@ class RecurrentHandle:
 
     def __init__(self) -> None:
         self.length = 0
-        self.pages: list[int] = []
+        self.pages = ()
 
 
 class RecurrentCache:
@@ -272,7 +274,9 @@ def test_recurrent_state_obeys_the_same_scheduler():
     scheduler = Scheduler(RecurrentCache(slots=1), max_tokens=10)
     first, second = make_sequence(15, 1), make_sequence(4, 2)
     submit(scheduler, first, second)
-    run(scheduler, scheduler.schedule())
+    chunks = scheduler.schedule()
+    assert make_step(chunks).pages.shape == (1, 0)  # what has no pages gets a table without any
+    run(scheduler, chunks)
     assert first.n_done == 10 and second.handle is None
     scheduler.roll_back(scheduler.schedule())
     assert first.n_done == 0  # the state was overwritten half way, so it starts over
@@ -281,6 +285,10 @@ def test_recurrent_state_obeys_the_same_scheduler():
     assert first.n_done == 16
     scheduler.remove(first)
     assert [c.sequence for c in scheduler.schedule()] == [second]
+
+
+def test_what_the_runner_and_the_scheduler_read_of_a_handle_is_in_the_protocol():
+    assert {"length", "pages"} <= {name for name in vars(CacheHandle) if not name.startswith("_")}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

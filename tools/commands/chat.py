@@ -78,7 +78,8 @@ class Repl:
             try:
                 console.note(run_command(self.conversation, line))
             except Retry:
-                self._answer(self.conversation.take_back())
+                with self.conversation.retried() as question:
+                    self._answer(question)
         elif line:
             self._answer(line.removeprefix("/") if line.startswith("//") else line)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from numpy.typing import DTypeLike
+
 from ...cache.kv import KVPool
 from ...graph.ir import Graph
 from ...graph.rewrites import rewrite
@@ -12,7 +14,7 @@ from ..base import Progress
 from .compile import ensure_compiled
 from .executor import CPUExecutor
 from .features import LEVELS, rejected_levels, target
-from .lower import KERNEL_TYPES, Lowering
+from .lower import KERNEL_TYPES, KV_DTYPE, Lowering
 from .objects import kernel_dir
 from .team import FUNCTIONS, Team
 
@@ -21,12 +23,13 @@ class CPUBackend:
     """Executes graphs with compiled kernels on a team of threads."""
 
     name = "cpu"
+    kv_dtype: DTypeLike = KV_DTYPE
 
     def compile(
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None
     ) -> CPUExecutor:
         """See base.Backend.compile. Reports progress as the stage "compile" with a count of kernels."""
-        graph, kv = rewrite(graph), KVPool(graph.state, n_pages)
+        graph, kv = rewrite(graph), KVPool(graph.state, n_pages, self.kv_dtype)
         decode, prompt = (Lowering(graph, kv, max_tokens, prompt=prompt).run() for prompt in (False, True))
         report = (lambda done, total: progress("compile", done, total)) if progress else None
         ensure_compiled(kernel_names(decode, prompt), workers=threads, report=report)

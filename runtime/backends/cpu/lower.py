@@ -45,6 +45,7 @@ KERNEL_TYPES = frozenset({
     *_FLOATS, "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
     "MXFP4",
 })  # fmt: skip
+KV_DTYPE = np.dtype(np.float16)  # the kernels read pages of keys and values as nothing else
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Lowering:
     _readers: dict[int, list[Node]] = field(default_factory=dict)
 
     def run(self) -> Lowering:
+        if self.kv.dtype != KV_DTYPE:
+            raise UnsupportedError(
+                f"keys and values are stored as {self.kv.dtype}, the CPU kernels of this version read {KV_DTYPE} only; "
+                "make the pool with that type, or use the reference backend"
+            )
         for node in self.graph.nodes:
             for value in node.inputs:
                 self._readers.setdefault(value.id, []).append(node)

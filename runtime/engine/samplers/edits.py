@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import LogitsError
 from ..sampling_errors import SamplingError
 from .candidates import Candidates
 
@@ -64,7 +65,7 @@ class Processors:
         for processor in self._processors:
             result = np.asarray(processor(list(history), logits))
             if result.shape != logits.shape or result.dtype.kind not in "fiu":
-                raise SamplingError(
+                raise LogitsError(
                     f"a logits processor returned {result.dtype.name}{list(result.shape)}, "
                     f"but must return float32[{logits.size}] (did it forget its return statement?)"
                 )
