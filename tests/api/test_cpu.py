@@ -1,4 +1,4 @@
-"""The public API on the CPU backend: many threads, several models, the text of another implementation."""
+"""The public API on the backend it has when none is said: many threads, several models, another's text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from halfbyte import CancelFlag, Model
+
+from ..switches import backend
 
 THINGS = ("dog", "cat", "boy", "girl", "bird", "tree", "car", "ball")
 PROMPTS = [
@@ -19,6 +21,7 @@ PROMPTS = [
 def models() -> Iterator[list[Model]]:
     """Two models in one process, each with a team of its own."""
     loaded = [Model.load("stories260k", threads=n) for n in (1, 2)]
+    assert {model.backend for model in loaded} == {backend()}
     yield loaded
     for model in loaded:
         model.close()

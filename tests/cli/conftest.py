@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from .. import switches
+
 ROOT = Path(__file__).parents[2]
 TOKENIZERS = ROOT / "tests" / "fixtures" / "tokenizers"
 Halfbyte = Callable[..., "subprocess.CompletedProcess[str]"]
+LOADING = ("run", "chat", "perplexity", "bench", "warmup")  # commands with --backend
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +39,7 @@ def halfbyte(environment: dict[str, str], tmp_path: Path) -> Iterator[Halfbyte]:
         *arguments: object, stdin: str | bytes = "", env: dict[str, str] | None = None, timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "halfbyte", *map(str, arguments)],
+            [sys.executable, "-m", "halfbyte", *with_backend(arguments)],
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
             env={**environment, **(env or {})},
@@ -48,6 +51,14 @@ def halfbyte(environment: dict[str, str], tmp_path: Path) -> Iterator[Halfbyte]:
         return subprocess.CompletedProcess(done.args, done.returncode, *texts)
 
     return run
+
+
+def with_backend(arguments: tuple[object, ...]) -> list[str]:
+    """A command's words, with the backend of this run of the tests where it loads a model and says none."""
+    words = [*map(str, arguments)]
+    if words and words[0] in LOADING and "--backend" not in words and switches.backend() != "cpu":
+        words[1:1] = ["--backend", switches.backend()]
+    return words
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from ..switches import needs_kernels
+
 OPTIONS = ("--profile", "--prompt-tokens", 50, "--gen-tokens", 5, "--repeat", 2, "--threads", 2)
 PARTS = ("call_seconds", "wait_seconds", "start_seconds", "python_seconds")
 
 
+@needs_kernels
 def test_json(halfbyte: Any) -> None:
     done = halfbyte("bench", "stories260k", *OPTIONS, "--json")
     assert done.returncode == 0, done.stderr
@@ -34,6 +37,7 @@ def test_json(halfbyte: Any) -> None:
     assert min(abs(speed / speeds[1] - 1) for speed in result["decode_tps_runs"]) < 1e-6
 
 
+@needs_kernels
 def test_text(halfbyte: Any) -> None:
     done = halfbyte("bench", "stories260k", *OPTIONS)
     assert (done.returncode, done.stderr) == (0, "")

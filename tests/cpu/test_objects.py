@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 
+import halfbyte
 import pytest
 from halfbyte.runtime.backends.cpu import compile as compiler
 from halfbyte.runtime.backends.cpu import objects
+from halfbyte.runtime.settings import child_environment
+
+from ..switches import races
 
 
 @pytest.fixture
@@ -142,6 +148,71 @@ def test_two_processes_fill_one_cache(cache: Path) -> None:
         assert child.communicate(timeout=120)[1] == b""
         assert child.returncode == 0
     assert sorted(p.name for p in objects.kernel_dir().iterdir()) == ["add.o", "rms_norm.o", "scale.o"]
+
+
+RACER = """
+import sys
+from halfbyte.runtime.backends.cpu import compile, objects
+
+for line in sys.stdin:
+    objects.kernel_dir.cache_clear()
+    objects._addresses.clear()
+    compiled = compile.ensure_compiled(["add"], workers=1)
+    print(compiled, objects.load("add") != 0, objects.kernel_dir(), flush=True)
+"""
+
+
+def test_two_processes_meet_an_empty_cache_at_once(cache: Path) -> None:
+    """Again and again (HALFBYTE_TEST_RACES times): both want the one kernel that is missing, and both get it."""
+    folder = objects.kernel_dir()
+    command = [sys.executable, "-c", RACER]
+    children = [Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, bufsize=1) for _ in range(2)]
+    try:
+        for race in range(races()):
+            shutil.rmtree(cache / "kernels")
+            for child in children:
+                child.stdin.write("now\n")
+            answers = [child.stdout.readline().split(maxsplit=2) for child in children]
+            assert all(answer[1:] == ["True", f"{folder}\n"] for answer in answers), (race, answers)
+            assert {answer[0] for answer in answers} in ({"1"}, {"0", "1"}), (race, answers)
+            assert [path.name for path in folder.iterdir()] == ["add.o"], race
+            assert objects.read("add") is not None, race
+    finally:
+        ends = [child.communicate(timeout=60) for child in children]
+    assert ends == [("", "")] * 2
+    assert [child.returncode for child in children] == [0, 0]
+
+
+def test_nothing_is_written_beside_the_package(tmp_path: Path) -> None:
+    """From an installation that cannot be written to: a kernel is compiled and a model runs (AT-32)."""
+    site, home = tmp_path / "site", tmp_path / "home"
+    package = Path(halfbyte.__file__).parent
+    for room in ("formats", "runtime", "tools"):
+        shutil.copytree(package / room, site / "halfbyte" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("__init__.py", "__main__.py"):
+        shutil.copy(package / file, site / "halfbyte")
+    paths = [site, *site.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)  # root may write all the same: therefore the comparison
+    before = {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+    code = (
+        "import halfbyte; from halfbyte.runtime.backends.cpu.compile import ensure_compiled as e, objects as o;"
+        "print(halfbyte.__file__); e(['add'], workers=1); o.load('add');"
+        "model = halfbyte.Model.load('stories260k', backend='reference');"
+        "print(model.generate('Once', max_tokens=2, temperature=0).read()); model.close()"
+    )
+    changes = {"PYTHONPATH": str(site), "HALFBYTE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        command, environment = [sys.executable, "-c", code], child_environment(**changes)
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        after = {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in (site, *site.rglob("*"))}
+    finally:
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)  # so that pytest can remove them
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(str(site)), "the copy is what ran"
+    assert after == before
+    assert list(home.glob("kernels/*/add.o"))
 
 
 def test_a_kernel_that_does_not_exist_says_so(cache: Path) -> None:

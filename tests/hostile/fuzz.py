@@ -1,9 +1,10 @@
 """Feed mutated GGUF files to every entry point that reads them.
 
-    python -m tests.hostile.fuzz --count 100000 --seed 1 [--entry open] [--only INDEX]
+    python -m tests.hostile.fuzz --count 100000 --seed 1 [--entry open] [--only INDEX] [--out benchmarks/results]
 
 An entry point may return or raise HalfbyteError. Everything else is a finding: another exception, more than a second,
 or the death of the process, which is why the command works through child processes. Exit code 1 if anything is found.
+--out is a folder for fuzz.md and fuzz.json, which say what was run, on which machine, and what came of it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from halfbyte.runtime.loading import STEP_TOKENS, choose_context
 from halfbyte.runtime.models import build_model
 from halfbyte.runtime.tokenize import tokenizer_from_metadata
 from halfbyte.tools.describe import describe, describe_metadata, describe_tensors
+
+from benchmarks import report as results
 
 from .mutate import mutate
 from .mutate_models import mutate_model
@@ -117,11 +120,11 @@ class Report:
 
     verdicts: Counter[str] = field(default_factory=Counter)
     findings: list[tuple[int, str, str]] = field(default_factory=list)
-    slowest: float = 0.0
+    slowest: tuple[float, int] = (0.0, -1)  # seconds, index
 
     def add(self, index: int, outcome: tuple[str, str, float]) -> None:
         kind, detail, seconds = outcome
-        self.slowest = max(self.slowest, seconds)
+        self.slowest = max(self.slowest, (seconds, index))
         if seconds > HANG_S:
             self.findings.append((index, "hang", f"{seconds:.1f} s"))
         if kind == "untyped":
@@ -129,8 +132,9 @@ class Report:
         self.verdicts[detail.split(":")[0] if kind == "untyped" else kind] += 1
 
     def table(self) -> str:
+        seconds, index = self.slowest
         rows = [f"{count:>9,}  {name}" for name, count in self.verdicts.most_common()]
-        rows.append(f"slowest input {self.slowest * 1e3:.1f} ms, findings {len(self.findings)}")
+        rows.append(f"slowest input {seconds * 1e3:.1f} ms (index {index}), findings {len(self.findings)}")
         rows += [f"  index {index}: {kind}: {detail}" for index, kind, detail in self.findings[:_SHOWN]]
         return "\n".join(rows)
 
@@ -212,6 +216,35 @@ def _wait(child: Any, progress: Any, queue: Any, dead_s: float) -> Report | None
     return None
 
 
+def record(table: results.Report, reports: dict[str, tuple[Report, float]], seed: int, count: int) -> None:
+    """Note what came of each entry point, and the seconds it took."""
+    table.note(
+        f"`python -m tests.hostile.fuzz --count {count} --seed {seed}`. A finding is an exception that is no "
+        f"HalfbyteError, more than {HANG_S:g} s for one file, or the death of the process."
+    )
+    rows = []
+    for name, (report, seconds) in reports.items():
+        slowest, index = report.slowest
+        rows.append((name, f"{count:,}", f"{seconds:.0f}", f"{slowest:.4f}", f"{index}", f"{len(report.findings)}"))
+        table.goal_at_most(f"{name}: findings in {count:,} files", len(report.findings), 0, "", 0)
+        table.data[name] = {
+            "count": count,
+            "seed": seed,
+            "seconds": seconds,
+            "slowest": {"seconds": slowest, "index": index},
+            "outcomes": dict(report.verdicts.most_common()),
+            "findings": report.findings,
+        }
+    header = ("Entry", "Files", "Seconds in all", "Slowest file (s)", "Its index", "Findings")
+    table.table("Runs", header, rows)
+    for name, (report, _) in reports.items():
+        outcomes = [(outcome, f"{n:,}") for outcome, n in report.verdicts.most_common()]
+        table.table(f"What became of them: {name}", ("Outcome", "Files"), outcomes)
+        if report.findings:
+            findings = [(str(index), kind, detail) for index, kind, detail in report.findings[:_SHOWN]]
+            table.table(f"Findings: {name}", ("Index", "Kind", "Detail"), findings)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
@@ -220,20 +253,26 @@ def main(arguments: list[str] | None = None) -> int:
         "--entry", action="append", help=f"one of {sorted(ENTRY_POINTS)} or module:function; default: all"
     )
     parser.add_argument("--only", type=int, help="run one index in this process and let its error through")
+    parser.add_argument("--out", type=Path, help="folder for a record, fuzz.md and fuzz.json")
     options = parser.parse_args(arguments)
     names = options.entry or sorted(ENTRY_POINTS)
     if options.only is not None:
         for name in names:
             entry_point(name)(source_for(name)(options.seed, options.only))
         return 0
-    found = 0
+    table = results.Report("fuzz", f"{options.count:,} mutated GGUF files, seed {options.seed}")
+    reports: dict[str, tuple[Report, float]] = {}
     for name in names:
         started = time.perf_counter()
         report = fuzz_isolated(name, options.seed, options.count)
-        found += len(report.findings)
-        print(f"{name}: {options.count:,} mutations, seed {options.seed}, {time.perf_counter() - started:.0f} s")
-        print(report.table())
-    return 1 if found else 0
+        seconds = time.perf_counter() - started
+        print(f"{name}: {options.count:,} mutations, seed {options.seed}, {seconds:.0f} s")
+        print(report.table(), flush=True)
+        reports[name] = report, seconds
+    if options.out:
+        record(table, reports, options.seed, options.count)
+        table.finish(options.out)
+    return 1 if any(report.findings for report, _ in reports.values()) else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from . import broken_readers
@@ -59,6 +62,19 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--count", "20", "--seed", "5", "--entry", "open"]) == 0
     assert "findings 0" in capsys.readouterr().out
     assert main(["--count", "20", "--seed", "5", "--entry", f"{BROKEN}:untyped"]) == 1
+
+
+def test_a_record_says_what_was_run(tmp_path: Path) -> None:
+    broken = f"{BROKEN}:untyped"
+    assert main(["--count", "20", "--seed", "5", "--entry", "open", "--entry", broken, "--out", str(tmp_path)]) == 1
+    text = (tmp_path / "fuzz.md").read_text(encoding="utf-8")
+    assert "20 mutated GGUF files, seed 5" in text
+    assert f"Findings: {broken}" in text and "Findings: open" not in text
+    results = json.loads((tmp_path / "fuzz.json").read_text(encoding="utf-8"))["results"]
+    assert (results["open"]["count"], results["open"]["seed"], results["open"]["findings"]) == (20, 5, [])
+    assert sum(results["open"]["outcomes"].values()) == 20
+    assert results["open"]["slowest"]["index"] in range(20)
+    assert results[broken]["findings"]
 
 
 def test_registry_takes_paths(monkeypatch: pytest.MonkeyPatch) -> None:

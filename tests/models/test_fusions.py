@@ -20,6 +20,7 @@ from halfbyte.runtime.graph.rewrites import FUSIONS, rewrite
 from halfbyte.runtime.graph.verify import verify
 
 from ..builders import CASES, N_TOKENS, open_case
+from ..switches import needs_kernels
 from ..tolerances import GELU_INT8_LOGITS, GELU_LOGITS, INT8_LOGITS
 from .running import N_PAGES, distance, prefill, run_in_chunks
 
@@ -69,6 +70,7 @@ def compiled(graph: Graph, monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> C
         return CPUBackend().compile(graph, n_pages=N_PAGES, max_tokens=2 * N_TOKENS, threads=2)
 
 
+@needs_kernels
 @pytest.mark.parametrize("kind", [GGMLType.F32, GGMLType.Q8_0, GGMLType.Q4_0])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_kernels_compute_the_same(
@@ -87,6 +89,7 @@ def test_kernels_compute_the_same(
     fused.close()
 
 
+@needs_kernels
 def test_no_call_of_a_block_only_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Norms, attention and gated products write the int8 form themselves; only the last block takes rows of one."""
     graph = open_case(WIDE, tmp_path, matrix_type=GGMLType.Q8_0).graph
@@ -105,6 +108,7 @@ def barriers(executor: CPUExecutor) -> int:
     return int(executor._decode.table[:, 2].sum())
 
 
+@needs_kernels
 def test_gate_and_up_of_different_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel mixes types: the node becomes three calls, with the same result."""
     case = CASES["llama"]
@@ -124,6 +128,7 @@ def test_gate_and_up_of_different_types(tmp_path: Path, monkeypatch: pytest.Monk
     assert distance(run_in_chunks(fused, case.tokens(), [1] * N_TOKENS), expected) < INT8_LOGITS
 
 
+@needs_kernels
 def test_queries_keys_and_values_wait_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one op for all three would give, the plan gives: one int8 form, one barrier, consecutive calls."""
     for name in ("llama", "qwen2", "phi3"):

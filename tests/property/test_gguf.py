@@ -1,4 +1,9 @@
-"""Random GGUF files: write -> read -> write gives the same bytes, and the gguf package reads what we write."""
+"""Random GGUF files: write -> read -> write gives the same bytes, and the gguf package reads what we write.
+
+HALFBYTE_TEST_EXAMPLES is how many files are made up for each test; the long run, of some minutes, is
+
+    HALFBYTE_TEST_EXAMPLES=10000 pytest tests/property
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ from halfbyte.formats.gguf.tensors import SWAPPED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ..switches import examples
+
 INTS = {
     ValueType.UINT8: (0, 2**8 - 1),
     ValueType.INT8: (-(2**7), 2**7 - 1),
@@ -33,7 +40,9 @@ INTS = {
 PEER_SWAPS = {GGMLType.F32, GGMLType.F16, GGMLType.F64, GGMLType.I8, GGMLType.I16, GGMLType.I32, GGMLType.I64}
 
 
-SLOW = [HealthCheck.too_slow]
+EVERY_RUN_ALIKE = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ def equal(found: object, value: object) -> bool:
     return [*found] == value if isinstance(found, np.ndarray) else found == value and type(found) is type(value)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=SLOW, derandomize=True, database=None)
+@settings(EVERY_RUN_ALIKE, max_examples=examples())
 @given(models(), st.integers(1, 3))
 def test_write_read_write(model: Model, pieces: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +158,7 @@ def test_write_read_write(model: Model, pieces: int) -> None:
         assert not list(Path(folder).glob("*.partial"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW, derandomize=True, database=None)
+@settings(EVERY_RUN_ALIKE, max_examples=max(1, examples() * 3 // 10))  # the other reader is slow
 @given(models())
 def test_the_gguf_package_reads_what_we_write(model: Model) -> None:
     # Its limits: known types, no empty tensors or arrays, valid UTF-8, no keys that collide with its header fields.

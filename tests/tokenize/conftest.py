@@ -23,10 +23,10 @@ def load_fixture(name: str) -> Tokenizer:
 
 
 def read_vectors(inputs: Path, outputs: Path) -> list[tuple[str, list[int]]]:
-    """Pairs of text and ids in llama.cpp's file format."""
-    texts = inputs.read_bytes().decode().split(SEPARATOR)
-    lines = outputs.read_text().split("\n")
-    return [(text, [int(i) for i in line.split()]) for text, line in zip(texts, lines, strict=False)]
+    """Pairs of text and ids in llama.cpp's file format: after the last text there may be a separator."""
+    texts = inputs.read_bytes().decode().removesuffix(SEPARATOR).split(SEPARATOR)
+    lines = outputs.read_text(encoding="ascii").removesuffix("\n").split("\n")
+    return [(text, [int(i) for i in line.split()]) for text, line in zip(texts, lines, strict=True)]
 
 
 @pytest.fixture(params=["llama-spm", "gpt-2", "bert-bge"])
