@@ -45,6 +45,7 @@ SCRIPTS = (
     Script("desktop", "--model smollm2 --scale 0.1"),
     Script("sampling", ""),
     Script("kernels", "--type Q4_0"),
+    Script("ahead", "--type Q4_0"),
     Script(
         "scaling",
         f"{TINY} --size tiny --size 135m --depth 512 --depth 1024 --rounds 1 --prompt-tokens 32 --gen-tokens 4",

@@ -22,7 +22,7 @@ from halfbyte.runtime.backends.cpu import objects
 from halfbyte.runtime.backends.cpu.backend import kernel_names
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
 from halfbyte.runtime.backends.cpu.features import target
-from halfbyte.runtime.backends.cpu.lower import KERNEL_TYPES
+from halfbyte.runtime.backends.cpu.matrices import KERNEL_TYPES
 from halfbyte.runtime.backends.cpu.team import Team
 from numpy.typing import NDArray
 
@@ -34,7 +34,7 @@ from .report import Report
 COLS = 2048
 CACHED_ROWS, PROMPT_ROWS, PROMPT_TOKENS = 512, 2048, 512
 FAR_BYTES = 256 << 20  # of weights that no cache holds
-TOKENS = (1, 4, 8)
+TOKENS = (1, 2, 4, 8)
 HALVES = ("F16", "BF16")
 REPEATS, ENOUGH = 5, 0.02  # the best of so many measurements, of so many seconds at least
 SCRATCH = 4 << 20
@@ -52,25 +52,34 @@ class Bench:
 
     def seconds(self, kernel: str, step: dict[str, Any], arguments: dict[str, Any]) -> float:
         """The best time of one call."""
-        objects_kept: list[Any] = []
-        step = {"scratch": self._scratch, "scratch_bytes": SCRATCH, "cancel": self._never, **step}
-        args, record = (
-            _record(dtype, values, objects_kept)
-            for dtype, values in ((records.args_of(kernel.partition(".")[0]), arguments), (records.STEP, step))
-        )
-        table = np.array([[objects.load(kernel), args.ctypes.data, 0]], np.int64)
+        table, record, *_kept = self._call(objects.load(kernel), kernel, step, arguments)
         times = 1
         while (best := self._best(np.tile(table, (times, 1)), record)) < ENOUGH and times < 1 << 14:
             times *= 2
         return best / times
 
+    def seconds_once(self, entry: int, kernel: str, step: dict[str, Any], arguments: dict[str, Any]) -> float:
+        """The time of one call of machine code at `entry`, which takes what `kernel` takes."""
+        table, record, *_kept = self._call(entry, kernel, step, arguments)
+        return self._time(table, record)
+
+    def _call(self, entry: int, kernel: str, step: dict[str, Any], arguments: dict[str, Any]) -> tuple[Any, ...]:
+        """The table of one call, the step record, and what they have the addresses of."""
+        kept: list[Any] = []
+        step = {"scratch": self._scratch, "scratch_bytes": SCRATCH, "cancel": self._never, **step}
+        args, record = (
+            _record(dtype, values, kept)
+            for dtype, values in ((records.args_of(kernel.partition(".")[0]), arguments), (records.STEP, step))
+        )
+        return np.array([[entry, args.ctypes.data, 0]], np.int64), record, args, kept
+
     def _best(self, table: NDArray[np.int64], record: NDArray[Any]) -> float:
-        found = []
-        for _ in range(REPEATS):
-            begin = time.perf_counter()
-            self.team.run(table, record, self._never)
-            found.append(time.perf_counter() - begin)
-        return min(found)
+        return min(self._time(table, record) for _ in range(REPEATS))
+
+    def _time(self, table: NDArray[np.int64], record: NDArray[Any]) -> float:
+        begin = time.perf_counter()
+        self.team.run(table, record, self._never)
+        return time.perf_counter() - begin
 
 
 def _record(dtype: np.dtype[Any], values: dict[str, Any], kept: list[Any]) -> NDArray[Any]:
@@ -107,7 +116,7 @@ def _lines(size: int) -> NDArray[np.uint8]:
     return room[-room.ctypes.data % 64 :][:size]
 
 
-def _packets(bench: Bench, x: NDArray[np.float32]) -> NDArray[np.uint8]:
+def packets(bench: Bench, x: NDArray[np.float32]) -> NDArray[np.uint8]:
     made = _lines(records.packets_bytes(*x.shape))
     given = {"x": x, "packets": made, "cols": x.shape[1], "repeat": 1}
     bench.seconds("quantize_packets", {"n_tokens": len(x)}, given)
@@ -144,7 +153,7 @@ def measure_product(benches: list[Bench], name: str) -> Product:
     rows, far_rows, row_error = [], [], 0.0
     for tokens in TOKENS:
         few = np.ascontiguousarray(x[:tokens])
-        operand = {} if is_float else {"x": _packets(one, few)}
+        operand = {} if is_float else {"x": packets(one, few)}
         given = arguments(near, CACHED_ROWS, few, limit=tokens, **operand)
         seconds = one.seconds(f"linear_rows.{name}", {"n_tokens": tokens}, given)
         rows.append(CACHED_ROWS * kind.row_bytes(COLS) / seconds)

@@ -11,7 +11,7 @@ of a busy machine: 1.2 to 1.3 times the speed of stories260k (48 barriers instea
 SmolLM2-135M Q4_1 (274 instead of 515). It is the waiting that goes: on one thread they are 1.07 and 1.00 times as fast.
 
 Queries, keys and values stay three products. The plan makes the int8 form of their input once and lets them run side by
-side between two barriers, whatever their types; a single call for all their rows had 0.97 to 0.99 of that speed.
+side between two barriers, whatever their types; a single call for all their rows was no faster.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from halfbyte.runtime.backends.cpu.lower import KERNEL_TYPES
+from halfbyte.runtime.backends.cpu.matrices import KERNEL_TYPES
 from halfbyte.runtime.settings import child_environment
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import kernels
+from benchmarks import ahead, kernels
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "F16"])
@@ -20,3 +20,19 @@ def test_products_are_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert product.row_error < 0.01 and product.prompt_error < 0.01
     seconds, _ = kernels.measure_attention(bench, kernels.decode_attention(), 1, 40)
     assert seconds > 0
+
+
+def test_ways_to_ask_ahead_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = {name: ahead.WAYS[name] for name in ("2 kB near, 8 kB far", "none")}
+    for setting, value in {"FAR_BYTES": 4 << 20, "ROUNDS": 2, "WAYS": ways}.items():
+        monkeypatch.setattr(ahead, setting, value)
+    kernels.compile_all(["Q4_0"], threads=2)
+    found = ahead.measure(kernels.Bench(1), "Q4_0")
+    assert found.keys() == ways.keys()
+    assert all(runs.median > 0 for runs in found.values())
+
+
+def test_the_first_way_is_what_kernels_do() -> None:
+    from halfbyte.runtime.backends.cpu.kernels.linear.ahead import REQUESTS
+
+    assert next(iter(ahead.WAYS.values())) == REQUESTS

@@ -13,7 +13,7 @@ from pathlib import Path
 import halfbyte
 import pytest
 from halfbyte.formats.gguf import GGUFFile
-from halfbyte.runtime.backends.cpu import args, features, lower
+from halfbyte.runtime.backends.cpu import args, features, lower, lower_ops, matrices
 from halfbyte.runtime.backends.cpu.backend import kernel_names
 from halfbyte.runtime.cache.kv import KVPool
 from halfbyte.runtime.graph.rewrites import rewrite
@@ -41,7 +41,7 @@ def test_number_of_kernels(
     """From the plans alone: nothing is compiled."""
     write(tmp_path / "model.gguf", shape_of("tiny"), RECIPES[recipe])
     machine = replace(features.target(), isa=level)
-    for module in (args, lower):
+    for module in (args, lower_ops, matrices):
         monkeypatch.setattr(module, "target", lambda: machine)
     with GGUFFile.open(tmp_path / "model.gguf") as file:
         graph = rewrite(build_model(file, context=64).graph)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
-from halfbyte.runtime.backends.cpu.lower import KERNEL_TYPES
+from halfbyte.runtime.backends.cpu.matrices import KERNEL_TYPES
 
 PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "quantize_packets", "rope", "kv_store",
          "take_rows", "moe_route"]  # fmt: skip

@@ -14,7 +14,8 @@ from ..base import Progress
 from .compile import ensure_compiled
 from .executor import CPUExecutor
 from .features import LEVELS, rejected_levels, target
-from .lower import KERNEL_TYPES, KV_DTYPE, Lowering
+from .lower import KV_DTYPE, Lowering
+from .matrices import KERNEL_TYPES
 from .objects import kernel_dir
 from .team import FUNCTIONS, Team
 

@@ -153,11 +153,12 @@ def load(name: str) -> int:
         cached = read(name)
         if cached is None:
             raise KernelError(f"kernel {name} is not compiled")
-        _addresses[name] = _link(*cached)
+        _addresses[name] = link(*cached)
     return _addresses[name]
 
 
-def _link(symbol: str, code: bytes) -> int:
+def link(symbol: str, code: bytes) -> int:
+    """Address of the entry point of machine code that `unpack` gave, linked into this process."""
     import llvmlite.binding as llvm
 
     # One engine per object: symbols of different kernels never meet.

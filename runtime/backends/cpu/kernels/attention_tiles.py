@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 
 from ..args import PANEL
 from ..features import target
@@ -46,15 +46,6 @@ def _parts(e: Emitter, places: Vec, n: int) -> list[ir.Value]:
     return [e.b.extract_value(places.ll, i) for i in range(n)]
 
 
-def _prefetch(e: Emitter, at: ir.Value) -> None:
-    """Ask for a cache line of the next page: pages lie in no order, so the hardware cannot guess."""
-    pointer = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-    ask = cgutils.get_or_insert_function(e.b.module, kind, "llvm.prefetch.p0")
-    read, near, data = (ir.Constant(I32, value) for value in (0, 3, 1))
-    e.b.call(ask, [e.b.inttoptr(at, pointer), read, near, data])
-
-
 def _scores(e: Emitter, rows: int, half: bool, places: list[ir.Value], key_dim: ir.Value) -> None:
     """out[rows, 32] = q * keys, with q stored [key_dim, rows] and keys [key_dim, 32]. Places: q, keys, out, ahead."""
     q, keys, out, ahead = places
@@ -63,7 +54,7 @@ def _scores(e: Emitter, rows: int, half: bool, places: list[ir.Value], key_dim: 
         def body(i: ir.Value, acc: list[Vec], mine: range = mine, vectors: range = vectors) -> list[Vec]:
             line, numbers = e.index(keys, i, PAGE * (2 if half else 4)), e.index(q, i, 4 * rows)
             if half and mine.start == vectors.start == 0:
-                _prefetch(e, e.index(ahead, i, 2 * PAGE))
+                e.prefetch(e.index(ahead, i, 2 * PAGE), 0)  # pages lie in no order: the hardware cannot guess
             k = [_load(e, line, c, half) for c in vectors]
             one = [e.splat(e.load(F32, 0, numbers, 4 * r), LANES) for r in mine]
             return [e.fma(k[c], one[r], acc[r * len(k) + c]) for r in range(len(one)) for c in range(len(k))]
@@ -104,7 +95,7 @@ def _weigh(e: Emitter, rows: int, half: bool, columns: int, first: ir.Value, at:
         def body(k: ir.Value, acc: list[Vec], mine: range = mine, vectors: range = vectors) -> list[Vec]:
             line, numbers = e.b.add(values, e.b.mul(at.value_stride, k)), e.index(at.p, k, 4)
             if half and mine.start == vectors.start == 0:
-                _prefetch(e, e.b.add(e.index(at.ahead, first, 2), e.b.mul(at.value_stride, k)))
+                e.prefetch(e.b.add(e.index(at.ahead, first, 2), e.b.mul(at.value_stride, k)), 0)
             v = [_load(e, line, c, half) for c in vectors]
             one = [e.splat(e.load(F32, 0, numbers, 4 * PAGE * r), LANES) for r in mine]
             return [e.fma(v[c], one[r], acc[r * len(v) + c]) for r in range(len(one)) for c in range(len(v))]

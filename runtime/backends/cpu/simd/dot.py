@@ -81,18 +81,16 @@ def _dot_width(isa: Isa) -> int:
 
 
 def _dot_avx2(e: Emitter, codes: Vec, x: Vec, bits: int) -> Vec:
-    v16, v8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
-    ones = e.const(I16, [1] * 16)
-    if bits < 8:  # 2 * 127 * 127 fits int16: no saturation
-        pairs = e.call("llvm.x86.avx2.pmadd.ub.sw", v16, codes, x)
-        return e.call("llvm.x86.avx2.pmadd.wd", v8, pairs, ones)
-    even, odd = range(0, 32, 2), range(1, 32, 2)
-    wide, wide_x = e.widen_unsigned(codes, I16), e.widen_signed(x, I16)
-    products = [
-        e.widen_signed(wide.take(k), I32) * e.widen_signed(wide_x.take(k), I32) for k in (even, odd)
-    ]
-    pairs32 = products[0] + products[1]
-    return pairs32.take(range(0, 16, 2)) + pairs32.take(range(1, 16, 2))
+    """The instruction adds pairs in int16 and saturates: 7 bits fit (2 * 127 * 128); an eighth is multiplied alone."""
+    if bits < 8:
+        return _sevens(e, codes, x, 1)
+    return _sevens(e, codes & 0x7F, x, 1) + _sevens(e, codes >> 7, x, 128)
+
+
+def _sevens(e: Emitter, codes: Vec, x: Vec, factor: int) -> Vec:
+    """factor * the sums over 4 of codes of up to 7 bits by int8."""
+    pairs = e.call("llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(I16, 16), codes, x)
+    return e.call("llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), pairs, e.const(I16, [factor] * 16))
 
 
 def lookup16(e: Emitter, table: Sequence[int], index: Vec) -> Vec:

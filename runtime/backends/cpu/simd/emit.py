@@ -322,6 +322,10 @@ class Emitter:
         return x.lane(0)
 
     # ---- control flow
+    def when(self, flag: ir.Value, carried: Sequence[Vec], body: Callable[[list[Vec]], list[Vec]]) -> list[Vec]:
+        """carried = body(carried) if flag (one bit). Returns the carried values after it."""
+        return self.loop(self.b.zext(flag, I64), carried, lambda _, values: body(values))
+
     def loop(
         self, count: ir.Value, carried: Sequence[Vec], body: Callable[[ir.Value, list[Vec]], list[Vec]]
     ) -> list[Vec]:

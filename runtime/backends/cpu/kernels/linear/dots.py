@@ -19,10 +19,10 @@ from numba.core import types
 
 from ...args import PACKET_BYTES, PACKET_PARTS
 from ...simd.dot import dot, sum_fours
-from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
+from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
 from ...simd.types import address, emitted
 from .ahead import ask_ahead
-from .part import PART_TYPES, Part
+from .part import Part, part_product
 from .weights import InLanes, WeightType
 
 _BYTE_SUM_BITS = 6  # codes up to so many bits can be added as bytes, four of them
@@ -54,7 +54,7 @@ class RowProducts:
             return self._add(weights, e.index(x, i, PACKET_BYTES), sums)
 
         sums = self._whole(w, ir.Constant(I64, 0), packets, [e.zero(F32, 16)] * 2, add)
-        return self._totals(self._rest(tail, cols, ir.Constant(I64, 1), sums, add)).lane(0)
+        return self._totals(self._rest(tail, cols, ir.Constant(I1, 1), sums, add)).lane(0)
 
     def of_part(self, part: Part, size: int) -> None:
         """A part of a row with `size` tokens."""
@@ -83,19 +83,19 @@ class RowProducts:
         return e.loop(count, sums, one)
 
     def _rest(self, tail: ir.Value, cols: ir.Value, wanted: ir.Value, sums: list[Vec], add: _Add) -> list[Vec]:
-        """Add the columns after the last whole packet's worth, if there are any and `wanted` is 1."""
+        """Add the columns after the last whole packet's worth, if there are any and they are `wanted` (one bit)."""
         e, b, kind = self.e, self.e.b, self.kind
         if kind.block == 256:
             return sums
         packets = b.lshr(cols, ir.Constant(I64, 8))
         lanes = b.lshr(b.and_(cols, ir.Constant(I64, 255)), ir.Constant(I64, 4))
 
-        def one(_: ir.Value, sums: list[Vec]) -> list[Vec]:
+        def some(sums: list[Vec]) -> list[Vec]:
             ask_ahead(e, tail, kind.super_bytes() // 2)
             return add(self._weights(kind.in_lanes(e, tail).where(e.below(lanes, 16))), packets, sums)
 
-        some = b.zext(b.icmp_unsigned("!=", lanes, ir.Constant(I64, 0)), I64)
-        return e.loop(b.and_(some, wanted), sums, one)
+        there_are = b.icmp_unsigned("!=", lanes, ir.Constant(I64, 0))
+        return e.when(b.and_(there_are, wanted), sums, some)
 
     def _weights(self, lanes: InLanes) -> _Weights:
         return _Weights(lanes, self._weight_sums(lanes))
@@ -184,9 +184,4 @@ def quantized_dot(kind: type[WeightType]) -> Any:
 
 def quantized_part(kind: type[WeightType], size: int) -> Any:
     """f(w, tail, cols, first, count, x, tokens, sums): a part of a row with up to `size` tokens, see part.py."""
-
-    @emitted(*PART_TYPES)
-    def part(e: Emitter, w: Vec, tail: Vec, cols: Vec, first: Vec, count: Vec, x: Vec, tokens: Vec, sums: Vec) -> None:
-        RowProducts(e, kind).of_part(Part(*(v.ll for v in (w, tail, cols, first, count, x, tokens, sums))), size)
-
-    return part
+    return part_product(lambda e, part: RowProducts(e, kind).of_part(part, size))

@@ -15,7 +15,7 @@ from ...simd.emit import F32, I64, Emitter, Vec
 from ...simd.types import address, emitted
 from .ahead import ask_ahead
 from .floats import FloatType
-from .part import PART_TYPES, Part
+from .part import Part, part_product
 
 _AT_ONCE = 4  # vectors of 16 columns
 
@@ -40,9 +40,8 @@ class FloatProducts:
         e, b = self.e, self.e.b
         add = self._adding(part.rows(e, size, b.shl(part.cols, ir.Constant(I64, 2))))
         begin, end = (b.shl(v, ir.Constant(I64, 8)) for v in (part.first, b.add(part.first, part.count)))
-        is_last = b.icmp_signed("!=", part.is_last(e), ir.Constant(I64, 0))
-        sums = part.before(e, size)
-        sums = self._steps(part.w, begin, b.select(is_last, part.cols, end), (16 * _AT_ONCE, 16), sums, add)
+        end = b.select(part.is_last(e), part.cols, end)
+        sums = self._steps(part.w, begin, end, (16 * _AT_ONCE, 16), part.before(e, size), add)
         part.after(e, sums, lambda sums: self._totals(part.w, part.cols, sums, add))
 
     def _adding(self, rows: list[ir.Value]) -> _Add:
@@ -107,9 +106,4 @@ def float_dot(kind: type[FloatType]) -> Any:
 
 def float_part(kind: type[FloatType], size: int) -> Any:
     """f(w, tail, cols, first, count, x, tokens, sums), as dots.quantized_part; there is no tail."""
-
-    @emitted(*PART_TYPES)
-    def part(e: Emitter, w: Vec, tail: Vec, cols: Vec, first: Vec, count: Vec, x: Vec, tokens: Vec, sums: Vec) -> None:
-        FloatProducts(e, kind).of_part(Part(*(v.ll for v in (w, tail, cols, first, count, x, tokens, sums))), size)
-
-    return part
+    return part_product(lambda e, part: FloatProducts(e, kind).of_part(part, size))

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
 
 from ...args import PRODUCTS_AT, SEVERAL
 from ...simd.emit import F32, I64, Emitter, Vec
-from ...simd.types import address
+from ...simd.types import address, emitted
 
 PART = 8  # packets, each of 256 columns
 SIZES = (2, 4, SEVERAL)  # tokens; others are filled up with the last one, again
-
-# f(w, tail, cols, first, count, x, tokens, sums), the type of the products below
-PART_TYPES = (types.void, address, address, *[types.int64] * 3, address, types.int64, address)
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,9 @@ class Part:
     sums: ir.Value
 
     def is_last(self, e: Emitter) -> ir.Value:
-        """1 when the row ends with this part, 0 otherwise."""
+        """Whether the row ends with this part: one bit."""
         packets = e.b.lshr(self.cols, ir.Constant(I64, 8))
-        return e.b.zext(e.b.icmp_signed("==", e.b.add(self.first, self.count), packets), I64)
+        return e.b.icmp_signed("==", e.b.add(self.first, self.count), packets)
 
     def rows(self, e: Emitter, size: int, stride: ir.Value) -> list[ir.Value]:
         """Addresses of the activations of `size` tokens, `stride` bytes from each to the next."""
@@ -53,22 +51,34 @@ class Part:
 
     def before(self, e: Emitter, n: int) -> list[Vec]:
         """The n vectors of sums so far."""
-        some = e.b.zext(e.b.icmp_signed("!=", self.first, ir.Constant(I64, 0)), I64)
+        some = e.b.icmp_signed("!=", self.first, ir.Constant(I64, 0))
         nothing = [e.zero(F32, 16)] * n
-        return e.loop(some, nothing, lambda _, __: [e.load(F32, 16, self.sums, 64 * k) for k in range(n)])
+        return e.when(some, nothing, lambda _: [e.load(F32, 16, self.sums, 64 * k) for k in range(n)])
 
     def after(self, e: Emitter, sums: list[Vec], totals: Callable[[list[Vec]], Vec]) -> None:
         """Leave the sums for the next part, or the products of all tokens, float32, when there is none."""
 
-        def keep(_: ir.Value, sums: list[Vec]) -> list[Vec]:
+        def keep(sums: list[Vec]) -> list[Vec]:
             for k, value in enumerate(sums):
                 e.store(value, self.sums, 64 * k)
             return sums
 
-        def finish(_: ir.Value, sums: list[Vec]) -> list[Vec]:
+        def finish(sums: list[Vec]) -> list[Vec]:
             e.store(totals(sums), self.sums, PRODUCTS_AT)
             return sums
 
         is_last = self.is_last(e)
-        e.loop(e.b.xor(is_last, ir.Constant(I64, 1)), sums, keep)
-        e.loop(is_last, sums, finish)
+        e.when(e.b.not_(is_last), sums, keep)
+        e.when(is_last, sums, finish)
+
+
+def part_product(emit: Callable[[Emitter, Part], None]) -> Any:
+    """f(w, tail, cols, first, count, x, tokens, sums) for kernels, out of what emits the product of a Part of these."""
+
+    @emitted(types.void, address, address, *[types.int64] * 3, address, types.int64, address)
+    def product(
+        e: Emitter, w: Vec, tail: Vec, cols: Vec, first: Vec, count: Vec, x: Vec, tokens: Vec, sums: Vec
+    ) -> None:
+        emit(e, Part(*(value.ll for value in (w, tail, cols, first, count, x, tokens, sums))))
+
+    return product
