@@ -3,8 +3,8 @@
     python -m benchmarks.ahead                # the types whose rows differ most
     python -m benchmarks.ahead --type Q6_K
 
-Each way is a product of rows compiled with other `REQUESTS` (runtime/backends/cpu/kernels/linear/ahead.py). All read
-the same 256 MB with one token, one after the other in random order, so that a memory that others use as well treats all
+Each way is a product of rows compiled with other requests (runtime/backends/cpu/kernels/linear/ahead.py). All read the
+same 256 MB with one token, one after the other in random order, so that a memory that others use as well treats all
 of them alike: what counts is the difference, not the number.
 """
 
@@ -30,7 +30,7 @@ from .report import Report
 TYPES = ("Q4_0", "Q4_K", "Q8_0", "F16")
 ROUNDS = 30
 Requests = tuple[tuple[int, bool], ...]
-# Bytes ahead, and whether into the first-level cache. The first is what the kernels do.
+# Bytes ahead, and whether into the first-level cache.
 WAYS: dict[str, Requests] = {
     "2 kB near, 8 kB far": ((2048, True), (8192, False)),
     "3 kB near": ((3072, True),),
@@ -45,7 +45,7 @@ def compiled(kernel: str, requests: Requests) -> bytes:
     from halfbyte.runtime.backends.cpu.jit import compile_kernel
     from halfbyte.runtime.backends.cpu.kernels.linear import ahead
 
-    ahead.REQUESTS = requests
+    ahead.OF_CODES = ahead.OF_NUMBERS = requests
     return compile_kernel(kernel)
 
 

@@ -100,17 +100,17 @@ def test_products_of_pairs(level: str) -> None:
 
 @pytest.mark.skipif(not llvm.get_host_cpu_features().get("avx2"), reason="AVX2 runs where there is AVX2")
 def test_codes_of_8_bits_do_not_saturate() -> None:
-    """The instruction adds pairs in int16: the largest codes with the smallest and the largest factors."""
+    """The instruction adds pairs in int16: the largest codes (less 128) with the smallest and the largest factors."""
     triple, cpu, *_ = TARGETS["avx2"]
     parsed, machine = optimized(NAMES["avx2"], triple, cpu, _dot(bits=8), 3)
     engine = llvm.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
     run = ctypes.CFUNCTYPE(None, *[ctypes.c_uint64] * 3)(engine.get_function_address("f"))
-    x = np.repeat(np.array([-128, -127, 127, 0], np.int8), 16)
-    for code in (255, 128, 127, 0):
+    x = np.repeat(np.array([-127, 127, -1, 0], np.int8), 16)
+    for code in (255, 129, 128, 127, 1, 0):
         codes, found = np.full(64, code, np.uint8), np.zeros(16, np.int32)
         run(*(array.ctypes.data for array in (codes, x, found)))
-        assert np.array_equal(found, 4 * code * x[::4].astype(np.int32)), code
+        assert np.array_equal(found, 4 * (code - 128) * x[::4].astype(np.int32)), code
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q4_K", "Q6_K"])

@@ -48,10 +48,11 @@ def run_all(name: str) -> None:
             call(f"{kernel}.{name}", nth=1, tokens=tokens, repeat=1, limit=limit, **shape, **made)
         for few in (1, 2, 4):  # products of their own
             call(f"linear_rows.{name}", nth=1, tokens=few, repeat=1, limit=few, **shape, **operand)
+        for few in (1, 2, 4, tokens):
+            both = {"gate": weight, "up": weight, "row_bytes": kind.row_bytes(cols), "n": n, "cols": cols, "out": out}
+            call(f"linear_glu.{name}.silu", nth=1, tokens=few, repeat=1, **both, **operand)
         experts = {"n_expert": 1, "n_used": 1, "shared": 0, "ids": np.zeros(tokens, np.int32)}
         call(f"expert_rows.{name}", nth=1, tokens=tokens, **experts, **shape, **operand)
-        both = {"gate": weight, "up": weight, "row_bytes": kind.row_bytes(cols), "n": n, "cols": cols, "out": out}
-        call(f"linear_glu.{name}.silu", nth=1, tokens=tokens, repeat=1, **both, **operand)
         rows = np.empty((1, cols), np.float32)
         last = np.array([n - 1], np.int32)
         shape["out"] = rows

@@ -25,7 +25,7 @@ def _read(e: Emitter, at: Vec, blocks: Vec) -> Vec:
 
     def body(i: ir.Value, sums: list[Vec]) -> list[Vec]:
         here = e.index(at.ll, i, PROBE_BLOCK)
-        ask_ahead(e, here, PROBE_BLOCK)  # as products do: a limit that they could pass for want of it would be none
+        ask_ahead(e, here, PROBE_BLOCK, numbers=True)
         return [part + e.load(I32, 16, here, 64 * k) for k, part in enumerate(sums)]
 
     a, b, c, d = e.loop(blocks.ll, [e.zero(I32, 16)] * (PROBE_BLOCK // 64), body)

@@ -10,10 +10,15 @@ from ..features import Isa
 from .emit import I8, I16, I32, Emitter, Vec
 
 
-def dot(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
-    """acc[i] += sum over 4 of codes[4i..] * x[4i..]: codes are unsigned with `bits` bits, x is signed int8.
+def is_centred(isa: Isa, bits: int) -> bool:
+    """Whether `dot` takes codes less 128, because only products of signed bytes are exact there in one instruction."""
+    return bits == 8 and isa.dot in ("vpmaddubsw", "sdot")
 
-    acc int32 [n / 4], codes and x int8 [n]. Exact on every level.
+
+def dot(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
+    """acc[i] += sum over 4 of codes[4i..] * x[4i..]: codes are unsigned with `bits` bits (less 128 where `is_centred`).
+
+    acc int32 [n / 4], codes and x int8 [n], x from -127 to 127. Exact on every level.
     """
     width = _dot_width(e.isa)
     if codes.n > width:
@@ -26,13 +31,8 @@ def dot(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
     if e.isa.dot == "vpmaddubsw" and codes.n == 32:
         return acc + _dot_avx2(e, codes, x, bits)
     if e.isa.dot == "sdot" and codes.n == 16:
-        if bits < 8:
-            return e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes, x)
-        acc = e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes ^ 0x80, x)
-        half = e.like(x, 64)  # 128 does not fit int8: add 64 twice
-        for _ in range(2):
-            acc = e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, half, x)
-        return acc
+        codes = codes ^ 0x80 if is_centred(e.isa, bits) else codes
+        return e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes, x)
     products = e.widen_unsigned(codes, I32) * e.widen_signed(x, I32)
     parts = [products.take(range(k, codes.n, 4)) for k in range(4)]
     return acc + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
@@ -81,16 +81,12 @@ def _dot_width(isa: Isa) -> int:
 
 
 def _dot_avx2(e: Emitter, codes: Vec, x: Vec, bits: int) -> Vec:
-    """The instruction adds pairs in int16 and saturates: 7 bits fit (2 * 127 * 128); an eighth is multiplied alone."""
-    if bits < 8:
-        return _sevens(e, codes, x, 1)
-    return _sevens(e, codes & 0x7F, x, 1) + _sevens(e, codes >> 7, x, 128)
-
-
-def _sevens(e: Emitter, codes: Vec, x: Vec, factor: int) -> Vec:
-    """factor * the sums over 4 of codes of up to 7 bits by int8."""
+    """The instruction takes one side unsigned and adds pairs in int16, where 2 * 128 * 127 fits: signs go to x."""
+    if is_centred(e.isa, bits):
+        signs = codes ^ 0x80
+        codes, x = (e.call("llvm.x86.avx2.psign.b", v.ll.type, v, signs) for v in (signs, x))
     pairs = e.call("llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(I16, 16), codes, x)
-    return e.call("llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), pairs, e.const(I16, [factor] * 16))
+    return e.call("llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), pairs, e.const(I16, [1] * 16))
 
 
 def lookup16(e: Emitter, table: Sequence[int], index: Vec) -> Vec:

@@ -33,13 +33,19 @@ i32x16 = VectorType("i32x16", I32, 16)
 address = types.uint64
 
 
-def emitted(result: Any, *arguments: Any) -> Callable[[Callable[..., Vec | None]], Any]:
-    """Make a function for kernels out of one that emits: `fn(e, *values)` runs when the kernel is compiled."""
+def emitted(result: Any, *arguments: Any, apart: bool = False) -> Callable[[Callable[..., Vec | None]], Any]:
+    """Make a function for kernels out of one that emits: `fn(e, *values)` runs when the kernel is compiled.
+
+    `apart` from its caller it has all registers to itself; such a function returns nothing.
+    """
 
     def wrap(function: Callable[..., Vec | None]) -> Any:
         kind = result(*arguments)
 
         def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            if apart:
+                _call_apart(builder, function, values)
+                return context.get_dummy_value()
             e = Emitter(builder)
             made = function(e, *(Vec(e, value) for value in values))
             return made.ll if made is not None else context.get_dummy_value()
@@ -54,12 +60,27 @@ def emitted(result: Any, *arguments: Any) -> Callable[[Callable[..., Vec | None]
             lambda typing_context, a, b, c, d, f, g: made,
             lambda typing_context, a, b, c, d, f, g, h: made,
             lambda typing_context, a, b, c, d, f, g, h, i: made,
+            lambda typing_context, a, b, c, d, f, g, h, i, j: made,
         )[len(arguments) - 1]
         define.__name__ = function.__name__
         define.__doc__ = function.__doc__
         return intrinsic(define)
 
     return wrap
+
+
+def _call_apart(builder: ir.IRBuilder, function: Callable[..., None], values: list[ir.Value]) -> None:
+    """Emit a function of its own, which LLVM is not to merge into its caller, and a call of it."""
+    module = builder.module
+    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    own = ir.Function(module, kind, module.get_unique_name(function.__name__))
+    own.linkage = "internal"
+    own.attributes.add("noinline")
+    inside = ir.IRBuilder(own.append_basic_block("entry"))
+    e = Emitter(inside)
+    function(e, *(Vec(e, value) for value in own.args))
+    inside.ret_void()
+    builder.call(own, values)
 
 
 _OPERATORS = {

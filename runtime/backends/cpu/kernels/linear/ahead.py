@@ -2,20 +2,25 @@
 
 Rows follow each other in the file, so this crosses into the next rows. A line comes into the second-level cache first,
 from far ahead, because many requests to memory can be open there, then into the first-level cache.
-`python -m benchmarks.ahead` compares this with other distances; its table is benchmarks/results/ahead.md.
+
+Zen reads ahead well by itself where whole lines are read in order: there, requests only take the places of its own.
+`python -m benchmarks.ahead` compares this with other ways; its table is benchmarks/results/ahead.md.
 """
 
 from __future__ import annotations
 
 from llvmlite import ir
 
+from ...features import target
 from ...simd.emit import Emitter
 
-REQUESTS = ((2048, True), (8192, False))  # bytes ahead, and whether into the first-level cache
+# Bytes ahead, and whether into the first-level cache.
+OF_CODES = ((2048, True), (8192, False))
+OF_NUMBERS = () if target().cpu.startswith("znver") else OF_CODES
 
 
-def ask_ahead(e: Emitter, at: ir.Value, n_bytes: int) -> None:
-    """While n_bytes at `at` are worked on, ask for as many further on."""
+def ask_ahead(e: Emitter, at: ir.Value, n_bytes: int, *, numbers: bool = False) -> None:
+    """While n_bytes at `at` are worked on, ask for as many further on. `numbers`: they are read as they are."""
     for line in range(0, n_bytes, 64):
-        for ahead, near in REQUESTS:
+        for ahead, near in OF_NUMBERS if numbers else OF_CODES:
             e.prefetch(at, ahead + line, near=near)

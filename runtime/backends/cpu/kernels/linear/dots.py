@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from ...args import PACKET_BYTES, PACKET_PARTS
-from ...simd.dot import dot, sum_fours
+from ...simd.dot import dot, is_centred, sum_fours
 from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
-from ...simd.types import address, emitted
 from .ahead import ask_ahead
-from .part import Part, part_product
+from .part import Part, parts_product, rows_product
 from .weights import InLanes, WeightType
 
 _BYTE_SUM_BITS = 6  # codes up to so many bits can be added as bytes, four of them
@@ -148,7 +146,7 @@ class RowProducts:
     def _starts(self, packet: ir.Value, parts: int) -> list[Vec]:
         """A fixed zero point is free: it is where the integer sums start."""
         offset = self.kind.offset
-        if not offset:
+        if not offset or is_centred(self.e.isa, self.kind.bits):
             return [self.e.zero(I32, 16)] * parts
         shift, whole = offset.bit_length() - 1, self._part(packet, "neg")
         if parts == 1:
@@ -169,19 +167,15 @@ class RowProducts:
         return [first, whole - first]
 
 
-def quantized_dot(kind: type[WeightType]) -> Any:
-    """f(w, tail, cols, x) -> float32: a row of weights with a row of packets, both given by their addresses.
+def quantized_rows(kind: type[WeightType]) -> Any:
+    """Rows of weights with one row of packets, as part.rows_product says."""
 
-    `tail` is where the blocks after the last whole 256 columns are.
-    """
+    def product(e: Emitter, w: ir.Value, tail: ir.Value, cols: ir.Value, x: ir.Value) -> Vec:
+        return RowProducts(e, kind).of_one(w, tail, cols, x)
 
-    @emitted(types.float32, address, address, types.int64, address)
-    def dot(e: Emitter, w: Vec, tail: Vec, cols: Vec, x: Vec) -> Vec:
-        return RowProducts(e, kind).of_one(w.ll, tail.ll, cols.ll, x.ll)
-
-    return dot
+    return rows_product(product, kind.super_bytes())
 
 
-def quantized_part(kind: type[WeightType], size: int) -> Any:
-    """f(w, tail, cols, first, count, x, tokens, sums): a part of a row with up to `size` tokens, see part.py."""
-    return part_product(lambda e, part: RowProducts(e, kind).of_part(part, size))
+def quantized_parts(kind: type[WeightType], size: int) -> Any:
+    """Parts of rows with up to `size` tokens, as part.parts_product says."""
+    return parts_product(lambda e, part: RowProducts(e, kind).of_part(part, size), kind.super_bytes())

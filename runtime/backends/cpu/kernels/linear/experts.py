@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...args import ROWS_AT_ONCE
 from ...jit import Kernel, kernel_family
 from ...simd.table import f32_view, i32_view
 from ..share import chunk_of, next_chunk
-from .rows import dot_of, stride_of, tail_of
+from .rows import one_of, products_at, stride_of
 
 
 @kernel_family("expert_rows")
 def expert_rows(name: str) -> Kernel:
     """out[r] = x[r] (or x[r // n_used] when shared) . weight[ids[r]] + bias[ids[r]]; threads take ranges of columns."""
-    dot = dot_of(name)
-    stride_from, tail_from = stride_of(name), tail_of(name)
+    one, stride_from = one_of(name), stride_of(name)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         rows = (step.n_outputs if a.on_outputs != 0 else step.n_tokens) * a.n_used
@@ -34,11 +34,11 @@ def expert_rows(name: str) -> Kernel:
                     continue
                 source = row // a.n_used if a.shared else row
                 x = a.x + np.uint64(source * stride)
-                for r in range(start, stop):
-                    w = a.w + np.uint64((expert * a.n + r) * a.row_bytes)
-                    value = dot(w, tail_from(w, a.cols, end, scratch), a.cols, x)
-                    if a.bias != 0:
-                        value += bias[expert * a.n + r]
-                    out[row * a.n + r] = value
+                for r0 in range(start, stop, ROWS_AT_ONCE):
+                    first, some = expert * a.n + r0, min(ROWS_AT_ONCE, stop - r0)
+                    one(a.w + np.uint64(first * a.row_bytes), a.row_bytes, some, a.cols, end, x, scratch)
+                    for r in range(some):
+                        value = f32_view(products_at(scratch, r), 1)[0]
+                        out[row * a.n + r0 + r] = value + bias[first + r] if a.bias != 0 else value
 
     return run

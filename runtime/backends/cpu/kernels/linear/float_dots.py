@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from ...simd.emit import F32, I64, Emitter, Vec
-from ...simd.types import address, emitted
 from .ahead import ask_ahead
 from .floats import FloatType
-from .part import Part, part_product
+from .part import Part, parts_product, rows_product
 
 _AT_ONCE = 4  # vectors of 16 columns
 
@@ -65,7 +63,7 @@ class FloatProducts:
             def some(i: ir.Value, sums: list[Vec], n: int = n, begin: ir.Value = begin) -> list[Vec]:
                 column = b.add(begin, b.mul(i, ir.Constant(I64, n)))
                 at = e.index(w, column, size)
-                ask_ahead(e, at, n * size)
+                ask_ahead(e, at, n * size, numbers=True)
                 return add(self._weights(at, n), column, sums)
 
             sums = e.loop(count, sums, some)
@@ -94,16 +92,11 @@ class FloatProducts:
         return e.plus(total, product)
 
 
-def float_dot(kind: type[FloatType]) -> Any:
-    """f(w, tail, cols, x) -> float32, as dots.quantized_dot; there is no tail."""
-
-    @emitted(types.float32, address, address, types.int64, address)
-    def dot(e: Emitter, w: Vec, tail: Vec, cols: Vec, x: Vec) -> Vec:
-        return FloatProducts(e, kind).of_one(w.ll, cols.ll, x.ll)
-
-    return dot
+def float_rows(kind: type[FloatType]) -> Any:
+    """As dots.quantized_rows; there are no tails."""
+    return rows_product(lambda e, w, _tail, cols, x: FloatProducts(e, kind).of_one(w, cols, x), 0)
 
 
-def float_part(kind: type[FloatType], size: int) -> Any:
-    """f(w, tail, cols, first, count, x, tokens, sums), as dots.quantized_part; there is no tail."""
-    return part_product(lambda e, part: FloatProducts(e, kind).of_part(part, size))
+def float_parts(kind: type[FloatType], size: int) -> Any:
+    """As dots.quantized_parts; there are no tails."""
+    return parts_product(lambda e, part: FloatProducts(e, kind).of_part(part, size), 0)

@@ -14,7 +14,7 @@ from numba.core import types
 
 from ...args import OCT, ROW_SPACE
 from ...jit import Kernel, device, kernel_family
-from ...simd.dot import dot
+from ...simd.dot import dot, is_centred
 from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from ...simd.table import f32_view, load_i32, plus
 from ...simd.types import address, emitted
@@ -68,6 +68,8 @@ class _Tile:
 
     def _start(self, x: ir.Value, t: int, part: int) -> Vec:
         """A fixed zero point is free: it is where the integer sum starts."""
+        if is_centred(self.e.isa, self.kind.bits):
+            return self.e.zero(I32, LANES)
         field = NEGATIVES[32 // self.kind.group] + part
         start = self.e.splat(self.e.load(I32, 0, x, field_at(field, t)), LANES)
         return start if OFFSET is not None else start << offset_of(self.kind).bit_length() - 1

@@ -17,7 +17,7 @@ from numba.core import types
 from ...args import OCT, ROW_SPACE
 from ...features import target
 from ...jit import device
-from ...simd.dot import dot
+from ...simd.dot import sum_fours
 from ...simd.emit import F32, I32, Emitter, Vec
 from ...simd.tiles import transposed
 from ...simd.types import address, emitted
@@ -67,8 +67,7 @@ def _store_groups(e: Emitter, values: Vec, at: ir.Value) -> None:
 
 def _sums_of_four(e: Emitter, kind: type[WeightType], codes: Vec) -> Vec:
     """The sum over each four columns of (code - offset), as int32."""
-    fours = dot(e, e.zero(I32, codes.n // 4), codes, e.like(codes, 1), kind.bits)
-    return fours - 4 * offset_of(kind)
+    return sum_fours(e, e.zero(I32, codes.n // 4), codes) - 4 * offset_of(kind)
 
 
 def _mean_weights(e: Emitter, kind: type[WeightType], codes: list[Vec], scale: Vec) -> Vec:

@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from ...args import PRODUCTS_AT, SEVERAL
+from ...args import PRODUCTS_AT, SEVERAL, SUMS_BYTES
 from ...simd.emit import F32, I64, Emitter, Vec
 from ...simd.types import address, emitted
 
@@ -72,13 +72,63 @@ class Part:
         e.when(is_last, sums, finish)
 
 
-def part_product(emit: Callable[[Emitter, Part], None]) -> Any:
-    """f(w, tail, cols, first, count, x, tokens, sums) for kernels, out of what emits the product of a Part of these."""
+class _Rows:
+    """Consecutive rows. The blocks after the last whole packet of the last are at `tail`, of others in place."""
 
-    @emitted(types.void, address, address, *[types.int64] * 3, address, types.int64, address)
+    def __init__(self, e: Emitter, w: Vec, row_bytes: Vec, rows: Vec, tail: Vec, cols: Vec, super_bytes: int) -> None:
+        self.e, self.w, self.row_bytes, self.rows, self.tail = e, w.ll, row_bytes.ll, rows.ll, tail.ll
+        self.last = e.b.sub(rows.ll, ir.Constant(I64, 1))
+        self.whole = e.b.mul(e.b.lshr(cols.ll, ir.Constant(I64, 8)), ir.Constant(I64, super_bytes))
+
+    def each(self, sums: Vec, body: Callable[[ir.Value, ir.Value, ir.Value], None]) -> None:
+        """body(row, its tail, where its sums are) for each of them."""
+        b = self.e.b
+
+        def one(r: ir.Value, _: list[Vec]) -> list[Vec]:
+            row = b.add(self.w, b.mul(r, self.row_bytes))
+            tail = b.select(b.icmp_signed("==", r, self.last), self.tail, b.add(row, self.whole))
+            body(row, tail, self.e.index(sums.ll, r, SUMS_BYTES))
+            return []
+
+        self.e.loop(self.rows, [], one)
+
+
+_ROWS = (address, types.int64, types.int64, address, types.int64)  # w, row_bytes, rows, tail, cols
+
+
+def rows_product(emit: Callable[[Emitter, ir.Value, ir.Value, ir.Value, ir.Value], Vec], super_bytes: int) -> Any:
+    """f(w, row_bytes, rows, tail, cols, x, sums): rows of weights with one token, whose activations are at x.
+
+    Made of what emits the product of a row, its tail, its columns and x; it is left where `Part.after` leaves it.
+    """
+
+    @emitted(types.void, *_ROWS, address, address, apart=True)
+    def product(e: Emitter, w: Vec, row_bytes: Vec, rows: Vec, tail: Vec, cols: Vec, x: Vec, sums: Vec) -> None:
+        def one(row: ir.Value, own_tail: ir.Value, own_sums: ir.Value) -> None:
+            e.store(emit(e, row, own_tail, cols.ll, x.ll), own_sums, PRODUCTS_AT)
+
+        _Rows(e, w, row_bytes, rows, tail, cols, super_bytes).each(sums, one)
+
+    return product
+
+
+def parts_product(emit: Callable[[Emitter, Part], None], super_bytes: int) -> Any:
+    """f(w, row_bytes, rows, tail, cols, x, sums, first, tokens): a part of some rows, from packet `first` on.
+
+    Made of what emits the product of a Part.
+    """
+
+    @emitted(types.void, *_ROWS, address, address, *[types.int64] * 2, apart=True)
     def product(
-        e: Emitter, w: Vec, tail: Vec, cols: Vec, first: Vec, count: Vec, x: Vec, tokens: Vec, sums: Vec
+        e: Emitter, w: Vec, row_bytes: Vec, rows: Vec, tail: Vec, cols: Vec, x: Vec, sums: Vec, first: Vec, tokens: Vec
     ) -> None:
-        emit(e, Part(*(value.ll for value in (w, tail, cols, first, count, x, tokens, sums))))
+        b, most = e.b, ir.Constant(I64, PART)
+        left = b.sub(b.lshr(cols.ll, ir.Constant(I64, 8)), first.ll)
+        count = b.select(b.icmp_signed("<", left, most), left, most)
+
+        def one(row: ir.Value, own_tail: ir.Value, own_sums: ir.Value) -> None:
+            emit(e, Part(row, own_tail, cols.ll, first.ll, count, x.ll, tokens.ll, own_sums))
+
+        _Rows(e, w, row_bytes, rows, tail, cols, super_bytes).each(sums, one)
 
     return product

@@ -10,53 +10,73 @@ from ...args import PACKET_BYTES, PRODUCTS_AT, ROWS_AT_ONCE, SEVERAL, SUMS_BYTES
 from ...jit import Kernel, device, kernel_family
 from ...simd.table import byte_view, f32_view, plus
 from ..share import chunk_of, is_few, next_chunk, rows_of
-from .dots import quantized_dot, quantized_part
-from .float_dots import float_dot, float_part
+from .dots import quantized_parts, quantized_rows
+from .float_dots import float_parts, float_rows
 from .part import PART, SIZES
 from .table import FLOATS, QUANTIZED
-
-
-def dot_of(name: str) -> Any:
-    """f(w, tail, cols, x) -> float32: a row of weights with one row of activations, for a type by name."""
-    return quantized_dot(QUANTIZED[name]) if name in QUANTIZED else float_dot(FLOATS[name])
-
-
-def dots_of(name: str) -> Any:
-    """f(w, row_bytes, rows, cols, end, x, tokens, scratch): up to ROWS_AT_ONCE rows of weights, up to SEVERAL tokens.
-
-    `end` is the end of the matrix. `products_at(scratch, r)` is where the products of row r are, float32 [tokens].
-    """
-    of_parts = [quantized_part(QUANTIZED[name], n) if name in QUANTIZED else float_part(FLOATS[name], n) for n in SIZES]
-    (part2, part4, part8), dot, tail_from = of_parts, dot_of(name), tail_of(name)
-
-    @device
-    def dots(w, row_bytes, rows, cols, end, x, tokens, scratch):  # type: ignore[no-untyped-def]
-        packets, first = cols // 256, np.int64(0)
-        while True:
-            count = min(PART, packets - first)
-            for r in range(rows):
-                at = w + np.uint64(r * row_bytes)
-                tail = tail_from(at, cols, end, scratch) if tokens == 1 or first + count == packets else at
-                sums = scratch + np.uint64(TAIL_BYTES + r * SUMS_BYTES)
-                if tokens == 1:
-                    f32_view(sums + np.uint64(PRODUCTS_AT), 1)[0] = dot(at, tail, cols, x)
-                elif tokens <= 2:
-                    part2(at, tail, cols, first, count, x, tokens, sums)
-                elif tokens <= 4:
-                    part4(at, tail, cols, first, count, x, tokens, sums)
-                else:
-                    part8(at, tail, cols, first, count, x, tokens, sums)
-            first += count
-            if tokens == 1 or first == packets:
-                break
-
-    return dots
 
 
 @device
 def products_at(scratch, row):  # type: ignore[no-untyped-def]
     """Where `dots_of` leaves the products of one of its rows."""
     return scratch + np.uint64(TAIL_BYTES + row * SUMS_BYTES + PRODUCTS_AT)
+
+
+@device
+def at_once(rows, cols):  # type: ignore[no-untyped-def]
+    """Rows that a product takes together: those before the last are read as if the next began where they end, 256
+    columns from their last whole 256 on, so the next has to be that long.
+    """
+    return rows if cols >= 256 else np.int64(1)
+
+
+def one_of(name: str) -> Any:
+    """f(w, row_bytes, rows, cols, end, x, scratch): up to ROWS_AT_ONCE rows of weights of a type, with one token.
+
+    `end` is the end of the matrix. `products_at(scratch, r)` is where the product of row r is, float32.
+    """
+    product = quantized_rows(QUANTIZED[name]) if name in QUANTIZED else float_rows(FLOATS[name])
+    tail_from = tail_of(name)
+
+    @device
+    def one(w, row_bytes, rows, cols, end, x, scratch):  # type: ignore[no-untyped-def]
+        some = at_once(rows, cols)
+        for r in range(0, rows, some):
+            first, sums = w + np.uint64(r * row_bytes), scratch + np.uint64(TAIL_BYTES + r * SUMS_BYTES)
+            tail = tail_from(first + np.uint64((some - 1) * row_bytes), cols, end, scratch)
+            product(first, row_bytes, some, tail, cols, x, sums)
+
+    return one
+
+
+def dots_of(name: str) -> Any:
+    """f(w, row_bytes, rows, cols, end, x, tokens, scratch): the same with up to SEVERAL tokens, a product for each."""
+    two, four, eight = (
+        quantized_parts(QUANTIZED[name], n) if name in QUANTIZED else float_parts(FLOATS[name], n) for n in SIZES
+    )
+    one, tail_from = one_of(name), tail_of(name)
+
+    @device
+    def dots(w, row_bytes, rows, cols, end, x, tokens, scratch):  # type: ignore[no-untyped-def]
+        if tokens == 1:
+            one(w, row_bytes, rows, cols, end, x, scratch)
+            return
+        some, part = at_once(rows, cols), np.int64(0)
+        while True:
+            for r in range(0, rows, some):
+                first, sums = w + np.uint64(r * row_bytes), scratch + np.uint64(TAIL_BYTES + r * SUMS_BYTES)
+                tail = tail_from(first + np.uint64((some - 1) * row_bytes), cols, end, scratch)
+                if tokens <= 2:
+                    two(first, row_bytes, some, tail, cols, x, sums, part, tokens)
+                elif tokens <= 4:
+                    four(first, row_bytes, some, tail, cols, x, sums, part, tokens)
+                else:
+                    eight(first, row_bytes, some, tail, cols, x, sums, part, tokens)
+            part += PART
+            if part >= cols // 256:
+                break
+
+    return dots
 
 
 def stride_of(name: str) -> Any:
