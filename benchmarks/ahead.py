@@ -4,8 +4,8 @@
     python -m benchmarks.ahead --type Q6_K
 
 Each way is a product of rows compiled with other requests (runtime/backends/cpu/kernels/linear/ahead.py). All read the
-same 256 MB with one token, one after the other in random order, so that a memory that others use as well treats all
-of them alike: what counts is the difference, not the number.
+same 256 MB with one token, one after the other in random order, so that a memory that others use as well treats all of
+them alike. What counts is how a way compares with the first one in the same round, not the number.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .common import Runs
 from .kernels import CACHED_ROWS, COLS, FAR_BYTES, Bench, packets
 from .report import Report
 
-TYPES = ("Q4_0", "Q4_K", "Q8_0", "F16")
-ROUNDS = 30
+TYPES = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "F16", "F32")
+ROUNDS = 200
 Requests = tuple[tuple[int, bool], ...]
 # Bytes ahead, and whether into the first-level cache.
 WAYS: dict[str, Requests] = {
@@ -84,13 +84,16 @@ def main() -> int:
     args = parser.parse_args()
     ensure_compiled({*kernel_names(), "quantize_packets"}, workers=args.threads)
     report, bench = Report("ahead", f"Asking ahead for rows in memory, {args.threads} threads"), Bench(args.threads)
-    rows = []
+    rows, times = [], []
     for name in args.types or TYPES:
         common.note(f"measuring {name}")
         found = measure(bench, name)
-        report.data[name] = {way: runs.as_json() for way, runs in found.items()}
+        report.data[name] = {way: {"median": runs.median, "low": runs.low, "high": runs.high} for way, runs in found.items()}
         rows.append((name, *(runs.show() for runs in found.values())))
+        first, *others = found.values()
+        times.append((name, *(f"{runs.ratio(first).median:.2f}" for runs in others)))
     report.table("GB/s of weights, median with the lowest and the highest", ("Type", *WAYS), rows)
+    report.table("Times the first way, median of the rounds", ("Type", *list(WAYS)[1:]), times)
     return report.finish(args.out)
 
 

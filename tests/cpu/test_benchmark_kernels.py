@@ -32,7 +32,7 @@ def test_ways_to_ask_ahead_are_compared(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(runs.median > 0 for runs in found.values())
 
 
-def test_the_first_way_is_what_kernels_do() -> None:
-    from halfbyte.runtime.backends.cpu.kernels.linear.ahead import REQUESTS
+def test_the_first_way_is_how_codes_are_read() -> None:
+    from halfbyte.runtime.backends.cpu.kernels.linear.ahead import OF_CODES
 
-    assert next(iter(ahead.WAYS.values())) == REQUESTS
+    assert next(iter(ahead.WAYS.values())) == OF_CODES
