@@ -88,7 +88,7 @@ def main() -> int:
     for name in args.types or TYPES:
         common.note(f"measuring {name}")
         found = measure(bench, name)
-        report.data[name] = {way: {"median": runs.median, "low": runs.low, "high": runs.high} for way, runs in found.items()}
+        report.data[name] = {way: [runs.median, runs.low, runs.high] for way, runs in found.items()}
         rows.append((name, *(runs.show() for runs in found.values())))
         first, *others = found.values()
         times.append((name, *(f"{runs.ratio(first).median:.2f}" for runs in others)))
