@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...args import PACKET_BYTES, PRODUCTS_AT, ROWS_AT_ONCE, SEVERAL, SUMS_BYTES, TAIL_BYTES
-from ...jit import Kernel, device, kernel_family
+from ...jit import Kernel, device, inlined, kernel_family
 from ...simd.table import byte_view, f32_view, plus
 from ..share import chunk_of, is_few, next_chunk, rows_of
 from .dots import quantized_parts, quantized_rows
@@ -38,7 +38,7 @@ def one_of(name: str) -> Any:
     product = quantized_rows(QUANTIZED[name]) if name in QUANTIZED else float_rows(FLOATS[name])
     tail_from = tail_of(name)
 
-    @device
+    @inlined
     def one(w, row_bytes, rows, cols, end, x, scratch):  # type: ignore[no-untyped-def]
         some = at_once(rows, cols)
         for r in range(0, rows, some):
@@ -56,7 +56,7 @@ def dots_of(name: str) -> Any:
     )
     one, tail_from = one_of(name), tail_of(name)
 
-    @device
+    @inlined
     def dots(w, row_bytes, rows, cols, end, x, tokens, scratch):  # type: ignore[no-untyped-def]
         if tokens == 1:
             one(w, row_bytes, rows, cols, end, x, scratch)
