@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 from numba.core import compiler, types
 from numba.core.codegen import AOTCodeLibrary
@@ -105,9 +106,7 @@ def _linked(library: _Part, _fndesc: Any, _env: Any) -> Any:
 
 @contextmanager
 def _only_parts() -> Iterator[None]:
-    """Numba makes every function that a kernel calls ready to run by itself; inside it does not, and takes two thirds of
-    the time.
-    """
+    """Numba makes every function that a kernel calls ready to run by itself. Not in here: two thirds of the time."""
     context, codegen = cpu_target.target_context, cpu_target.target_context.codegen()
     usual = codegen._library_class
     codegen._library_class, context.get_executable = _Part, _linked
@@ -128,9 +127,15 @@ def _compile(name: str) -> tuple[Any, Any]:
         result = compiler.compile_extra(typing_context, target_context, function, arguments, returns, _flags(), {})
     module, codegen = result.library._final_module, result.library._codegen
     module.get_function(result.fndesc.llvm_func_name).name = _SYMBOL
-    passes, builder = codegen._module_pass_manager()
-    passes.run(module, builder)
+    _optimize(module, codegen._tm)
     return module, codegen._tm
+
+
+def _optimize(module: Any, machine: Any) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization, options.slp_vectorization = True, False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
 
 
 def _source(name: str) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
