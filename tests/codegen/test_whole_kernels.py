@@ -46,7 +46,7 @@ pytestmark = pytest.mark.skipif(not IS_X86, reason="Numba compiles for processor
 def test_instructions(compiled: tuple[str, dict[str, str]], kernel: str) -> None:
     level, texts = compiled
     wanted = (SUMS if kernel in FLOATS else DOTS)[level]
-    lines = [line for line in texts[kernel].splitlines() if re.match(rf"\s({wanted})", line)]
+    lines = [line for line in texts[kernel].splitlines() if re.match(rf"\s({{vex}}\s)?({wanted})", line)]
     assert any(WIDEST[level] in line for line in lines), f"no {wanted} of {WIDEST[level]}"
     sizes = ["xmm", "ymm", "zmm"]
     for wider in sizes[sizes.index(WIDEST[level]) + 1 :]:

@@ -255,8 +255,13 @@ def test_embedding_rows(name: str) -> None:
 @pytest.mark.parametrize("name", ["Q4_0", "Q6_K", "F16"])
 @pytest.mark.parametrize("shared", [0, 1])
 def test_expert_rows(name: str, shared: int) -> None:
+    for cols in columns(GGMLType[name]) if name in QUANTIZED else [17, 256]:
+        check_expert_rows(name, shared, cols)
+
+
+def check_expert_rows(name: str, shared: int, cols: int) -> None:
     kind, rng = GGMLType[name], np.random.default_rng(9)
-    tokens, used, experts, n, cols = 5, 2, 7, 19, 256
+    tokens, used, experts, n = 5, 2, 7, 19
     weight = random_blocks(kind, (experts, n, cols), rng)
     bias = rng.standard_normal((experts, n)).astype(np.float32)
     ids = rng.integers(0, experts, (tokens, used)).astype(np.int32)

@@ -3,8 +3,8 @@
 A kernel is a Python function `(args, step, tid, nth)`: two records (see `args.py`), the number of the calling thread
 and the number of threads. It does its share of the work and returns; it never raises, never allocates, never holds the
 GIL. `compile_kernel` turns it into a relocatable object file. There is no dispatcher, no wrapper and no reference
-counting, so one kernel costs tens of milliseconds to compile and its object needs nothing of Numba when it is loaded
-later.
+counting, and LLVM sees a kernel once: one costs a tenth of a second to one and a half to compile, and its object needs
+nothing of Numba when it is loaded later.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import llvmlite.binding as llvm
 import numba
 from numba.core import compiler, types
 from numba.core.codegen import AOTCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.registry import cpu_target
 
@@ -106,15 +107,19 @@ def _linked(library: _Part, _fndesc: Any, _env: Any) -> Any:
 
 @contextmanager
 def _only_parts() -> Iterator[None]:
-    """Numba makes every function that a kernel calls ready to run by itself. Not in here: two thirds of the time."""
+    """Numba makes every function that a kernel calls ready to run by itself. Not in here: two thirds of the time.
+
+    It is told so for the whole process, so that no other thread compiles meanwhile, with Numba's own lock.
+    """
     context, codegen = cpu_target.target_context, cpu_target.target_context.codegen()
-    usual = codegen._library_class
-    codegen._library_class, context.get_executable = _Part, _linked
-    try:
-        yield
-    finally:
-        codegen._library_class = usual
-        del context.get_executable
+    with global_compiler_lock:
+        usual = codegen._library_class
+        codegen._library_class, context.get_executable = _Part, _linked
+        try:
+            yield
+        finally:
+            codegen._library_class = usual
+            del context.get_executable
 
 
 def _compile(name: str) -> tuple[Any, Any]:

@@ -51,7 +51,7 @@ class Lowering:
     _packets: dict[int, Buffer] = field(default_factory=dict)
     _pairs: dict[int, dict[str, Buffer]] = field(default_factory=dict)
     _brains: dict[tuple[int, bool], dict[str, Buffer]] = field(default_factory=dict)
-    _pages: dict[int, Buffer] = field(default_factory=dict)
+    pages: dict[int, Buffer] = field(default_factory=dict)
     _readers: dict[int, list[Node]] = field(default_factory=dict)
 
     def run(self) -> Lowering:
@@ -76,7 +76,7 @@ class Lowering:
         matrices = [node.weights[role] for node in self.graph.nodes for role in _MATRICES.get(node.op, ())]
         return all(weight.type.name in FLOATS for weight in matrices)
 
-    # ---- pieces that the ops below are made of
+    # ---- pieces that the ops (lower_ops.py) are made of
 
     def buffer(self, value: Value) -> Buffer:
         """Where a value lives."""

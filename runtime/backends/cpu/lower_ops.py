@@ -166,7 +166,7 @@ def _attention(low: Lowering, node: Node) -> None:
     q, k, v = (low.buffer(value) for value in node.inputs)
     as_int8 = not low.prompt and a["value_dim"] % 32 == 0
     out, packets = low.forms(node.outputs[0]) if as_int8 else (low.buffer(node.outputs[0]), None)
-    pages = low._pages.setdefault(layer, Buffer(f"kv.{layer}", 0))
+    pages = low.pages.setdefault(layer, Buffer(f"kv.{layer}", 0))
     where = {"keys": low.kv.keys[layer], "values": low.kv.values[layer]}
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
     partials, counters = None, 0 if low.prompt else np.zeros(SPLIT_TOKENS * a["n_head_kv"], np.int64)

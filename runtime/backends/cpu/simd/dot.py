@@ -33,6 +33,7 @@ def dot(e: Emitter, acc: Vec, codes: Vec, x: Vec, bits: int) -> Vec:
     if e.isa.dot == "sdot" and codes.n == 16:
         codes = codes ^ 0x80 if is_centred(e.isa, bits) else codes
         return e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", kind, acc, codes, x)
+    assert not is_centred(e.isa, bits), "less than a register of codes"
     products = e.widen_unsigned(codes, I32) * e.widen_signed(x, I32)
     parts = [products.take(range(k, codes.n, 4)) for k in range(4)]
     return acc + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
