@@ -109,30 +109,30 @@ def _linked(library: _Part, _fndesc: Any, _env: Any) -> Any:
 def _only_parts() -> Iterator[None]:
     """Numba makes every function that a kernel calls ready to run by itself. Not in here: two thirds of the time.
 
-    It is told so for the whole process, so that no other thread compiles meanwhile, with Numba's own lock.
+    It is told so for the whole process: to be entered with Numba's lock, which keeps other threads from compiling.
     """
     context, codegen = cpu_target.target_context, cpu_target.target_context.codegen()
-    with global_compiler_lock:
-        usual = codegen._library_class
-        codegen._library_class, context.get_executable = _Part, _linked
-        try:
-            yield
-        finally:
-            codegen._library_class = usual
-            del context.get_executable
+    usual = codegen._library_class
+    codegen._library_class, context.get_executable = _Part, _linked
+    try:
+        yield
+    finally:
+        codegen._library_class = usual
+        del context.get_executable
 
 
 def _compile(name: str) -> tuple[Any, Any]:
     """The optimized LLVM module of a kernel, its entry point renamed to _SYMBOL, and the target machine."""
-    function, arguments, returns = _source(name)
-    typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
-    typing_context.refresh()
-    target_context.refresh()
-    with _only_parts():
-        result = compiler.compile_extra(typing_context, target_context, function, arguments, returns, _flags(), {})
-    module, codegen = result.library._final_module, result.library._codegen
-    module.get_function(result.fndesc.llvm_func_name).name = _SYMBOL
-    _optimize(module, codegen._tm)
+    with global_compiler_lock:  # modules of kernels are imported in it, too: Numba's registries are not for two at once
+        function, arguments, returns = _source(name)
+        typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
+        typing_context.refresh()
+        target_context.refresh()
+        with _only_parts():
+            result = compiler.compile_extra(typing_context, target_context, function, arguments, returns, _flags(), {})
+        module, codegen = result.library._final_module, result.library._codegen
+        module.get_function(result.fndesc.llvm_func_name).name = _SYMBOL
+        _optimize(module, codegen._tm)
     return module, codegen._tm
 
 
