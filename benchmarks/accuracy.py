@@ -27,6 +27,7 @@ from .peers import LlamaCpp
 from .prompts import PROMPTS
 from .reference import reference_logits
 from .report import Report
+from .widened import widened
 
 WINDOW = MAX_TOKENS  # llama.cpp's window for perplexity
 MIN_SCORED = 3000
@@ -44,6 +45,7 @@ class Result:
     our_ppl: Estimate
     their_ppl: Estimate
     texts: list[Agreement]
+    exact_texts: list[Agreement]  # beside llama.cpp with the same weights as float32
 
     @property
     def ppl_difference(self) -> float:
@@ -70,9 +72,13 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> Result:
             our_ppl=perplexity(ours, windows),
             their_ppl=perplexity(theirs, windows),
             texts=[compare(model, ours, theirs, prompt, args.gen_tokens) for prompt in PROMPTS],
+            exact_texts=[],
         )
-        ours.close()
         theirs.close()
+        exact = LlamaCpp(widened(path), context=context, threads=args.threads, flash_attention="off")
+        result.exact_texts += [compare(model, ours, exact, prompt, args.gen_tokens) for prompt in PROMPTS]
+        exact.close()
+        ours.close()
     return result
 
 
@@ -121,6 +127,7 @@ def as_json(result: Result) -> dict[str, object]:
         "perplexity": {who: {"ppl": e.ppl, "error": e.error, "tokens": e.n_tokens} for who, e in ppl.items()},
         "same_tokens": result.same_ids,
         "texts": [{**asdict(text), "verdict": text.verdict} for text in result.texts],
+        "exact_texts": [{**asdict(text), "verdict": text.verdict} for text in result.exact_texts],
     }
 
 
@@ -161,14 +168,18 @@ def _add_perplexities(report: Report, results: Sequence[Result]) -> None:
 
 
 def _add_texts(report: Report, result: Result) -> None:
-    rows = [(_short(a.prompt), _shown(a), _short(a.text)) for a in result.texts]
-    report.table(f"Greedy texts of {result.model}", ("Prompt", "Beside llama.cpp", "Text"), rows)
-    counts = Counter(a.verdict for a in result.texts)
-    close, total = counts[EQUAL] + counts[NEAR], len(result.texts)
-    what = f"{result.model}: texts equal, or apart at a near tie"
-    report.goal_true(what, f"{close} of {total}", close == total)
-    what = f"{result.model}: texts apart by an error of Halfbyte"
-    report.goal_at_most(what, counts[OURS_OFF], 0, f"of {total}", 0)
+    """Beside llama.cpp as it is, which rounds what quantized weights are multiplied with, and where it rounds nothing."""
+    pairs = list(zip(result.texts, result.exact_texts, strict=True))
+    rows = [(_short(a.prompt), _shown(a), _shown(exact), _short(a.text)) for a, exact in pairs]
+    header = ("Prompt", "Beside llama.cpp", "Beside llama.cpp, the same weights as float32", "Text")
+    report.table(f"Greedy texts of {result.model}", header, rows)
+    for texts, where in ((result.texts, ""), (result.exact_texts, ", llama.cpp without rounding")):
+        counts = Counter(a.verdict for a in texts)
+        close, total = counts[EQUAL] + counts[NEAR], len(texts)
+        what = f"{result.model}: texts equal, or apart at a near tie{where}"
+        report.goal_true(what, f"{close} of {total}", close == total)
+        what = f"{result.model}: texts apart by an error of Halfbyte{where}"
+        report.goal_at_most(what, counts[OURS_OFF], 0, f"of {total}", 0)
 
 
 def _shown(a: Agreement) -> str:
