@@ -168,7 +168,7 @@ def _add_perplexities(report: Report, results: Sequence[Result]) -> None:
 
 
 def _add_texts(report: Report, result: Result) -> None:
-    """Beside llama.cpp as it is, which rounds what quantized weights are multiplied with, and where it rounds nothing."""
+    """Beside llama.cpp, which rounds what quantized weights are multiplied with, and where it rounds nothing."""
     pairs = list(zip(result.texts, result.exact_texts, strict=True))
     rows = [(_short(a.prompt), _shown(a), _shown(exact), _short(a.text)) for a, exact in pairs]
     header = ("Prompt", "Beside llama.cpp", "Beside llama.cpp, the same weights as float32", "Text")
