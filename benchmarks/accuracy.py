@@ -64,6 +64,7 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> Result:
         reference = reference_logits(path, ids[:WINDOW])
         ours = Ours(path, context=context, threads=args.threads, backend=args.backend)
         theirs = LlamaCpp(path, context=context, threads=args.threads, flash_attention="off")
+        exact = LlamaCpp(widened(path), context=context, threads=args.threads, flash_attention="off")
         result = Result(
             model=name,
             same_ids=ids == theirs.tokenize(text),
@@ -72,13 +73,10 @@ def measure(name: str, path: Path, args: argparse.Namespace) -> Result:
             our_ppl=perplexity(ours, windows),
             their_ppl=perplexity(theirs, windows),
             texts=[compare(model, ours, theirs, prompt, args.gen_tokens) for prompt in PROMPTS],
-            exact_texts=[],
+            exact_texts=[compare(model, ours, exact, prompt, args.gen_tokens) for prompt in PROMPTS],
         )
-        theirs.close()
-        exact = LlamaCpp(widened(path), context=context, threads=args.threads, flash_attention="off")
-        result.exact_texts += [compare(model, ours, exact, prompt, args.gen_tokens) for prompt in PROMPTS]
-        exact.close()
-        ours.close()
+        for engine in (ours, theirs, exact):
+            engine.close()
     return result
 
 

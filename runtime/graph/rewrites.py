@@ -6,9 +6,8 @@ ones: every op made here is defined in ops/fused.py by the ops it replaces.
 
 A rewrite replaces a value only where nobody else reads it, and never the logits. It leaves alone what it does not know.
 
-What all of them gain, with the int8 forms that backends/cpu/lower.py lets kernels write, for one token on two threads
-of a busy machine: 1.2 to 1.3 times the speed of stories260k (48 barriers instead of 69), 1.13 times that of
-SmolLM2-135M Q4_1 (274 instead of 515). It is the waiting that goes: on one thread they are 1.07 and 1.00 times as fast.
+What they gain, with the int8 forms that backends/cpu/lower.py lets kernels write, is mostly waiting: fewer calls, and
+fewer barriers between them.
 
 Queries, keys and values stay three products. The plan makes the int8 form of their input once and lets them run side by
 side between two barriers, whatever their types; a single call for all their rows was no faster.
@@ -60,7 +59,7 @@ def fuse_gated_mlp(graph: Graph) -> Graph:
     """glu(linear(x, gate), linear(x, up)) becomes linear_glu(x): gate, up and activation in one pass.
 
     For one token that is a barrier and two calls less in each block, and another barrier where the result is wanted as
-    int8: alone 1.05 to 1.14 times the speed of stories260k.
+    int8.
     """
     found = _Uses(graph)
     changes: _Changes = {}
@@ -79,7 +78,7 @@ def fuse_gated_mlp(graph: Graph) -> Graph:
 def fuse_residual(graph: Graph) -> Graph:
     """x + linear(h) becomes linear_add(h, x): the product adds as it stores.
 
-    Two barriers and two calls less in each block, for prompts too: alone 1.09 to 1.13 times the speed of stories260k.
+    Two barriers and two calls less in each block, for prompts too.
     """
     found = _Uses(graph)
     changes: _Changes = {}

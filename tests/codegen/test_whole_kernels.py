@@ -17,7 +17,8 @@ from halfbyte.runtime.settings import child_environment
 from .test_targets import TARGETS
 
 FLOATS = ("linear_rows.F16", "attention", "attention_decode.8")
-KERNELS = ("linear_gemm.Q4_0", "linear_gemm.Q8_0", "linear_rows.Q4_K", *FLOATS)
+CODES = ("linear_gemm.Q4_0", "linear_gemm.Q8_0", "linear_rows.Q4_K", "linear_glu.Q8_0.silu", "expert_rows.Q4_0")
+KERNELS = (*CODES, *FLOATS)
 DOTS = {"avx512_vnni": "vpdpbusd", "avx2": "vpmaddubsw", "avx_vnni": "vpdpbusd", "generic": "pmaddwd|pmull[dw]"}
 SUMS = {"avx512_vnni": "vfmadd", "avx2": "vfmadd", "avx_vnni": "vfmadd", "generic": "mulps"}
 WIDEST = {"avx512_vnni": "zmm", "avx2": "ymm", "avx_vnni": "ymm", "generic": "xmm"}

@@ -107,7 +107,7 @@ def _linked(library: _Part, _fndesc: Any, _env: Any) -> Any:
 
 @contextmanager
 def _only_parts() -> Iterator[None]:
-    """Numba makes every function that a kernel calls ready to run by itself. Not in here: two thirds of the time.
+    """Numba makes every function that a kernel calls ready to run by itself. In here it does not do that work twice.
 
     It is told so for the whole process: to be entered with Numba's lock, which keeps other threads from compiling.
     """

@@ -6,8 +6,7 @@ page skips it, and masks are applied on border pages only. Scores, results and w
 private memory. Such a state (results not yet divided, their sums in sixteen parts, maxima) is all that is known of the
 pages seen so far.
 
-Measured on one core (AVX-512, 9 heads on 3, dim 64): 512 tokens at 58 % of the peak of fused multiply-adds, softmax
-included (AVX2: 77 %); one token at 4096 positions reads keys and values at 23 GB/s, a plain sum of that size at 31.
+`python -m benchmarks.kernels` measures it alone, `halfbyte bench --profile` in a model.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def _panel_codes(kind: type[WeightType], codes: Vec) -> Vec:
 def ask_for(e: Emitter, at: Vec, lines: Vec) -> None:
     """Ask for cache lines of the next panel's weights, while this one is multiplied.
 
-    Its rows are read a few columns at a time, so the hardware does not see them coming. F16 from memory: 2 % faster;
-    the smaller weights of other types gain nothing.
+    Its rows are read a few columns at a time, so the hardware does not see them coming. The smaller weights
+    of other types gain nothing.
     """
 
     def body(i: ir.Value, _: list[Vec]) -> list[Vec]:

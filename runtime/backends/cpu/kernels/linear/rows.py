@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def stride_of(name: str) -> Any:
     return stride
 
 
+@functools.cache  # kernels that use it twice compile it once
 def tail_of(name: str) -> Any:
     """f(row address, cols, end of the matrix, scratch) -> where the blocks after the last whole 256 columns are.
 

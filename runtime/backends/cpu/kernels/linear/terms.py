@@ -8,7 +8,7 @@ a product has, beside the products of codes, two more for each 32 columns, of a 
 As fused multiply-adds they would be a sixth of all arithmetic (Q4_K on Zen 4: 2 of 12 instructions for 32 columns). As
 int16, in units of a row's largest number and of a token's, pairs of them take one instruction (vpdpwssd), and sums are
 exact. A term is off by 2^-14 of the row's largest and 2^-16 of the token's, where an int8 activation is off by 2^-9 of
-the largest of its group: no type's error moves in its first four digits (Q4_K 0.4858 %).
+the largest of its group.
 """
 
 from __future__ import annotations
