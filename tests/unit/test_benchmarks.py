@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 from halfbyte.formats.gguf import GGMLType, GGUFFile
+from halfbyte.formats.quants import decode
 from halfbyte.runtime.models import build_model
+from halfbyte.tools.perplexity import Estimate
 
+from benchmarks import accuracy, batch, plots, readme, repeats, rounds, targets
 from benchmarks import all as all_benchmarks
-from benchmarks import batch, plots, readme, repeats, rounds, targets
 from benchmarks import memory as memory_benchmark
+from benchmarks.agreement import Agreement, Parting
 from benchmarks.common import Runs
+from benchmarks.divergence import Divergence
 from benchmarks.recipes import RECIPES, fitting
-from benchmarks.report import markdown_table
+from benchmarks.report import Report, markdown_table
 from benchmarks.roofline import Unit, Work, unit, work
 from benchmarks.scaling import Curve, thread_counts
 from benchmarks.shapes import SHAPES, shape_of
 from benchmarks.synthetic import write
+from benchmarks.widened import widened
 
 
 @pytest.mark.parametrize(
@@ -210,3 +215,30 @@ def test_all_runs_every_script_that_can_run(tmp_path: Path, monkeypatch: pytest.
 
 def test_markdown_cells_cannot_break_the_table() -> None:
     assert markdown_table(("a", "b"), [("x|y", "z")]).splitlines()[-1] == "| x\\|y | z   |"
+
+
+def test_a_widened_model_has_the_same_weights(tmp_path: Path) -> None:
+    write(tmp_path / "small.gguf", shape_of("64x96x1x2x1x259"), RECIPES["Q4_K_M"])
+    with GGUFFile.open(tmp_path / "small.gguf") as file, GGUFFile.open(widened(tmp_path / "small.gguf")) as wide:
+        assert list(wide.tensors) == list(file.tensors)
+        assert wide.metadata["llama.block_count"] == file.metadata["llama.block_count"]
+        for name, tensor in file.tensors.items():
+            same = wide.tensors[name]
+            assert same.type is GGMLType.F32
+            np.testing.assert_array_equal(decode(same.data, same.type), decode(tensor.data, tensor.type))
+
+
+def test_texts_are_compared_with_and_without_the_rounding_of_the_other_program(tmp_path: Path) -> None:
+    def text(true_gap: float | None) -> Agreement:
+        parting = None if true_gap is None else Parting(3, "a", "b", 0.2, 0.3, true_gap)
+        return Agreement("Why?", "Because.", 8, parting, same_prompt_ids=True, same_api=True)
+
+    forms, estimate = {"prompt": Divergence(4, 0.1, 0.2, 0.9)}, Estimate()
+    estimate.add(np.ones(4))
+    rounded, exact = [text(None), text(0.5)], [text(0.05), text(-0.5)]
+    report = Report("accuracy", "Accuracy")
+    accuracy.add_to(report, [accuracy.Result("m", True, forms, forms, estimate, estimate, rounded, exact)])
+    goals = {goal.what: goal for goal in report.goals if "texts" in goal.what}
+    measured = [goal.measured.split()[0] for goal in goals.values()]
+    assert measured == ["1", "0", "1", "1"]  # close and ours, beside llama.cpp as it is and without rounding
+    assert [row["verdict"] for row in report.data["m"]["exact_texts"]] == ["near tie", "Halfbyte off"]
