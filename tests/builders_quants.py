@@ -23,6 +23,19 @@ UNIT_STD = {
     GGMLType.Q6_K: 1366.0,
     GGMLType.IQ4_NL: 67.4,
     GGMLType.IQ4_XS: 1246.0,
+    GGMLType.IQ2_XXS: 53.2,
+    GGMLType.IQ2_XS: 55.9,
+    GGMLType.IQ2_S: 56.4,
+    GGMLType.IQ3_XXS: 142.5,
+    GGMLType.IQ3_S: 140.3,
+    GGMLType.IQ1_S: 7.19,
+    GGMLType.IQ1_M: 7.20,
+    GGMLType.TQ1_0: 0.82,
+    GGMLType.TQ2_0: 1.12,
+    GGMLType.Q1_0: 1.0,
+    GGMLType.Q2_0: 1.12,
+    GGMLType.Q8_1: 73.9,
+    GGMLType.Q8_K: 73.9,
 }
 
 # Types whose weights would not average to zero otherwise: the field that shifts them, in units of d.
@@ -49,11 +62,23 @@ def random_blocks(ggml_type: GGMLType, shape: tuple[int, ...], rng: np.random.Ge
     if ggml_type is GGMLType.MXFP4:
         blocks["e"] = rng.integers(119, 122, len(blocks))  # 2**-9 ... 2**-7; the doubled E2M1 values have a std of 5.9
         return data
+    if ggml_type is GGMLType.NVFP4:
+        blocks["d"] = rng.integers(4, 8, (len(blocks), 4))  # 2**-7 ... 2**-6 of E4M3, half of it
+        return data
     d = TARGET_STD / UNIT_STD[ggml_type] * rng.uniform(0.6, 1.4, len(blocks))
     if ggml_type in OFFSETS:
         field, offset = OFFSETS[ggml_type]
         blocks[field] = offset * d
     else:
         d *= rng.choice([-1, 1], len(blocks))
-    blocks["d"] = d
+    store_scales(blocks, d)
     return data
+
+
+def store_scales(blocks: npt.NDArray[np.void], d: npt.ArrayLike) -> None:
+    """Put a scale into each block, wherever its type stores it."""
+    if "d" in (blocks.dtype.names or ()):
+        blocks["d"] = d
+        return
+    bits = np.broadcast_to(d, blocks.shape).astype("<f2").view("<u2")[:, None]  # IQ1_M: four bits in each of four words
+    blocks["scales"] = blocks["scales"] & 0x0FFF | (bits >> np.array([0, 4, 8, 12], np.uint16)) << 12

@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ class Source:
     @property
     def array(self) -> NDArray[np.uint8]:
         return np.frombuffer(self.view, np.uint8)
+
+    def forget(self, start: int, stop: int) -> None:
+        """Give back the memory of bytes that will not be read again soon. They can be read all the same."""
+        if sys.platform == "win32" or self._map is None:
+            return
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last:
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def close(self) -> None:
         """Let go of the file. Arrays that still view it keep the map open until they are gone."""

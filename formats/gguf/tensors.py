@@ -18,8 +18,9 @@ from .types import GGMLType
 # Where the multi-byte numbers of a block lie, (offset, width): these are reversed in big-endian files. What is a number
 # follows from ggml's C code, which reads and writes blocks in the machine's own order: `qh` of Q5_0 and Q5_1, declared
 # as four bytes, is one, because it is only ever copied from and to a uint32; the packed scales of Q3_K, Q4_K and Q5_K
-# are bytes, because what is done to four of them at once never crosses a byte. ggml's own converter
-# (gguf_convert_endian.py) knows Q4_0, Q8_0, Q4_K, Q6_K, MXFP4 and NVFP4, and agrees.
+# are bytes, because what is done to four of them at once never crosses a byte. Of each pair of words of IQ2_XXS,
+# declared as four 16-bit numbers, the decoder takes the first apart byte by byte and shifts the second. ggml's own
+# converter (gguf_convert_endian.py) knows Q4_0, Q8_0, Q4_K, Q6_K, MXFP4 and NVFP4, and agrees.
 SWAPPED: dict[GGMLType, tuple[tuple[int, int], ...]] = {
     GGMLType.F32: ((0, 4),),
     GGMLType.F16: ((0, 2),),
@@ -41,8 +42,21 @@ SWAPPED: dict[GGMLType, tuple[tuple[int, int], ...]] = {
     GGMLType.Q6_K: ((208, 2),),
     GGMLType.IQ4_NL: ((0, 2),),
     GGMLType.IQ4_XS: ((0, 2), (2, 2)),
+    GGMLType.IQ2_XXS: ((0, 2), *((6 + 8 * i, 4) for i in range(8))),
+    GGMLType.IQ2_XS: ((0, 2), *((2 + 2 * i, 2) for i in range(32))),
+    GGMLType.IQ2_S: ((0, 2),),
+    GGMLType.IQ3_XXS: ((0, 2), *((66 + 4 * i, 4) for i in range(8))),
+    GGMLType.IQ3_S: ((0, 2),),
+    GGMLType.IQ1_S: ((0, 2), *((34 + 2 * i, 2) for i in range(8))),
+    GGMLType.IQ1_M: tuple((48 + 2 * i, 2) for i in range(4)),
     GGMLType.MXFP4: (),
     GGMLType.NVFP4: (),
+    GGMLType.TQ1_0: ((52, 2),),
+    GGMLType.TQ2_0: ((64, 2),),
+    GGMLType.Q1_0: ((0, 2),),
+    GGMLType.Q2_0: ((0, 2),),
+    GGMLType.Q8_1: ((0, 2), (2, 2)),
+    GGMLType.Q8_K: ((0, 4), *((260 + 2 * i, 2) for i in range(16))),
 }
 _TYPES = {int(t): t for t in GGMLType}
 _REMOVED = {
@@ -103,6 +117,10 @@ class GGUFTensor:
             raw = self._swapped(raw)
         raw.flags.writeable = False
         return raw.reshape(*self.shape[:-1], self.row_bytes)
+
+    def forget(self) -> None:
+        """Give back the memory that reading `data` took. It can be read again."""
+        self._source.forget(self.offset, self.offset + self.n_bytes)
 
     def _swapped(self, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
         order = swap_order(self.type, f"{self.path}: tensor {self.name!r}")

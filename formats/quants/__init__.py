@@ -3,14 +3,14 @@
     codec = codec_for(GGMLType.Q4_K)    # UnsupportedError for a type without one
     codec.block                         # the layout of a block, as a NumPy dtype
     codec.decode(data)                  # uint8[..., row_bytes] -> float32[..., cols]
-    codec.encode(weights)               # the other way, where codec.can_encode()
+    codec.encode(weights, importance)   # the other way, as ggml does it; the importance of each column may be left out
 
 These are the definition that fast kernels are tested against.
 """
 
 from __future__ import annotations
 
-from . import basic, floats, fp4, iq, k  # noqa: F401  (importing a family registers its codecs)
-from .codec import CODECS, BlockCodec, CodecError, codec_for, decode
+from . import basic, floats, fp4, iq, iq1, iq2, iq3, k, low  # noqa: F401  (importing a family registers its codecs)
+from .codec import CODECS, BlockCodec, CodecError, NotFiniteError, codec_for, decode, row_powers
 
-__all__ = ["CODECS", "BlockCodec", "CodecError", "codec_for", "decode"]
+__all__ = ["CODECS", "BlockCodec", "CodecError", "NotFiniteError", "codec_for", "decode", "row_powers"]

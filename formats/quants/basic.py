@@ -1,4 +1,4 @@
-"""Blocks of 32 weights with one float16 scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
+"""Blocks of 32 weights with one float16 scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0; Q8_1.
 
 In the layouts `d` is the scale, `m` the minimum, `qs` the codes (or their low four bits), `qh` their fifth bits.
 """
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ..gguf.types import GGMLType
 from .bits import Codes, pack, unpack
-from .codec import BlockCodec, Blocks, CodecError, Floats
+from .codec import BlockCodec, Blocks, CodecError, Floats, Importance
+from .search import Ints, affine, signed_extreme, symmetric
 
 
 class Q4_0(BlockCodec, ggml=GGMLType.Q4_0):
@@ -21,9 +22,8 @@ class Q4_0(BlockCodec, ggml=GGMLType.Q4_0):
         return _symmetric(b, unpack(b["qs"], 4, 16), 8)
 
     @classmethod
-    def encode_blocks(cls, x: Floats) -> Blocks:
-        d = signed_extreme(x) / np.float32(-8)
-        return _store(cls, d=d, codes=np.minimum(_truncate(x * reciprocal(d) + np.float32(8.5)), 15))
+    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+        return _encode_symmetric(cls, x, 8, importance)
 
 
 class Q4_1(BlockCodec, ggml=GGMLType.Q4_1):
@@ -34,11 +34,8 @@ class Q4_1(BlockCodec, ggml=GGMLType.Q4_1):
         return _affine(b, unpack(b["qs"], 4, 16))
 
     @classmethod
-    def encode_blocks(cls, x: Floats) -> Blocks:
-        m = x.min(axis=1, keepdims=True)
-        d = (x.max(axis=1, keepdims=True) - m) / np.float32(15)
-        codes = np.minimum(_truncate((x - m) * reciprocal(d) + np.float32(0.5)), 15)
-        return _store(cls, d=d, m=m, codes=codes)
+    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+        return _encode_affine(cls, x, 15, importance)
 
 
 class Q5_0(BlockCodec, ggml=GGMLType.Q5_0):
@@ -49,9 +46,8 @@ class Q5_0(BlockCodec, ggml=GGMLType.Q5_0):
         return _symmetric(b, _five_bits(b), 16)
 
     @classmethod
-    def encode_blocks(cls, x: Floats) -> Blocks:
-        d = signed_extreme(x) / np.float32(-16)
-        return _store(cls, d=d, codes=np.minimum(_truncate(x * reciprocal(d) + np.float32(16.5)), 31))
+    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+        return _encode_symmetric(cls, x, 16, importance)
 
 
 class Q5_1(BlockCodec, ggml=GGMLType.Q5_1):
@@ -62,11 +58,8 @@ class Q5_1(BlockCodec, ggml=GGMLType.Q5_1):
         return _affine(b, _five_bits(b))
 
     @classmethod
-    def encode_blocks(cls, x: Floats) -> Blocks:
-        m = x.min(axis=1, keepdims=True)
-        d = (x.max(axis=1, keepdims=True) - m) / np.float32(31)
-        codes = np.minimum(_truncate((x - m) * reciprocal(d) + np.float32(0.5)), 31)
-        return _store(cls, d=d, m=m, codes=codes)
+    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+        return _encode_affine(cls, x, 31, importance)
 
 
 class Q8_0(BlockCodec, ggml=GGMLType.Q8_0):
@@ -77,11 +70,29 @@ class Q8_0(BlockCodec, ggml=GGMLType.Q8_0):
         return b["qs"].astype(np.float32) * column(b["d"])
 
     @classmethod
-    def encode_blocks(cls, x: Floats) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
         d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
         b = np.empty(len(x), cls.block)
         b["d"] = half(cls, d)
         b["qs"] = round_half_away(x * reciprocal(d)).astype(np.int8)
+        return b
+
+
+class Q8_1(BlockCodec, ggml=GGMLType.Q8_1):
+    # w = d * q; `s` is d times the sum of the codes. ggml uses it for activations only.
+    block = np.dtype([("d", "<f2"), ("s", "<f2"), ("qs", "i1", 32)])
+
+    @staticmethod
+    def decode_blocks(b: Blocks) -> Floats:
+        return b["qs"].astype(np.float32) * column(b["d"])
+
+    @classmethod
+    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+        d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
+        b = np.empty(len(x), cls.block)
+        b["qs"] = round_half_away(x * reciprocal(d)).astype(np.int8)
+        sums = b["qs"].sum(axis=1, dtype=np.int32, keepdims=True).astype(np.float32)
+        b["d"], b["s"] = half(cls, d), (sums * d)[:, 0]
         return b
 
 
@@ -91,21 +102,15 @@ def column(scale: npt.NDArray[np.float16]) -> Floats:
 
 
 def half(codec: type[BlockCodec], scale: Floats) -> npt.NDArray[np.float16]:
-    """float32[n, 1] -> float16[n]; CodecError where it is not finite: a NaN or infinite weight, or one too large."""
+    """float32[n, 1] -> float16[n]; CodecError where it is not finite: a weight is too large."""
     stored = scale[:, 0].astype("<f2")
     bad = ~np.isfinite(stored)
     if bad.any():
         raise CodecError(
-            f"{codec.type.name}: a block holds NaN, infinity or a value too large for a float16 scale (it would be "
+            f"{codec.type.name}: a block holds a value too large for a float16 scale (it would be "
             f"{scale[bad, 0][0]:g}, at most 65504 fits); store this tensor as F32 or BF16"
         )
     return stored
-
-
-def signed_extreme(x: Floats) -> Floats:
-    """float32[n, 32] -> float32[n, 1]: the value of largest magnitude with its sign; the first one of several."""
-    extreme: Floats = np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, None], axis=1)
-    return extreme
 
 
 def reciprocal(d: Floats) -> Floats:
@@ -123,7 +128,29 @@ def round_half_away(x: Floats) -> Floats:
     return rounded
 
 
-def _truncate(x: Floats) -> Codes:
+def _encode_symmetric(cls: type[BlockCodec], x: Floats, levels: int, importance: Importance | None) -> Blocks:
+    """The largest weight is the lowest code; with an importance, the scale is searched."""
+    if importance is not None:
+        d, found = symmetric(x, levels, importance.cost(x, importance.row_power))
+        return _store(cls, d=d, codes=_truncate(found))
+    d = signed_extreme(x) / np.float32(-levels)
+    codes = _truncate(x * reciprocal(d) + np.float32(levels + 0.5))
+    return _store(cls, d=d, codes=np.minimum(codes, 2 * levels - 1))
+
+
+def _encode_affine(cls: type[BlockCodec], x: Floats, levels: int, importance: Importance | None) -> Blocks:
+    """From the smallest weight to the largest; with an importance, both ends are searched."""
+    if importance is not None:
+        cost = importance.cost(x, importance.row_power)
+        d, minimum, found = affine(x, levels, cost, (-0.9, 0.05, 36))
+        return _store(cls, d=d, m=-minimum, codes=_truncate(found))
+    m = x.min(axis=1, keepdims=True)
+    d = (x.max(axis=1, keepdims=True) - m) / np.float32(levels)
+    codes = _truncate((x - m) * reciprocal(d) + np.float32(0.5))
+    return _store(cls, d=d, m=m, codes=np.minimum(codes, levels))
+
+
+def _truncate(x: Floats | Ints) -> Codes:
     return x.astype(np.uint8)
 
 

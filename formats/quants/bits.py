@@ -10,6 +10,8 @@ lowest `width` bits, the next `run` elements in the `width` bits above, and so o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +27,7 @@ def unpack(packed: Codes, width: int, run: int) -> Codes:
     return fields.reshape(n, size * len(shifts))
 
 
-def pack(codes: Codes, width: int, run: int) -> Codes:
+def pack(codes: npt.NDArray[np.integer[Any]], width: int, run: int) -> Codes:
     """The inverse of `unpack`. Every code must be below 2**width already, or it would spill into other fields."""
     n, count = codes.shape
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]

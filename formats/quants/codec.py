@@ -5,7 +5,7 @@ To add a type, subclass `BlockCodec` in the file of its family:
     class Q8_0(BlockCodec, ggml=GGMLType.Q8_0):
         block = np.dtype([("d", "<f2"), ("qs", "i1", 32)])
         def decode_blocks(b): ...     # blocks[n] -> float32[n, 32]
-        def encode_blocks(cls, x): ...  # float32[n, 32] -> blocks[n]; leave it out where there is no encoder
+        def encode_blocks(cls, x, importance): ...  # float32[n, 32] -> blocks[n]
 
 The class itself is the codec; it has no instances.
 """
@@ -13,6 +13,7 @@ The class itself is the codec; it has no instances.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -35,6 +36,38 @@ class CodecError(HalfbyteError, ValueError):
     """An array does not fit a block type: wrong dtype or row length, or values that the type cannot hold."""
 
 
+class NotFiniteError(CodecError):
+    """A weight that is NaN or infinite, for a type with scales. `row` counts those of the array."""
+
+    def __init__(self, type_name: str, row: int, column: int, value: float) -> None:
+        self.type_name, self.row, self.column, self.value = type_name, row, column, value
+        super().__init__(
+            f"{type_name}: weight {column} of row {row} is {value}, which a scaled type cannot hold; store this tensor "
+            "as F32 or BF16"
+        )
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What errors of the weights of some blocks cost, from an importance matrix (ggml's `imatrix`)."""
+
+    columns: Floats  # float32[n, block_size]: the mean square of what each column is multiplied with
+    row_power: Floats  # float32[n, 1]: the mean square of the whole row that a block is of
+    type_name: str  # for errors
+
+    def cost(self, x: Floats, power: Floats) -> Floats:
+        """Of an error of each weight: large weights count more, `power` says from where on.
+
+        CodecError where squares are infinite: no scale would come of them.
+        """
+        if not np.isfinite(power).all():
+            raise CodecError(
+                f"{self.type_name}: a weight is beyond 1e19, too large for a float16 scale; store this tensor as F32 "
+                "or BF16"
+            )
+        return self.columns * np.sqrt(power + x * x)
+
+
 class BlockCodec:
     """How one GGML type stores weights: `block` documents the bytes, `decode` and `encode` are exact."""
 
@@ -55,14 +88,9 @@ class BlockCodec:
         raise AssertionError("every codec defines decode_blocks")
 
     @classmethod
-    def encode_blocks(cls, x: Floats) -> Blocks:
-        """float32[n, block_size] -> blocks[n]. Not every type has an encoder: see `can_encode`."""
-        able = ", ".join(t.name for t in sorted(_REGISTRY) if _REGISTRY[t].can_encode())
-        raise UnsupportedError(f"cannot write {cls.type.name}: there is no encoder for it; types with one: {able}")
-
-    @classmethod
-    def can_encode(cls) -> bool:
-        return "encode_blocks" in vars(cls)
+    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+        """float32[n, block_size] -> blocks[n], in ggml's order of operations."""
+        raise AssertionError("every codec defines encode_blocks")
 
     @classmethod
     def byte_shape(cls, shape: Shape) -> Shape:
@@ -90,18 +118,28 @@ class BlockCodec:
         return out
 
     @classmethod
-    def encode(cls, weights: Floats) -> Bytes:
-        """float32[..., cols] -> uint8[..., row_bytes], byte-exact with ggml's reference encoder.
+    def encode(cls, weights: Floats, importance: Floats | None = None) -> Bytes:
+        """float32[..., cols] -> uint8[..., row_bytes], byte-exact with ggml's encoder.
 
-        Raises CodecError for values that a scaled type cannot hold (NaN, infinity, beyond its float16 scale) and
-        UnsupportedError for a type without an encoder.
+        `importance` is float32 that broadcasts to the shape of the weights, one row for a matrix: what an error of each
+        column costs. Types that ggml gives no use for it ignore it.
+
+        Raises CodecError for values that a scaled type cannot hold: NaN, infinity, beyond its float16 scale.
         """
         _require_dtype(cls, weights, np.float32)
+        if cls.block_size > 1:
+            _require_finite(cls, weights)
         out = np.empty(cls.byte_shape(weights.shape), np.uint8)
+        given: list[Floats] = []
+        if importance is not None and weights.size:
+            columns, power = row_powers(cls, weights, importance)
+            given = [np.broadcast_to(v, weights.shape) for v in (columns, power[..., None])]
         with np.errstate(all="ignore"):
-            for target, source in _chunks(out, weights, cls.block_size):
-                x = np.ascontiguousarray(source, np.float32).reshape(-1, cls.block_size)
-                target[...] = cls.encode_blocks(x).view(np.uint8).reshape(target.shape)
+            for target, *sources in _chunks(out, weights, cls.block_size, *given):
+                x, *costs = (np.ascontiguousarray(s, np.float32).reshape(-1, cls.block_size) for s in sources)
+                cost = Importance(costs[0], costs[1][:, :1], cls.type.name) if costs else None
+                blocks = cls.encode_blocks(x, cost)
+                target[...] = blocks.view(np.uint8).reshape(target.shape)
         return out
 
 
@@ -141,24 +179,58 @@ def _require_dtype(codec: type[BlockCodec], array: npt.NDArray[Any], dtype: npt.
         raise CodecError(f"{codec.type.name}: expected an array of {np.dtype(dtype).name}, got {array.dtype}")
 
 
-def _chunks(data: Bytes, weights: Floats, block_size: int) -> Iterator[tuple[Bytes, Floats]]:
-    """Matching pieces of both arrays, each whole blocks and about CHUNK_WEIGHTS weights or less.
+def _require_finite(codec: type[BlockCodec], weights: Floats) -> None:
+    rows = weights.reshape(-1, weights.shape[-1]) if weights.size else weights[:0].reshape(0, 1)
+    step = max(1, CHUNK_WEIGHTS // max(1, rows.shape[1]))
+    for lo in range(0, len(rows), step):
+        bad = np.argwhere(~np.isfinite(rows[lo : lo + step]))
+        if len(bad):
+            row, column = int(bad[0][0]) + lo, int(bad[0][1])
+            raise NotFiniteError(codec.type.name, row, column, float(rows[row, column]))
 
-    Splits rows, or several rows together, or goes down into the leading dimensions: never copies more than a piece.
+
+def row_powers(codec: type[BlockCodec], weights: Floats, importance: Floats) -> tuple[Floats, Floats]:
+    """The importance, checked, and the mean square of each row: float32[..., cols] and float32[...].
+
+    Raises CodecError where the importance is of other columns, or not of finite numbers from zero on.
+    """
+    _require_dtype(codec, importance, np.float32)
+    if importance.shape[-1:] != weights.shape[-1:]:
+        raise CodecError(
+            f"{codec.type.name}: an importance of {importance.shape[-1:]} columns for rows of {weights.shape[-1]}"
+        )
+    if not np.isfinite(importance).all() or (importance < 0).any():
+        raise CodecError(f"{codec.type.name}: the importance holds NaN, infinity or a negative number")
+    power = np.empty(weights.shape[:-1], np.float32)
+    rows, means = weights.reshape(-1, weights.shape[-1]), power.reshape(-1)
+    step = max(1, CHUNK_WEIGHTS // weights.shape[-1])
+    with np.errstate(all="ignore"):
+        for lo in range(0, len(rows), step):  # one after the other, as C adds them
+            some = rows[lo : lo + step]
+            means[lo : lo + step] = np.add.accumulate(some * some, axis=1)[:, -1] / np.float32(weights.shape[-1])
+    return np.ascontiguousarray(importance), power
+
+
+def _chunks(data: Bytes, weights: Floats, block_size: int, *others: Floats) -> Iterator[tuple[Any, ...]]:
+    """Matching pieces of all arrays, each whole blocks and about CHUNK_WEIGHTS weights or less.
+
+    `others` have the shape of the weights. Splits rows, or several rows together, or goes down into the leading
+    dimensions: never copies more than a piece.
     """
     if not weights.size:
         return
-    cols = weights.shape[-1]
+    cols, arrays = weights.shape[-1], (weights, *others)
     if weights.ndim > 1 and weights.size > CHUNK_WEIGHTS:
         step = max(1, CHUNK_WEIGHTS * weights.shape[0] // weights.size)
         for lo in range(0, weights.shape[0], step):
-            part, rows = data[lo : lo + step], weights[lo : lo + step]
-            yield from _chunks(part[0], rows[0], block_size) if step == 1 else [(part, rows)]
+            part, rows = data[lo : lo + step], [array[lo : lo + step] for array in arrays]
+            if step == 1:
+                yield from _chunks(part[0], rows[0][0], block_size, *(row[0] for row in rows[1:]))
+            else:
+                yield part, *rows
     else:
         step = max(1, CHUNK_WEIGHTS // block_size)
         per_block = data.shape[-1] * block_size // cols
         for lo in range(0, cols // block_size, step):
-            yield (
-                data[..., lo * per_block : (lo + step) * per_block],
-                weights[..., lo * block_size : (lo + step) * block_size],
-            )
+            columns = slice(lo * block_size, (lo + step) * block_size)
+            yield data[..., lo * per_block : (lo + step) * per_block], *(array[..., columns] for array in arrays)

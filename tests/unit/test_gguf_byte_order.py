@@ -32,7 +32,21 @@ FIELDS = {
     GGMLType.Q6_K: "128u1, 64u1, 16u1, u2",
     GGMLType.IQ4_NL: "u2, 16u1",
     GGMLType.IQ4_XS: "u2, u2, 4u1, 128u1",
+    GGMLType.IQ2_XXS: "u2" + 8 * ", 4u1, u4",
+    GGMLType.IQ2_XS: "u2, 32u2, 8u1",
+    GGMLType.IQ2_S: "u2, 32u1, 32u1, 8u1, 8u1",
+    GGMLType.IQ3_XXS: "u2, 64u1, 8u4",
+    GGMLType.IQ3_S: "u2, 64u1, 8u1, 32u1, 4u1",
+    GGMLType.IQ1_S: "u2, 32u1, 8u2",
+    GGMLType.IQ1_M: "32u1, 16u1, 4u2",
     GGMLType.MXFP4: "u1, 16u1",
+    GGMLType.NVFP4: "4u1, 32u1",
+    GGMLType.TQ1_0: "48u1, 4u1, u2",
+    GGMLType.TQ2_0: "64u1, u2",
+    GGMLType.Q1_0: "u2, 16u1",
+    GGMLType.Q2_0: "u2, 16u1",
+    GGMLType.Q8_1: "u2, u2, 32u1",
+    GGMLType.Q8_K: "u4, 256u1, 16u2",
 }
 
 
