@@ -44,6 +44,7 @@ _SYMBOL = "halfbyte_kernel"  # every object has one entry point, and an engine o
 
 Kernel = Callable[[Any, Any, int, int], None]
 _kernels: dict[str, Callable[[str], Kernel]] = {}  # name before the dot -> function of the part behind it
+_exact: set[str] = set()  # families whose arithmetic is to be done as it is written
 
 
 def kernel(name: str) -> Callable[[Kernel], Kernel]:
@@ -56,21 +57,28 @@ def kernel(name: str) -> Callable[[Kernel], Kernel]:
     return register
 
 
-def kernel_family(name: str) -> Callable[[Callable[[str], Kernel]], Callable[[str], Kernel]]:
-    """Register a factory: it makes the kernel `name.variant` from the variant (a tensor type, an activation)."""
+def kernel_family(
+    name: str, *, exact: bool = False
+) -> Callable[[Callable[[str], Kernel]], Callable[[str], Kernel]]:
+    """Register a factory: it makes the kernel `name.variant` from the variant (a tensor type, an activation).
+
+    `exact`: no sum is rearranged and no product merged with one; nor may what it calls do so where floats matter.
+    """
 
     def register(factory: Callable[[str], Kernel]) -> Callable[[str], Kernel]:
         _kernels[name] = factory
+        if exact:
+            _exact.add(name)
         return factory
 
     return register
 
 
-def _flags() -> compiler.Flags:
+def _flags(name: str) -> compiler.Flags:
     flags = compiler.Flags()
     flags.nrt = False
     flags.error_model = "numpy"
-    flags.fastmath = FastMathOptions(FASTMATH)
+    flags.fastmath = FastMathOptions(False if name.partition(".")[0] in _exact else FASTMATH)
     flags.boundscheck = bounds_checked()
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True
@@ -129,7 +137,8 @@ def _compile(name: str) -> tuple[Any, Any]:
         typing_context.refresh()
         target_context.refresh()
         with _only_parts():
-            result = compiler.compile_extra(typing_context, target_context, function, arguments, returns, _flags(), {})
+            contexts, flags = (typing_context, target_context), _flags(name)
+            result = compiler.compile_extra(*contexts, function, arguments, returns, flags, {})
         module, codegen = result.library._final_module, result.library._codegen
         module.get_function(result.fndesc.llvm_func_name).name = _SYMBOL
         _optimize(module, codegen._tm)

@@ -37,6 +37,7 @@ _MODULES = {
     "brain": "linear.brain",
     "linear_glu": "linear.gated",
     "expert_rows": "linear.experts",
+    "encode": "encode.kernel",
 }
 
 

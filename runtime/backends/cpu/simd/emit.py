@@ -7,6 +7,7 @@ What has no portable form is in dot.py.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 from llvmlite import ir
@@ -42,7 +43,7 @@ class Vec:
     def _binary(self, other: Vec | float, integer: str, floating: str) -> Vec:
         right = self.e.like(self, other)
         if self._is_float():
-            return Vec(self.e, getattr(self.e.b, floating)(self.ll, right.ll, flags=_FAST))
+            return Vec(self.e, getattr(self.e.b, floating)(self.ll, right.ll, flags=self.e.flags))
         return Vec(self.e, getattr(self.e.b, integer)(self.ll, right.ll))
 
     def __add__(self, other: Vec | float) -> Vec:
@@ -84,11 +85,15 @@ class Vec:
 
 
 class Emitter:
-    """Builds code at the end of an LLVM builder's block, for one instruction-set level."""
+    """Builds code at the end of an LLVM builder's block, for one instruction-set level.
 
-    def __init__(self, builder: ir.IRBuilder, isa: Isa | None = None) -> None:
+    `exact`: operators are done one by one, as written and rounded each. Only in kernels that are `exact`, too.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, isa: Isa | None = None, *, exact: bool = False) -> None:
         self.b = builder
         self.isa = isa or target().isa
+        self.flags = () if exact else _FAST
 
     # ---- constants, types
     def const(self, element: ir.Type, values: Sequence[float]) -> Vec:
@@ -121,6 +126,16 @@ class Emitter:
         return Vec(self, self.b.fdiv(x.ll, y.ll, flags=_ROUNDED))
 
     # ---- memory: addresses are 64-bit integers
+    def constant(self, data: bytes) -> ir.Value:
+        """The address of bytes that become a part of the kernel, once."""
+        module, name = self.b.module, f"halfbyte.constant.{hashlib.sha256(data).hexdigest()[:16]}"
+        if name not in module.globals:
+            kind = ir.ArrayType(I8, len(data))
+            made = ir.GlobalVariable(module, kind, name)
+            made.linkage, made.global_constant, made.align = "internal", True, 64
+            made.initializer = ir.Constant(kind, bytearray(data))
+        return self.b.ptrtoint(module.globals[name], I64)
+
     def at(self, address: ir.Value, offset: int | ir.Value = 0) -> ir.Value:
         if isinstance(offset, int):
             if offset == 0:
@@ -197,6 +212,10 @@ class Emitter:
         """Signed integers to float32."""
         return self._convert("sitofp", value, F32)
 
+    def to_integer(self, value: Vec) -> Vec:
+        """float32 to int32 without the fraction, for numbers that fit."""
+        return self._convert("fptosi", value, I32)
+
     def half_to_float(self, value: Vec) -> Vec:
         """float16 bits (element I16) to float32."""
         if self.isa.f16c or self.isa.dot == "sdot":
@@ -257,7 +276,14 @@ class Emitter:
         return Vec(self, self.b.select(condition.ll, yes.ll, self.like(yes, no).ll))
 
     def less(self, x: Vec, y: Vec | float) -> Vec:
-        return Vec(self, self.b.fcmp_ordered("<", x.ll, self.like(x, y).ll))
+        return self.compare(x, "<", y)
+
+    def compare(self, x: Vec, op: str, y: Vec | float) -> Vec:
+        """A bit for each lane; integers are signed, and of NaN nothing is true but that it differs."""
+        right = self.like(x, y).ll
+        if not x._is_float():
+            return Vec(self, self.b.icmp_signed(op, x.ll, right))
+        return Vec(self, self.b.fcmp_unordered(op, x.ll, right) if op == "!=" else self.b.fcmp_ordered(op, x.ll, right))
 
     def below(self, count: ir.Value, n: int) -> Vec:
         """True in the first `count` (int64) of n lanes."""
@@ -271,6 +297,17 @@ class Emitter:
     def minimum(self, x: Vec, y: Vec | float) -> Vec:
         other = self.like(x, y)
         return self.select(self.less(x, other), x, other)
+
+    def limited(self, x: Vec, low: int, high: int) -> Vec:
+        """Signed integers, none below `low` or above `high`."""
+        for name, bound in (("smax", low), ("smin", high)):
+            x = self.call(f"llvm.{name}.v{x.n}i{x.element.width}", x.ll.type, x, self.like(x, bound))
+        return x
+
+    def any(self, flags: Vec) -> ir.Value:
+        """One bit: whether any lane of a comparison is true."""
+        word = self.b.bitcast(flags.ll, ir.IntType(flags.n))
+        return self.b.icmp_unsigned("!=", word, ir.Constant(word.type, 0))
 
     def absolute(self, x: Vec) -> Vec:
         return self.call(f"llvm.fabs.v{x.n}f32", x.ll.type, x)

@@ -33,10 +33,12 @@ i32x16 = VectorType("i32x16", I32, 16)
 address = types.uint64
 
 
-def emitted(result: Any, *arguments: Any, apart: bool = False) -> Callable[[Callable[..., Vec | None]], Any]:
+def emitted(
+    result: Any, *arguments: Any, apart: bool = False, exact: bool = False
+) -> Callable[[Callable[..., Vec | None]], Any]:
     """Make a function for kernels out of one that emits: `fn(e, *values)` runs when the kernel is compiled.
 
-    `apart` from its caller it has all registers to itself; such a function returns nothing.
+    `apart` from its caller it has all registers to itself; such a function returns nothing. `exact`: see Emitter.
     """
 
     def wrap(function: Callable[..., Vec | None]) -> Any:
@@ -44,9 +46,9 @@ def emitted(result: Any, *arguments: Any, apart: bool = False) -> Callable[[Call
 
         def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
             if apart:
-                _call_apart(builder, function, values)
+                _call_apart(builder, function, values, exact)
                 return context.get_dummy_value()
-            e = Emitter(builder)
+            e = Emitter(builder, exact=exact)
             made = function(e, *(Vec(e, value) for value in values))
             return made.ll if made is not None else context.get_dummy_value()
 
@@ -69,7 +71,7 @@ def emitted(result: Any, *arguments: Any, apart: bool = False) -> Callable[[Call
     return wrap
 
 
-def _call_apart(builder: ir.IRBuilder, function: Callable[..., None], values: list[ir.Value]) -> None:
+def _call_apart(builder: ir.IRBuilder, function: Callable[..., None], values: list[ir.Value], exact: bool) -> None:
     """Emit a function of its own, which LLVM is not to merge into its caller, and a call of it."""
     module = builder.module
     kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
@@ -77,7 +79,7 @@ def _call_apart(builder: ir.IRBuilder, function: Callable[..., None], values: li
     own.linkage = "internal"
     own.attributes.add("noinline")
     inside = ir.IRBuilder(own.append_basic_block("entry"))
-    e = Emitter(inside)
+    e = Emitter(inside, exact=exact)
     function(e, *(Vec(e, value) for value in own.args))
     inside.ret_void()
     builder.call(own, values)

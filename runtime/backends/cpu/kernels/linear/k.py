@@ -18,17 +18,17 @@ def _bytes_to_float(e: Emitter, values: Vec) -> Vec:
     return e.to_float(e.widen_unsigned(values, I32))
 
 
-def _shifted(packed: Vec, left: int) -> Vec:
+def shifted(packed: Vec, left: int) -> Vec:
     """Bytes shifted as 32-bit lanes, for there is no shift of bytes: who asks masks off what the neighbours bring."""
     words = packed.e.bitcast(packed, I32, packed.n // 4)
     return packed.e.bitcast(words << left if left > 0 else words >> -left, I8, packed.n)
 
 
 # The groups of 32 columns in the four pairs of bits of 64 bytes, as Q2_K and Q3_K have them, Q6_K those of its codes.
-_BY_BITS = ((0, 4), (1, 5), (2, 6), (3, 7))
+BY_BITS = ((0, 4), (1, 5), (2, 6), (3, 7))
 
 
-def _two_bits(e: Emitter, packed: Vec, first: int) -> Vec:
+def two_bits(e: Emitter, packed: Vec, first: int) -> Vec:
     """Bits `first` and `first + 2` of 32 bytes as 64 codes of 2 bits."""
     return e.concat([(packed >> first) & 3, (packed >> (first + 2)) & 3])
 
@@ -40,7 +40,7 @@ class Q2_K(WeightType):
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
         scales = e.load(I8, 16, at)
         halves = [e.load(I8, 32, at, 16 + 32 * h) for h in (0, 1)]
-        codes = [_two_bits(e, packed, first) for packed in halves for first in (0, 4)]
+        codes = [two_bits(e, packed, first) for packed in halves for first in (0, 4)]
         scale = _bytes_to_float(e, scales & 15) * half(e, at, 80)
         bias = _bytes_to_float(e, scales >> 4) * (-half(e, at, 82))
         return Unpacked(codes, scale, bias)
@@ -49,8 +49,8 @@ class Q2_K(WeightType):
     def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
         packed, u = e.load(I8, 64, at, 16), cls.unpack(e, at)
         assert u.bias is not None
-        codes = [_shifted(packed, -2 * n) & 3 for n in range(4)]
-        return InLanes(in_lanes(codes, _BY_BITS), spread(u.scale), spread(u.bias))
+        codes = [shifted(packed, -2 * n) & 3 for n in range(4)]
+        return InLanes(in_lanes(codes, BY_BITS), spread(u.scale), spread(u.bias))
 
 
 class Q3_K(WeightType):
@@ -64,7 +64,7 @@ class Q3_K(WeightType):
             packed = e.load(I8, 32, at, 32 + 32 * h)
             for n in (0, 2):
                 high = [((mask >> (4 * h + k)) & 1) << 2 for k in (n, n + 1)]
-                codes.append(_two_bits(e, packed, 2 * n) | e.concat(high))
+                codes.append(two_bits(e, packed, 2 * n) | e.concat(high))
         return Unpacked(codes, cls._scale(e, at), None)
 
     @classmethod
@@ -73,8 +73,8 @@ class Q3_K(WeightType):
         mask, codes = e.concat([mask, mask]), []
         for n in range(4):  # bit n of the mask belongs to the first group, bit n + 4 to the second: to bit 2
             high = e.bitcast(e.rotate(mask, [2 - n] * 8 + [-2 - n] * 8), I8, 64)
-            codes.append((_shifted(packed, -2 * n) & 3) | (high & 4))
-        return InLanes(in_lanes(codes, _BY_BITS), spread(cls._scale(e, at)), [])
+            codes.append((shifted(packed, -2 * n) & 3) | (high & 4))
+        return InLanes(in_lanes(codes, BY_BITS), spread(cls._scale(e, at)), [])
 
     @classmethod
     def _scale(cls, e: Emitter, at: ir.Value) -> Vec:
@@ -157,8 +157,8 @@ class Q6_K(WeightType):
         for h in (0, 1):
             low = e.load(I8, 64, at, 64 * h)
             high = e.load(I8, 32, at, 128 + 32 * h)
-            codes.append((low & 15) | (_two_bits(e, high, 0) << 4))
-            codes.append((low >> 4) | (_two_bits(e, high, 4) << 4))
+            codes.append((low & 15) | (two_bits(e, high, 0) << 4))
+            codes.append((low >> 4) | (two_bits(e, high, 4) << 4))
         return Unpacked(codes, cls._scale(e, at), None)
 
     @classmethod
@@ -166,8 +166,8 @@ class Q6_K(WeightType):
         low = [e.concat([e.load(I8, 32, at, 64 * h + 32 * i) for h in (0, 1)]) for i in (0, 1)]
         high = e.load(I8, 64, at, 128)
         fours = [part for pair in zip(*(halves(e, packed) for packed in low), strict=True) for part in pair]
-        codes = [four | (_shifted(high, 4 - 2 * n) & 0x30) for n, four in enumerate(fours)]
-        return InLanes(in_lanes(codes, _BY_BITS), spread(cls._scale(e, at)), [])
+        codes = [four | (shifted(high, 4 - 2 * n) & 0x30) for n, four in enumerate(fours)]
+        return InLanes(in_lanes(codes, BY_BITS), spread(cls._scale(e, at)), [])
 
     @classmethod
     def _scale(cls, e: Emitter, at: ir.Value) -> Vec:

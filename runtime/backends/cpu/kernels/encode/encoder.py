@@ -1,0 +1,71 @@
+"""What an encoder is: the size of its groups and blocks, and how sixteen groups become the bytes of whole blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from ...args import GROUPS as LANES
+from ...args import LINE_BYTES
+from ...simd.emit import I1, I16, Vec
+
+if TYPE_CHECKING:
+    from .lanes import Groups
+
+
+class Batch:
+    """Sixteen groups that are being encoded: their lines, and the blocks that they become."""
+
+    def __init__(
+        self, kind: type[Encoder], g: Groups, x: ir.Value, out: ir.Value, inner_at: ir.Value, power: Vec | None
+    ) -> None:
+        self.e, self.g, self.per = g.e, g, kind.per
+        self.x = x  # where the weights are, block after block
+        self.inner_at = inner_at  # memory for the lines of groups of scales
+        self.power = power  # float32 [16]: of a group's row or block, where there is an importance
+        self._out, self._block_bytes = out, kind.block_bytes
+        self.is_bad = g.e.const(I1, [0] * LANES)
+
+    @property
+    def weighted(self) -> bool:
+        return self.power is not None
+
+    def blocks(self) -> list[tuple[ir.Value, int]]:
+        """Address and first group of each."""
+        return [(self.e.at(self._out, i * self._block_bytes), i * self.per) for i in range(LANES // self.per)]
+
+    def half(self, scale: Vec) -> Vec:
+        """float16 bits; a scale that they cannot hold makes the batch bad."""
+        bits = self.e.float_to_half(scale)
+        self.is_bad = self.is_bad | self.e.compare(bits & 0x7C00, "==", 0x7C00)
+        return bits
+
+    def must_be_numbers(self, scale: Vec) -> None:
+        """Weights of 1e19 and more, whose squares are infinite, have no scale."""
+        self.is_bad = self.is_bad | self.e.compare(scale, "!=", scale)
+
+    def weigh(self, power: Vec | None = None) -> None:
+        """The costs become what an error costs, from the importance of the columns and the power around them."""
+        power = power or self.power
+        assert power is not None
+        self.is_bad = self.is_bad | self.e.compare(power, "==", float("inf"))
+        root = f"llvm.sqrt.v{LANES}f32"
+        self.g.set_costs(lambda x, columns: columns * self.e.call(root, x.ll.type, power + x * x))
+
+
+class Encoder:
+    """A type. Subclasses set the sizes and encode a batch."""
+
+    size = 32  # weights of a group
+    per = 1  # groups of a block
+    block_bytes = 0
+    power_of = ""  # whose mean square the cost of an error depends on: of a "row", a "block", or none
+    factor = 1.0  # and how much of it
+
+    @classmethod
+    def encode(cls, b: Batch) -> None:
+        raise TypeError(f"{cls.__name__} does not say how it encodes")
+
+
+__all__ = ["I16", "LANES", "LINE_BYTES", "Batch", "Encoder"]

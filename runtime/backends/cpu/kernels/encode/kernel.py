@@ -1,0 +1,80 @@
+"""The kernel `encode.TYPE`: rows of float32 to blocks. With `.weighted`, errors cost what an importance says."""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from ...jit import Kernel, kernel_family
+from ...simd.emit import F32, I32, I64, Emitter, Vec
+from ...simd.types import address, emitted
+from ..share import share
+from .encoder import LANES, LINE_BYTES, Batch, Encoder
+from .lanes import Groups, block_means, turn
+from .table import ENCODERS
+
+i64 = types.int64
+
+
+@kernel_family("encode", exact=True)
+def encode(variant: str) -> Kernel:
+    """Batch i becomes 16 / per blocks. `bad` becomes 1 where one holds no number, or none that its scale could hold."""
+    name, _, weighted = variant.partition(".")
+    kind = ENCODERS[name]
+    encode_batch = _batch_encoder(kind, bool(weighted))
+    n_weights, n_bytes = LANES * kind.size, LANES // kind.per * kind.block_bytes
+
+    def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
+        start, stop = share(a.n, 1, tid, nth)
+        space = step.scratch + np.uint64(tid * step.scratch_bytes)
+        for i in range(start, stop):
+            x, out = a.x + np.uint64(4 * n_weights * i), a.out + np.uint64(n_bytes * i)
+            encode_batch((x, out, space, a.bad, a.columns, a.power), n_weights * i, a.cols)
+
+    return run
+
+
+def _batch_encoder(kind: type[Encoder], weighted: bool):  # type: ignore[no-untyped-def]
+    @emitted(types.void, types.UniTuple(address, 6), i64, i64, apart=True, exact=True)
+    def batch(e: Emitter, where: Vec, first: Vec, cols: Vec) -> None:
+        """Sixteen groups from weight `first` of all rows on, each of `cols`."""
+        x, out, space, bad, columns, power = (e.b.extract_value(where.ll, k) for k in range(6))
+        g = Groups(e, kind.size, space)
+        turn(e, [e.at(x, 4 * kind.size * k) for k in range(LANES)], kind.size, g.put_x)
+        powers = _importance(e, kind, g, x, first, cols, columns, power) if weighted else None
+        b = Batch(kind, g, x, out, e.at(space, 3 * LINE_BYTES * kind.size), powers)
+        kind.encode(b)
+        is_bad = e.b.or_(e.any(b.is_bad), e.any(_no_numbers(g)))
+        e.when(is_bad, [], lambda _: _note(e, bad))
+
+    return batch
+
+
+def _note(e: Emitter, bad: ir.Value) -> list[Vec]:
+    e.store(e.scalar(I64, 1), bad)
+    return []
+
+
+def _no_numbers(g: Groups) -> Vec:
+    """Whether a group holds infinity or NaN."""
+    e = g.e
+
+    def body(j: ir.Value, most: list[Vec]) -> list[Vec]:
+        magnitude = e.bitcast(g.x(j), I32, LANES) & 0x7FFFFFFF
+        return [e.call(f"llvm.smax.v{LANES}i32", most[0].ll.type, magnitude, most[0])]
+
+    return e.compare(g.each([e.zero(I32, LANES)], body)[0], ">=", 0x7F800000)
+
+
+def _importance(
+    e: Emitter, kind: type[Encoder], g: Groups, x: ir.Value, first: Vec, cols: Vec, columns: ir.Value, power: ir.Value
+) -> Vec:
+    """That of each weight's column into the lines of costs; the mean square of the row or block of each group."""
+    starts = [e.b.add(first.ll, ir.Constant(I64, kind.size * k)) for k in range(LANES)]
+    turn(e, [e.index(columns, e.b.srem(start, cols.ll), 4) for start in starts], kind.size, g.put_cost)
+    if kind.power_of == "row":
+        return e.gather([e.load(F32, 0, e.index(power, e.b.sdiv(start, cols.ll), 4)) for start in starts])
+    return block_means(e, x, kind.per, kind.size, lambda one: one * one) * kind.factor
+
+

@@ -1,0 +1,18 @@
+"""The types that have an encoder here. NumPy encodes the others."""
+
+from __future__ import annotations
+
+from .basic import Q4_0, Q4_1, Q5_0, Q5_1, Q8_0
+from .encoder import Encoder
+from .fp4 import MXFP4, NVFP4
+from .iq import IQ4_NL, IQ4_XS
+from .k import Q2_K, Q3_K, Q4_K, Q5_K, Q6_K
+from .low import Q1_0, Q2_0, TQ1_0, TQ2_0
+
+ENCODERS: dict[str, type[Encoder]] = {
+    t.__name__: t
+    for t in (
+        Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, NVFP4, TQ1_0, TQ2_0, Q1_0,
+        Q2_0,
+    )
+}  # fmt: skip
