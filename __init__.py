@@ -1,4 +1,4 @@
-"""Halfbyte: run language models in GGUF format from pure Python.
+"""Halfbyte: run and quantize language models in GGUF format from pure Python.
 
     import halfbyte
 
@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .converters.quantize import quantize
     from .formats.errors import (
         Cancelled,
         ContextOverflow,
@@ -61,9 +62,11 @@ __all__ = [
     "Usage",
     "__version__",
     "load_tokenizer",
+    "quantize",
 ]
 
 _HOME = {
+    "converters.quantize": ("quantize",),
     "formats.errors": (
         "Cancelled",
         "ContextOverflow",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from halfbyte.tools.compare import log_softmax
+from halfbyte.tools.perplexity import ROWS
 from numpy.typing import NDArray
-
-ROWS = 16  # rows in float64 at once: 16 x 262,144 x 8 bytes = 34 MB
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,3 @@ def divergence(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> D
         kl[part] = (np.exp(p) * (p - q)).sum(axis=1)
     same = np.mean(reference.argmax(axis=1) == logits.argmax(axis=1))
     return Divergence(len(kl), float(kl.mean()), float(np.quantile(kl, 0.99)), float(same))
-
-
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Natural logarithms of the probabilities, float64 [n, vocabulary]."""
-    rows = logits.astype(np.float64)
-    rows -= rows.max(axis=1, keepdims=True)
-    rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
-    return rows

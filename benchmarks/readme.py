@@ -15,7 +15,9 @@ from .report import markdown_table
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- numbers: python -m benchmarks.readme -->", "<!-- end of numbers -->"
 # In this order.
-SCRIPTS = ("speed", "depth", "batch", "team", "loading", "startup", "memory", "accuracy", "desktop", "sampling")
+SCRIPTS = (
+    "speed", "depth", "batch", "team", "loading", "startup", "memory", "accuracy", "desktop", "sampling", "quantize",
+)  # fmt: skip
 OTHER_MACHINES = ("sapphire-rapids",)
 PLOTS = {
     "threads": "Tokens per second by threads",

@@ -36,7 +36,7 @@ def command(
     """
     from ..perplexity import Estimate, check_length, cut_windows, score
 
-    text, window = _read(text_file), context or DEFAULT_CONTEXT
+    text, window = read_text(text_file), context or DEFAULT_CONTEXT
     estimate = Estimate()
     with open_model(model, LoadChoices(threads, window, backend)) as loaded, ProgressLine() as progress:
         tokenizer = loaded.tokenizer
@@ -66,7 +66,8 @@ def command(
         )
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file. HalfbyteError where it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

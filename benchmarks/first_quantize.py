@@ -1,0 +1,55 @@
+"""The child of benchmarks.quantize: quantize a model once, and print one JSON line.
+
+python -m benchmarks.first_quantize halfbyte|llama_cpp SOURCE TARGET RECIPE --threads N
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import time
+from pathlib import Path
+
+from .processes import peak_memory
+
+
+def ours(source: Path, target: Path, recipe: str, threads: int) -> float:
+    from halfbyte import quantize
+
+    begin = time.perf_counter()
+    quantize(source, target, recipe, threads=threads, allow_requantize=True)
+    return time.perf_counter() - begin
+
+
+def theirs(source: Path, target: Path, recipe: str, threads: int) -> float:
+    import llama_cpp
+    from halfbyte.converters.quantize import recipe_named
+
+    from .peers import start
+
+    start()
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.nthread, params.ftype, params.allow_requantize = threads, recipe_named(recipe)[1].file_type, True
+    paths = (str(source).encode(), str(target).encode())
+    begin = time.perf_counter()
+    if llama_cpp.llama_model_quantize(*paths, ctypes.byref(params)):
+        raise SystemExit(f"llama.cpp did not quantize {source} as {recipe}")
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", choices=("halfbyte", "llama_cpp"))
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("recipe")
+    parser.add_argument("--threads", type=int, required=True)
+    args = parser.parse_args()
+    run = ours if args.program == "halfbyte" else theirs
+    seconds = run(args.source, args.target, args.recipe, args.threads)
+    print(json.dumps({"seconds": seconds, "peak": peak_memory()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

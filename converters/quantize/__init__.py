@@ -1,0 +1,19 @@
+"""Quantize GGUF models: the types of llama.cpp's recipes, the bytes of its encoders, in a stream of constant memory.
+
+    recipes.py     the recipes, as one table
+    importance.py  what errors of each column cost, from an imatrix file
+    plan.py        what each tensor of a model becomes, and why
+    run.py         reading, encoding and writing
+"""
+
+from __future__ import annotations
+
+from .importance import Importance, read_importance
+from .plan import Choices, Planned, as_type, plan, recipe_named
+from .recipes import RECIPES
+from .run import Summary, quantize
+
+__all__ = [
+    "RECIPES", "Choices", "Importance", "Planned", "Summary", "as_type", "plan", "quantize", "read_importance",
+    "recipe_named",
+]  # fmt: skip

@@ -1,0 +1,232 @@
+"""Plan a quantization: what each tensor becomes and why, before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import overload
+
+from ...formats.errors import HalfbyteError, InvalidRequest
+from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor
+from ...formats.quants import CODECS
+from . import recipes
+from .recipes import RECIPES, SHORT_NAMES, Kind, Place, Recipe, kind_of
+
+# Tensors that are kept whatever the recipe: small, and much depends on them. Parts of names.
+KEPT_NAMES = ("position_embd.weight", "token_types.weight")
+KEPT_PARTS = (
+    "_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj",
+    "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight", "time_mix_first.weight",
+    "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight", "time_mix_v0.weight", "time_mix_v1.weight",
+    "time_mix_v2.weight", "time_mix_a0.weight", "time_mix_a1.weight", "time_mix_a2.weight", "time_mix_g1.weight",
+    "time_mix_g2.weight", "time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight",
+    "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd",
+    ".patch_merger", "a.rvq.codebook", "mm.a.code_embd",
+)  # fmt: skip
+SEVENTY_B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}  # layers
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may be said beside the recipe.
+
+    overrides   (pattern, type): the first regular expression found in a tensor's name decides
+    pure        every matrix gets the recipe's own type
+    """
+
+    overrides: Sequence[tuple[str, GGMLType]] = ()
+    pure: bool = False
+    output_type: GGMLType | None = None
+    embedding_type: GGMLType | None = None
+    keep_output: bool = False
+    has_importance: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One tensor. `reason` is for people: what made it `type`, where that is not the recipe's plain one."""
+
+    tensor: GGUFTensor
+    type: GGMLType
+    reason: str
+    needs_importance: bool
+
+    @property
+    def n_bytes(self) -> int:
+        """After it."""
+        return self.tensor.n_elements // self.type.block_size * self.type.block_bytes
+
+    @property
+    def is_copied(self) -> bool:
+        return self.type is self.tensor.type
+
+
+def recipe_named(name: str) -> tuple[str, Recipe]:
+    """The recipe and its full name; InvalidRequest offers the nearest names."""
+    known = {full.upper(): full for full in RECIPES} | SHORT_NAMES
+    full = known.get(name.upper())
+    if full is None:
+        near = get_close_matches(name.upper(), known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else "known are"
+        raise InvalidRequest(f"no recipe is called {name!r}; {hint} All: {', '.join(RECIPES)}")
+    return full, RECIPES[full]
+
+
+@overload
+def as_type(name: GGMLType | str) -> GGMLType: ...
+@overload
+def as_type(name: GGMLType | str | None) -> GGMLType | None: ...
+def as_type(name: GGMLType | str | None) -> GGMLType | None:
+    """A type of tensors by its name, in any case; InvalidRequest offers the nearest names."""
+    if name is None or isinstance(name, GGMLType):
+        return name
+    encoded = {codec.name: codec for codec in CODECS}
+    found = encoded.get(name.upper())
+    if found is None:
+        near = get_close_matches(name.upper(), encoded, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InvalidRequest(f"no type that can be written is called {name!r}{hint}")
+    return found
+
+
+def plan(file: GGUFFile, recipe_name: str, choices: Choices | None = None) -> list[Planned]:
+    """What each tensor becomes, in the order of the new file: by layer, then by name, as llama.cpp writes them.
+
+    Raises InvalidRequest for an unknown recipe or a pattern that is no regular expression.
+    """
+    planner = _Planner(file, *recipe_named(recipe_name), choices or Choices())
+    return [planner.planned(file.tensors[name]) for name in sorted(file.tensors, key=by_layer)]
+
+
+def by_layer(name: str) -> tuple[int, str]:
+    """Sorts names as llama.cpp does."""
+    match = re.match(r"blk\.\s*([+-]?\d+)\.", name)
+    return int(match[1]) if match else -1, name
+
+
+class _Planner:
+    def __init__(self, file: GGUFFile, name: str, recipe: Recipe, choices: Choices) -> None:
+        self._name, self._recipe, self._choices = name, recipe, choices
+        self._model = _Model.of(file)
+        self._is_tied = "output.weight" not in file.tensors
+        self._values = sum(kind_of(tensor) is Kind.VALUE for tensor in file.tensors)
+        self._seen: Counter[Kind] = Counter()
+        self._patterns = list(_compiled(choices.overrides))
+
+    def planned(self, tensor: GGUFTensor) -> Planned:
+        type_, reason = (tensor.type, "kept") if self._is_kept(tensor) else self._chosen(tensor)
+        needs = reason != "kept" and type_ in recipes.ALWAYS_NEED | self._recipe.needs_importance
+        exempt = kind_of(tensor.name) in (Kind.OUTPUT, Kind.EMBEDDING)
+        return Planned(tensor, type_, reason, needs and not exempt)
+
+    def _is_kept(self, tensor: GGUFTensor) -> bool:
+        name = tensor.name
+        return (
+            max((i for i, n in enumerate(tensor.ne) if n > 1), default=0) < 1  # a vector, whatever it is declared as
+            or not name.endswith("weight")
+            or name in KEPT_NAMES
+            or any(part in name for part in KEPT_PARTS)
+            or (self._choices.keep_output and name == "output.weight")
+        )
+
+    def _chosen(self, tensor: GGUFTensor) -> tuple[GGMLType, str]:
+        kind, choices, plain = kind_of(tensor.name), self._choices, self._recipe.plain
+        override = next((type_ for pattern, type_ in self._patterns if pattern.search(tensor.name)), None)
+        named = tensor.name == "per_layer_token_embd.weight" and override is not None
+        if choices.embedding_type is not None and kind is Kind.EMBEDDING and not named:
+            return choices.embedding_type, "embedding type"
+        if choices.output_type is not None and kind is Kind.OUTPUT:
+            return choices.output_type, "output type"
+        if plain.block_size == 1:
+            return plain, ""
+        if override is not None:
+            type_, reason = override, "override"
+        elif choices.pure:
+            type_, reason = plain, ""
+        else:
+            type_ = self._by_recipe(tensor, kind)
+            reason = "" if type_ is plain else "recipe"
+        fitting = _fitting(type_, tensor.ne[0])
+        return (type_, reason) if fitting is type_ else (fitting, f"rows of {tensor.ne[0]} are not whole {type_.name}")
+
+    def _by_recipe(self, tensor: GGUFTensor, kind: Kind) -> GGMLType:
+        plain = self._recipe.plain
+        if kind is Kind.OUTPUT or (self._is_tied and kind is Kind.EMBEDDING):
+            return self._choices.output_type if self._choices.output_type is not None else self._of_output(tensor)
+        if self._name == "MXFP4_MOE":
+            return GGMLType.MXFP4 if len(tensor.ne) > 2 and tensor.ne[2] > 1 else GGMLType.Q8_0
+        if kind is Kind.EMBEDDING:
+            return recipes.EMBEDDING.get(self._name, plain)
+        type_ = self._recipe.type_of(kind, self._place(tensor, kind))
+        if self._recipe.is_tiny:
+            return type_
+        if kind is Kind.VALUE and self._model.is_70b and type_ in (GGMLType.Q3_K, GGMLType.Q4_K):
+            type_ = GGMLType.Q5_K
+        return GGMLType.Q8_0 if self._model.experts == 8 and kind in (Kind.VALUE, Kind.KEY) else type_
+
+    def _of_output(self, tensor: GGUFTensor) -> GGMLType:
+        plain = self._recipe.plain
+        if self._name == "MXFP4_MOE" or self._model.is_falcon or tensor.ne[0] % plain.block_size:
+            return GGMLType.Q8_0
+        if self._name in recipes.OUTPUT_Q5_K:
+            return GGMLType.Q5_K
+        return plain if plain is GGMLType.Q8_0 else GGMLType.Q6_K
+
+    def _place(self, tensor: GGUFTensor, kind: Kind) -> Place:
+        model, number = self._model, self._seen[kind]
+        self._seen[kind] += 1
+        if model.experts > 1 and kind in (Kind.GATE, Kind.UP, Kind.DOWN) and not self._recipe.is_tiny:
+            number = _layer_of(tensor, model.layers)  # experts are several tensors a layer
+        layers = self._values if kind is Kind.VALUE else model.layers
+        return Place(
+            number, layers, model.heads_per_kv, model.experts, self._choices.has_importance, model.is_falcon
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Model:
+    layers: int
+    heads_per_kv: int
+    experts: int
+    is_falcon: bool
+    is_70b: bool
+
+    @classmethod
+    def of(cls, file: GGUFFile) -> _Model:
+        architecture = file.metadata.optional("general.architecture", str, "")
+
+        def number(key: str, default: int) -> int:
+            value = file.metadata.get(f"{architecture}.{key}", default)
+            if not isinstance(value, int):  # one for each layer
+                value = int(value[0]) if hasattr(value, "__len__") and len(value) else default  # type: ignore[index]
+            return value
+
+        layers, heads = number("block_count", 0), number("attention.head_count", 0)
+        kv = number("attention.head_count_kv", heads)
+        is_70b = SEVENTY_B.get(architecture) == layers and not (architecture == "llama" and heads == kv)
+        return cls(layers, heads // kv if kv else 0, number("expert_count", 0), architecture == "falcon", is_70b)
+
+
+def _layer_of(tensor: GGUFTensor, layers: int) -> int:
+    number = by_layer(tensor.name)[0]
+    if not 0 <= number < layers:
+        raise HalfbyteError(f"{tensor.path}: tensor {tensor.name!r} is of none of the {layers} layers of its model")
+    return number
+
+
+def _fitting(type_: GGMLType, cols: int) -> GGMLType:
+    if cols % type_.block_size == 0:
+        return type_
+    other = recipes.FALLBACK.get(type_, type_)
+    return other if cols % other.block_size == 0 else GGMLType.F16
+
+
+def _compiled(overrides: Sequence[tuple[str, GGMLType]]) -> Iterator[tuple[re.Pattern[str], GGMLType]]:
+    for pattern, type_ in overrides:
+        try:
+            yield re.compile(pattern), type_
+        except re.error as error:
+            raise InvalidRequest(f"{pattern!r} is not a regular expression: {error}") from None

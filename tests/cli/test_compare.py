@@ -1,0 +1,55 @@
+"""`halfbyte compare` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .conftest import Halfbyte
+
+TEXT = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. " * 12
+
+
+def quantized(halfbyte: Halfbyte, recipe: str) -> str:
+    done = halfbyte("quantize", "stories260k", recipe, "-o", f"{recipe}.gguf")
+    assert done.returncode == 0, done.stderr
+    return f"{recipe}.gguf"
+
+
+def test_weights_and_predictions(halfbyte: Halfbyte, tmp_path: Path) -> None:
+    models = [quantized(halfbyte, recipe) for recipe in ("Q8_0", "Q4_0")]
+    (tmp_path / "text.txt").write_text(TEXT)
+    options = ("--context", "64", "--chunks", "3", "--backend", "reference")
+    arguments = ("stories260k", *models, "--text", "text.txt", *options)
+    about = json.loads(halfbyte("compare", *arguments, "--json").stdout)
+    fine, coarse = about["changed"]
+    assert (fine["model"], coarse["model"]) == tuple(models)
+    assert fine["kinds"]["attn_q"]["relative_rmse"] < coarse["kinds"]["attn_q"]["relative_rmse"] / 8
+    assert fine["text"]["tokens"] == coarse["text"]["tokens"] == 3 * 31
+    assert 0 < fine["text"]["kl_mean"] < coarse["text"]["kl_mean"] / 8
+    assert fine["text"]["ppl_first"] == coarse["text"]["ppl_first"]
+    shown = halfbyte("compare", *arguments)
+    assert shown.returncode == 0 and not shown.stderr
+    for words in ("REL. RMSE", "attn_output", "all", "MEAN KL", f"{coarse['text']['kl_mean']:.5f}"):
+        assert words in shown.stdout
+
+
+def test_without_a_text_models_need_not_run(halfbyte: Halfbyte) -> None:
+    name = quantized(halfbyte, "Q5_1")
+    done = halfbyte("compare", "stories260k", name, "--tensors")
+    assert done.returncode == 0
+    assert "blk.4.ffn_up.weight" in done.stdout
+    assert "Predictions" not in done.stdout
+    itself = halfbyte("compare", name, name)
+    assert "inf dB" in itself.stdout
+
+
+def test_what_goes_wrong(halfbyte: Halfbyte, tmp_path: Path) -> None:
+    from ..recipe_models import write
+
+    write(tmp_path / "other.gguf", "alone")
+    done = halfbyte("compare", "stories260k", "other.gguf")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "only one has" in done.stderr
+    assert halfbyte("compare", "stories260k").returncode == 2
+    assert halfbyte("compare", "stories260k", "stories260k", "--text", "nowhere.txt").returncode == 3

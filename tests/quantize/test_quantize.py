@@ -1,0 +1,149 @@
+"""Whole files against llama.cpp's, byte by byte, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from halfbyte.converters.quantize import RECIPES, Choices, Importance, plan, quantize
+from halfbyte.formats.errors import Cancelled, InvalidRequest
+from halfbyte.formats.gguf import GGMLType, GGUFFile, GGUFWriter
+from halfbyte.formats.quants import CODECS, CodecError, decode
+from halfbyte.runtime.backends.base import CancelFlag
+
+from ..recipe_models import by_kind, importance_of, write
+
+EXPECTED = json.loads((Path(__file__).parents[1] / "fixtures/recipes.json").read_text(encoding="utf-8"))
+MODELS = ("alone", "shared", "eight", "odd")
+COPIED = ("F16", "F32")  # types of the models themselves
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    for name in MODELS:
+        write(folder / f"{name}.gguf", name)
+    return {name: folder / f"{name}.gguf" for name in MODELS}
+
+
+def importance(path: Path) -> Importance:
+    return Importance(importance_of(path))
+
+
+def has_encoders(path: Path, recipe: str, weighted: bool) -> bool:
+    with GGUFFile.open(path) as file:
+        planned = plan(file, recipe, Choices(has_importance=weighted))
+    return all(one.type in CODECS for one in planned)
+
+
+@pytest.mark.parametrize("kind", ["plain", "weighted"])
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_same_file_as_llama_cpp(
+    models: dict[str, Path], tmp_path: Path, model: str, recipe: str, kind: str
+) -> None:
+    expected, source, target = EXPECTED[model][recipe][kind], models[model], tmp_path / "out.gguf"
+    if not has_encoders(source, recipe, kind == "weighted"):
+        pytest.skip("a type of this recipe has no encoder yet")
+    given = importance(source) if kind == "weighted" else None
+    if expected is None and recipe == "Q1_0":
+        pytest.skip("llama.cpp has nothing for rows that are not whole blocks of Q1_0")
+    if expected is None:
+        with pytest.raises(InvalidRequest, match="importance matrix"):
+            quantize(source, target, recipe, importance=given)
+        assert list(tmp_path.iterdir()) == []
+        return
+    quantize(source, target, recipe, importance=given)
+    with GGUFFile.open(target) as file:  # says more than the checksum where types are wrong
+        assert by_kind({name: tensor.type.name for name, tensor in file.tensors.items()}) == expected["types"]
+    assert f"{zlib.crc32(target.read_bytes()):08x}" == expected["crc"]
+
+
+def test_where_the_importance_came_from_is_recorded(models: dict[str, Path], tmp_path: Path) -> None:
+    given = Importance(importance_of(models["shared"]), "a.imatrix", "some text", 7)
+    quantize(models["shared"], tmp_path / "a.gguf", "Q4_0", importance=given)
+    with GGUFFile.open(tmp_path / "a.gguf") as file:
+        found = {k: v for k, v in file.metadata.items() if k.startswith("quantize.imatrix.")}
+        assert found == {
+            "quantize.imatrix.file": "a.imatrix", "quantize.imatrix.dataset": "some text",
+            "quantize.imatrix.entries_count": len(given.columns), "quantize.imatrix.chunks_count": 7,
+        }  # fmt: skip
+        assert file.metadata["general.file_type"] == 2
+        assert file.metadata["general.quantization_version"] == 2
+
+
+def model_of(path: Path, weights: np.ndarray, ggml_type: GGMLType = GGMLType.F32) -> Path:
+    writer = GGUFWriter(path)
+    writer.add("general.architecture", "llama")
+    writer.add("llama.block_count", 1)
+    writer.add_tensor("blk.0.ffn_up.weight", weights.shape, ggml_type)
+    with writer.open():
+        writer.write_tensor("blk.0.ffn_up.weight", CODECS[ggml_type].encode(weights))
+    return path
+
+
+def test_pieces_of_a_large_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that end anywhere in a batch, and a progress that counts every byte once."""
+    x = np.random.default_rng(1).standard_normal((3, 67, 96)).astype(np.float32)
+    source, seen = model_of(tmp_path / "a.gguf", x), []
+    monkeypatch.setattr("halfbyte.converters.quantize.run.PIECE_WEIGHTS", 96 * 7)
+    quantize(source, tmp_path / "b.gguf", "Q5_1", progress=lambda *state: seen.append(state))
+    with GGUFFile.open(tmp_path / "b.gguf") as file:
+        np.testing.assert_array_equal(file.tensors["blk.0.ffn_up.weight"].data, CODECS[GGMLType.Q5_1].encode(x))
+    steps = [done for stage, done, total in seen if stage == "quantize"]
+    assert steps == sorted(set(steps)) and steps[-1] == x.nbytes
+
+
+@pytest.mark.parametrize("before", [GGMLType.F16, GGMLType.BF16, GGMLType.Q8_0, GGMLType.Q4_K], ids=lambda t: t.name)
+def test_from_other_types(tmp_path: Path, before: GGMLType) -> None:
+    x = np.random.default_rng(2).standard_normal((33, 512)).astype(np.float32)
+    source = model_of(tmp_path / "a.gguf", x, before)
+    if before.block_size > 1:
+        with pytest.raises(InvalidRequest, match=rf"is {before.name} already.*allow"):
+            quantize(source, tmp_path / "b.gguf", "Q6_K")
+    quantize(source, tmp_path / "b.gguf", "Q6_K", allow_requantize=True)
+    given = decode(CODECS[before].encode(x), before)
+    with GGUFFile.open(tmp_path / "b.gguf") as file:
+        np.testing.assert_array_equal(file.tensors["blk.0.ffn_up.weight"].data, CODECS[GGMLType.Q6_K].encode(given))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+    x = np.zeros((600, 4096), np.float32)
+    x[599, 4000] = value
+    source = model_of(tmp_path / "a.gguf", x)
+    with pytest.raises(CodecError, match=rf"blk.0.ffn_up.weight.*weight 4000 of row 599 is {value}"):
+        quantize(source, tmp_path / "b.gguf", "Q4_K_M")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gguf"]
+
+
+def test_the_source_is_not_the_target(tmp_path: Path) -> None:
+    source = model_of(tmp_path / "a.gguf", np.ones((4, 256), np.float32))
+    before = source.read_bytes()
+    (tmp_path / "link.gguf").symlink_to(source)
+    for target in (source, tmp_path / "link.gguf"):
+        with pytest.raises(InvalidRequest, match="is the file that is read"):
+            quantize(source, target, "Q4_0")
+    assert source.read_bytes() == before
+
+
+def test_an_importance_of_another_model(models: dict[str, Path], tmp_path: Path) -> None:
+    columns = importance_of(models["alone"])
+    columns["blk.3.ffn_up.weight"] = np.ones(128, np.float32)
+    with pytest.raises(InvalidRequest, match=r"blk.3.ffn_up.weight.*128 numbers.*256.*another model"):
+        quantize(models["alone"], tmp_path / "b.gguf", "Q4_0", importance=Importance(columns))
+
+
+def test_cancelled(models: dict[str, Path], tmp_path: Path) -> None:
+    flag = CancelFlag()
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "quantize":
+            flag.set()
+
+    with pytest.raises(Cancelled):
+        quantize(models["alone"], tmp_path / "b.gguf", "Q8_0", progress=stop, cancel=flag)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,139 @@
+"""`halfbyte compare`: what other weights cost a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...formats.gguf import GGUFFile
+from ...runtime import hub
+from .. import console
+from ..options import LoadChoices, loading_options, open_model
+from ..progress import ProgressLine
+from .perplexity import DEFAULT_CONTEXT, read_text
+
+
+@click.command()
+@click.argument("first")
+@click.argument("changed", nargs=-1, required=True)
+@click.option("--text", "text_file", type=click.Path(path_type=Path), help="UTF-8 text that both have to predict.")
+@click.option("--chunks", type=click.IntRange(1), help="Stop after this many windows of the text.")
+@click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor as well.")
+@loading_options
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def command(
+    first: str,
+    changed: Sequence[str],
+    text_file: Path | None,
+    chunks: int | None,
+    with_tensors: bool,
+    threads: int | None,
+    context: int | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Compare the weights of models with those of the FIRST, of which they were made, and what they predict.
+
+    Without --text only the files are read. With it, all models are run over the text, in windows of --context tokens
+    (default 512) of which the second half is scored, as llama-perplexity does it.
+    """
+    found = [_tensors(first, name) for name in changed]
+    if text_file is not None:
+        choices = LoadChoices(threads, context or DEFAULT_CONTEXT, backend)
+        for name, about in zip(changed, found, strict=True):
+            about["text"] = _text(first, name, read_text(text_file), chunks, choices)
+    if as_json:
+        console.write_json({"first": first, "changed": found})
+        return
+    for about in found:
+        _show(about, with_tensors)
+    if text_file is not None:
+        _show_texts(found)
+
+
+def _tensors(first: str, changed: str) -> dict[str, Any]:
+    from ..compare import by_kind, tensor_costs
+
+    with ProgressLine() as progress, contextlib.ExitStack() as stack:
+        one, two = (
+            stack.enter_context(GGUFFile.open(hub.resolve(name, progress=progress))) for name in (first, changed)
+        )
+        costs = []
+        for number, cost in enumerate(tensor_costs(one, two), 1):
+            costs.append(cost)
+            progress("comparing tensors", number, len(two.tensors))
+    kinds = {
+        kind or "all": {"types": sorted(types), "bytes": n_bytes, **_numbers(errors)}
+        for kind, (errors, types, n_bytes) in by_kind(costs).items()
+    }
+    rows = [
+        {"name": c.name, "before": c.before, "after": c.after, "bytes": c.n_bytes, **_numbers(c.errors)} for c in costs
+    ]
+    return {"model": changed, "kinds": kinds, "tensors": rows}
+
+
+def _numbers(errors: Any) -> dict[str, float]:
+    return {
+        "relative_rmse": errors.relative_rmse,
+        "sqnr_db": errors.sqnr,
+        "cosine": errors.cosine,
+        "max_error": errors.largest,
+        "clipped": errors.clipped_share,
+    }
+
+
+def _text(first: str, changed: str, text: str, chunks: int | None, choices: LoadChoices) -> dict[str, Any]:
+    from ..compare import TextCost
+    from ..perplexity import check_length, cut_windows
+
+    window, cost = choices.context or DEFAULT_CONTEXT, TextCost()
+    with open_model(first, choices) as one, open_model(changed, choices) as two, ProgressLine() as progress:
+        ids = one.tokenizer.encode(text)
+        count = min(check_length(len(ids), window), chunks or len(ids))
+        bos = one.tokenizer.bos_id if one.tokenizer.add_bos else None
+        for number, part in zip(range(1, count + 1), cut_windows(ids, window, bos), strict=False):
+            cost.add(one.logits(part), two.logits(part), part)
+            progress("comparing predictions", number, count)
+    return {**cost.summary(), "windows": count, "context": window}
+
+
+def _show(about: dict[str, Any], with_tensors: bool) -> None:
+    console.say(f"{about['model']}: errors of weights")
+    heads = ("REL. RMSE", "SQNR", "COSINE", "MAX ERROR", "CLIPPED")
+    rows = [("KIND", "TYPES", "MB", *heads)]
+    last = about["kinds"]["all"]
+    kinds = {kind: row for kind, row in about["kinds"].items() if kind != "all" and row["relative_rmse"] > 0}
+    for kind, row in [*sorted(kinds.items(), key=lambda item: -item[1]["relative_rmse"]), ("all", last)]:
+        rows.append((kind, " ".join(row["types"]), f"{row['bytes'] / 1e6:.1f}", *_cells(row)))
+    console.write_table(rows, indent="  ")
+    if with_tensors:
+        console.say()
+        listed = [(t["name"], f"{t['before']} -> {t['after']}", *_cells(t)) for t in about["tensors"]]
+        console.write_table([("TENSOR", "TYPE", *heads), *listed], indent="  ")
+    console.say()
+
+
+def _cells(row: dict[str, float]) -> tuple[str, ...]:
+    return (
+        f"{row['relative_rmse']:.5f}", f"{row['sqnr_db']:.1f} dB", f"{row['cosine']:.6f}", f"{row['max_error']:.3g}",
+        f"{100 * row['clipped']:.2f} %",
+    )  # fmt: skip
+
+
+def _show_texts(found: Sequence[dict[str, Any]]) -> None:
+    text = found[0]["text"]
+    console.say(f"Predictions for {text['tokens']:,} tokens in {text['windows']} windows of {text['context']}")
+    rows = [("MODEL", "MB", "PERPLEXITY", "OF FIRST", "LN RATIO", "MEAN KL", "99 % KL", "MAX KL", "SAME TOP", "RMS DP")]
+    for about in found:
+        t = about["text"]
+        rows.append((
+            Path(about["model"]).name, f"{about['kinds']['all']['bytes'] / 1e6:.1f}", f"{t['ppl_changed']:.4f}",
+            f"{t['ppl_first']:.4f}", f"{t['log_ppl_ratio']:.5f} +- {t['log_ppl_ratio_error']:.5f}",
+            f"{t['kl_mean']:.5f} +- {t['kl_error']:.5f}", f"{t['kl_99']:.5f}", f"{t['kl_max']:.4f}",
+            f"{100 * t['same_top']:.2f} +- {100 * t['same_top_error']:.2f} %", f"{100 * t['rms_dp']:.3f} %",
+        ))  # fmt: skip
+    console.write_table(rows, indent="  ")

@@ -1,0 +1,100 @@
+"""`halfbyte imatrix`: what each column of a model's matrices is multiplied with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...formats.errors import InvalidRequest, UnsupportedError
+from .. import console
+from ..options import LoadChoices, open_model
+from ..progress import ProgressLine
+from .perplexity import DEFAULT_CONTEXT, read_text
+
+if TYPE_CHECKING:
+    from ...converters.imatrix import Sums
+
+SAVE_EVERY = 10  # windows
+
+
+@click.command()
+@click.argument("model")
+@click.argument("text", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: MODEL.imatrix.gguf in this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run of this model and text has saved.")
+@click.option("--merge", type=click.Path(path_type=Path), multiple=True, help="Add what another run found; repeatable.")
+@click.option("--chunks", type=click.IntRange(1), help="Stop after this many windows of the text.")
+@click.option("--context", type=click.IntRange(4), default=DEFAULT_CONTEXT, show_default=True, help="Tokens a window.")
+@click.option("--process-output", is_flag=True, help="Include the matrix that gives the logits.")
+@click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def command(
+    model: str,
+    text: Path,
+    output: Path | None,
+    overwrite: bool,
+    resume: bool,
+    merge: Sequence[Path],
+    chunks: int | None,
+    context: int,
+    process_output: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure the importance of the columns of MODEL's matrices on a TEXT, for `halfbyte quantize --imatrix`.
+
+    Run the model that is to be quantized, not a quantized one, over text like that which it is for. The file has
+    llama.cpp's form.
+    """
+    from ...converters.imatrix import Sums, collect
+    from ...runtime.backends.cpu.executor import CPUExecutor
+    from ..perplexity import check_length, cut_windows
+
+    target = output or Path(f"{Path(model).name.removesuffix('.gguf')}.imatrix.gguf")
+    sums = _begin(target, str(text), context, overwrite, resume)
+    done = sums.chunks
+    others = [Sums.read(path) for path in merge]
+    with open_model(model, LoadChoices(threads, context, "cpu")) as loaded, ProgressLine() as progress:
+        if not isinstance(loaded.executor, CPUExecutor):
+            raise UnsupportedError("an importance matrix is made by the CPU backend")
+        ids = loaded.tokenizer.encode(read_text(text))
+        count = min(check_length(len(ids), context), chunks or len(ids))
+        bos = loaded.tokenizer.bos_id if loaded.tokenizer.add_bos else None
+        windows = list(cut_windows(ids, context, bos))[done:count]
+
+        def after(found: Sums) -> None:
+            progress("looking at inputs", found.chunks, count)
+            if found.chunks % SAVE_EVERY == 0:
+                found.write(target)
+
+        collect(loaded.executor, windows, sums, process_output=process_output, after=after)
+    for other in others:
+        sums.merge(other)
+    sums.write(target)
+    about = {"output": str(target), "chunks": sums.chunks, "context": context, "tensors": len(sums.squares)}
+    if as_json:
+        console.write_json(about)
+    else:
+        console.say(f"{about['tensors']} matrices, {about['chunks']} windows of {context} tokens")
+        console.say(str(target))
+
+
+def _begin(target: Path, dataset: str, context: int, overwrite: bool, resume: bool) -> Sums:
+    """What an interrupted run has saved, or nothing."""
+    from ...converters.imatrix import Sums
+
+    if resume and target.exists():
+        sums = Sums.read(target)
+        if (sums.datasets, sums.chunk_size) != ([dataset], context):
+            raise InvalidRequest(
+                f"{target} is of {', '.join(sums.datasets)} in windows of {sums.chunk_size}, "
+                f"not of {dataset} in windows of {context}; it cannot be resumed with these"
+            )
+        return sums
+    if target.exists() and not overwrite:
+        raise InvalidRequest(f"{target} exists; --resume it, give another --output, or --overwrite")
+    return Sums([dataset], chunk_size=context)

@@ -1,0 +1,138 @@
+"""`halfbyte quantize`: a model with smaller weights."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...formats.errors import InvalidRequest
+from ...runtime import hub
+from .. import console
+from ..progress import ProgressLine
+
+if TYPE_CHECKING:
+    from ...converters.quantize import Planned
+
+# What a file name may say about the type of its weights, before ".gguf".
+_TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4\w*)$", re.IGNORECASE)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("recipe")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: MODEL-RECIPE.gguf in this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
+@click.option("--imatrix", type=click.Path(path_type=Path), help="What errors of each column cost (.dat or GGUF).")
+@click.option("--pure", is_flag=True, help="The recipe's own type for every matrix, without exceptions.")
+@click.option("--tensor-type", "overrides", multiple=True, metavar="REGEX=TYPE", help="By name; repeatable.")
+@click.option("--output-type", metavar="TYPE", help="For output.weight, or the embedding where it is both.")
+@click.option("--embedding-type", metavar="TYPE", help="For token_embd.weight.")
+@click.option("--keep-output", is_flag=True, help="Leave output.weight as it is.")
+@click.option("--allow-requantize", is_flag=True, help="Allow weights that are quantized already: they lose twice.")
+@click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the size, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, with each tensor's type.")
+def command(
+    model: str,
+    recipe: str,
+    output: Path | None,
+    overwrite: bool,
+    imatrix: Path | None,
+    pure: bool,
+    overrides: Sequence[str],
+    output_type: str | None,
+    embedding_type: str | None,
+    keep_output: bool,
+    allow_requantize: bool,
+    threads: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Write MODEL with its weights in the types of RECIPE, such as Q4_K_M.
+
+    Tensors get the types that llama.cpp's recipe of that name gives them, and the bytes of its encoders. The source is
+    never touched, and the output appears under its name when it is complete.
+    """
+    from ...converters.quantize import Choices, as_type, plan, quantize, read_importance, recipe_named
+
+    importance = read_importance(imatrix) if imatrix else None
+    pairs = tuple((pattern, as_type(name)) for pattern, name in map(_pair, overrides))
+    types = (as_type(output_type), as_type(embedding_type))
+    full_name, _ = recipe_named(recipe)
+    with ProgressLine() as progress:
+        source = hub.resolve(model, progress=progress)
+        target = output or default_output(source, full_name)
+        if dry_run:
+            from ...formats.gguf import GGUFFile
+
+            with GGUFFile.open(source) as file:
+                choices = Choices(pairs, pure, *types, keep_output, has_importance=importance is not None)
+                planned: Sequence[Planned] = plan(file, full_name, choices)
+        elif target.exists() and not overwrite:
+            raise InvalidRequest(f"{target} exists; give another --output, or --overwrite")
+        else:
+            planned = quantize(
+                source, target, full_name, overrides=pairs, pure=pure, output_type=types[0], embedding_type=types[1],
+                keep_output=keep_output, importance=importance, allow_requantize=allow_requantize, threads=threads,
+                progress=progress,
+            ).tensors  # fmt: skip
+    about = describe(planned, full_name)
+    if as_json:
+        console.write_json({"output": None if dry_run else str(target), **about, "tensors": _tensors(planned)})
+        return
+    console.write_table(_rows(about))
+    console.say(f"{about['bytes_before'] / 1e6:,.1f} MB -> {about['bytes_after'] / 1e6:,.1f} MB, "
+                f"{about['bits_per_weight']:.2f} bits per weight")  # fmt: skip
+    if not dry_run:
+        console.say(str(target))
+
+
+def default_output(source: Path, recipe: str) -> Path:
+    """In the working folder, named like the source with the recipe for its type."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.name.removesuffix(".gguf"))
+    return Path(f"{_TYPE_IN_NAME.sub('', stem)}-{recipe}.gguf")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    pattern, sign, name = text.rpartition("=")
+    if not sign or not pattern:
+        raise InvalidRequest(f"--tensor-type {text!r} is not REGEX=TYPE, such as ffn_down=Q6_K")
+    return pattern, name
+
+
+def describe(planned: Sequence[Planned], recipe: str) -> dict[str, Any]:
+    """Sizes, and how many tensors of which types, as JSON has them."""
+    types: dict[str, dict[str, int]] = defaultdict(lambda: {"tensors": 0, "weights": 0, "bytes": 0})
+    for one in planned:
+        row = types[one.type.name]
+        row["tensors"] += 1
+        row["weights"] += one.tensor.n_elements
+        row["bytes"] += one.n_bytes
+    before, after = sum(one.tensor.n_bytes for one in planned), sum(one.n_bytes for one in planned)
+    weights = sum(one.tensor.n_elements for one in planned)
+    return {
+        "recipe": recipe, "bytes_before": before, "bytes_after": after,
+        "bits_per_weight": 8 * after / weights if weights else 0.0, "types": dict(types),
+    }  # fmt: skip
+
+
+def _tensors(planned: Sequence[Planned]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": one.tensor.name, "shape": list(one.tensor.shape), "before": one.tensor.type.name,
+            "after": one.type.name, "bytes": one.n_bytes, "reason": one.reason,
+        }
+        for one in planned
+    ]  # fmt: skip
+
+
+def _rows(about: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    rows = [("TYPE", "TENSORS", "WEIGHTS", "MB")]
+    for name, row in sorted(about["types"].items(), key=lambda item: -item[1]["bytes"]):
+        rows.append((name, f"{row['tensors']}", f"{row['weights']:,}", f"{row['bytes'] / 1e6:,.1f}"))
+    return rows

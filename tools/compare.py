@@ -1,0 +1,204 @@
+"""What other weights cost a model: their errors, tensor by tensor, and what becomes of its predictions for a text.
+
+Definitions are those of llama-perplexity: of every window the second half is scored, and a divergence is that of the
+changed model from the first one, D(first || changed), in nats a token.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats.errors import InvalidRequest
+from ..formats.gguf import GGUFFile, GGUFTensor
+from ..formats.quants import decode
+from .perplexity import ROWS
+
+PIECE = 1 << 18  # weights compared at once: 2 MB as float64
+BEYOND = 1.01  # a weight so many times as large as all of its block afterwards counts as clipped
+
+
+@dataclass
+class Errors:
+    """Sums over weights x that became y. Of nothing all of these are NaN."""
+
+    weights: int = 0
+    clipped: int = 0
+    largest: float = 0.0  # |y - x|
+    _xx: float = 0.0
+    _yy: float = 0.0
+    _xy: float = 0.0
+    _dd: float = 0.0
+
+    def add(self, x: NDArray[np.float32], y: NDArray[np.float32], block: int) -> None:
+        """Count some weights, whole blocks of `block` each: float32 of one shape."""
+        a, b = x.reshape(-1).astype(np.float64), y.reshape(-1).astype(np.float64)
+        off = b - a
+        self.weights += a.size
+        self.largest = max(self.largest, float(np.abs(off).max(initial=0)))
+        self._xx, self._yy, self._xy = self._xx + float(a @ a), self._yy + float(b @ b), self._xy + float(a @ b)
+        self._dd += float(off @ off)
+        most = np.abs(b).reshape(-1, block).max(axis=1, keepdims=True)
+        self.clipped += int(np.count_nonzero(np.abs(a).reshape(-1, block) > BEYOND * most)) if block > 1 else 0
+
+    def include(self, other: Errors) -> None:
+        """Count the weights of another as well."""
+        for name in ("weights", "clipped", "_xx", "_yy", "_xy", "_dd"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest = max(self.largest, other.largest)
+
+    @property
+    def relative_rmse(self) -> float:
+        """Root of the mean square of errors, by that of the weights."""
+        return _root_of_ratio(self._dd, self._xx)
+
+    @property
+    def sqnr(self) -> float:
+        """The same in decibels; infinite where nothing changed."""
+        return -20 * math.log10(self.relative_rmse) if self.relative_rmse > 0 else math.inf
+
+    @property
+    def cosine(self) -> float:
+        """Of the angle between x and y."""
+        return self._xy / math.sqrt(self._xx * self._yy) if self._xx * self._yy > 0 else math.nan
+
+    @property
+    def clipped_share(self) -> float:
+        return self.clipped / self.weights if self.weights else math.nan
+
+
+@dataclass(frozen=True)
+class TensorCost:
+    """One tensor: its types before and after, its bytes afterwards."""
+
+    name: str
+    before: str
+    after: str
+    n_bytes: int
+    errors: Errors
+
+    @property
+    def kind(self) -> str:
+        """Its name without the layer."""
+        return re.sub(r"^blk\.\d+\.", "", self.name).removesuffix(".weight")
+
+
+def tensor_costs(first: GGUFFile, changed: GGUFFile) -> Iterator[TensorCost]:
+    """Of every tensor that both have. InvalidRequest where they are not the same model."""
+    missing = first.tensors.keys() ^ changed.tensors.keys()
+    if missing:
+        raise InvalidRequest(f"{changed.path} is not {first.path} with other weights: only one has {min(missing)!r}")
+    for name, x in first.tensors.items():
+        y = changed.tensors[name]
+        if x.ne != y.ne:
+            raise InvalidRequest(f"tensor {name!r} is {x.shape} in {first.path} and {y.shape} in {changed.path}")
+        yield TensorCost(name, x.type.name, y.type.name, y.n_bytes, _errors(x, y))
+
+
+def _errors(x: GGUFTensor, y: GGUFTensor) -> Errors:
+    found, cols = Errors(), x.ne[0]
+    before, after = (tensor.data.reshape(-1, tensor.row_bytes) for tensor in (x, y))
+    step = max(1, PIECE // cols)
+    for lo in range(0, len(before), step):
+        rows = slice(lo, lo + step)
+        found.add(decode(before[rows], x.type), decode(after[rows], y.type), y.type.block_size)
+    x.forget()
+    y.forget()
+    return found
+
+
+def by_kind(costs: Iterable[TensorCost]) -> dict[str, tuple[Errors, set[str], int]]:
+    """Errors, types and bytes of all tensors of a kind together, and of all tensors under ""."""
+    found: dict[str, tuple[Errors, set[str], int]] = {}
+    for cost in costs:
+        for key in (cost.kind, ""):
+            errors, types, n_bytes = found.get(key, (Errors(), set(), 0))
+            errors.include(cost.errors)
+            found[key] = (errors, types | {cost.after}, n_bytes + cost.n_bytes)
+    return found
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean and its standard error."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Mean:
+        n = len(values)
+        return cls(float(values.mean()), float(values.std() / math.sqrt(n - 1)) if n > 1 else math.nan)
+
+
+@dataclass
+class TextCost:
+    """Predictions of two models for the same tokens, window by window."""
+
+    _nll: list[NDArray[np.float64]] = field(default_factory=list)  # of the first model
+    _changed_nll: list[NDArray[np.float64]] = field(default_factory=list)
+    _kl: list[NDArray[np.float64]] = field(default_factory=list)
+    _same: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def add(self, first: NDArray[np.float32], changed: NDArray[np.float32], window: Sequence[int]) -> None:
+        """Count the second half of a window; logits float32 [len(window), vocabulary]."""
+        if first.shape != changed.shape:
+            raise InvalidRequest(f"the models have vocabularies of {first.shape[1]:,} and {changed.shape[1]:,} tokens")
+        start = len(window) // 2
+        targets = np.asarray(window[start + 1 :])
+        for lo in range(0, len(targets), ROWS):
+            rows = slice(start + lo, min(start + lo + ROWS, len(window) - 1))
+            p, q = log_softmax(first[rows]), log_softmax(changed[rows])
+            own = targets[lo : lo + ROWS]
+            chosen = np.arange(len(own)), own
+            self._nll.append(-p[chosen])
+            self._changed_nll.append(-q[chosen])
+            self._kl.append((np.exp(p) * (p - q)).sum(axis=1))
+            self._same.append(p.argmax(axis=1) == q.argmax(axis=1))
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(map(len, self._nll))
+
+    def summary(self) -> dict[str, float | int]:
+        """All of it as numbers, each mean with its standard error."""
+        nll, changed, kl = (np.concatenate(v) for v in (self._nll, self._changed_nll, self._kl))
+        same = Mean.of(np.concatenate(self._same).astype(np.float64))
+        log_ratio, divergence = Mean.of(changed - nll), Mean.of(kl)
+        squares = Mean.of((np.exp(-changed) - np.exp(-nll)) ** 2)
+        rms = math.sqrt(squares.value)
+        return {
+            "tokens": self.n_tokens,
+            "ppl_first": math.exp(float(nll.mean())),
+            "ppl_changed": math.exp(float(changed.mean())),
+            "log_ppl_ratio": log_ratio.value,
+            "log_ppl_ratio_error": log_ratio.error,
+            "kl_mean": divergence.value,
+            "kl_error": divergence.error,
+            "kl_median": float(np.median(kl)),
+            "kl_99": float(np.quantile(kl, 0.99)),
+            "kl_max": float(kl.max()),
+            "same_top": same.value,
+            "same_top_error": same.error,
+            "rms_dp": rms,  # of the probability of the token that comes
+            "rms_dp_error": squares.error / (2 * rms) if rms > 0 else 0.0,
+        }
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Natural logarithms of the probabilities, float64 [n, vocabulary]."""
+    rows = logits.astype(np.float64)
+    rows -= rows.max(axis=1, keepdims=True)
+    rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    return rows
+
+
+def _root_of_ratio(a: float, b: float) -> float:
+    if b == 0:
+        return 0.0 if a == 0 else math.inf
+    return math.sqrt(a / b)
