@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.errors import InvalidRequest
+from ..formats.errors import InvalidRequest, UnsupportedError
 from ..formats.gguf import GGUFFile, GGUFTensor
-from ..formats.quants import decode
-from .perplexity import ROWS
+from ..formats.quants import CODECS, decode
+from .perplexity import ROWS, Estimate
 
 PIECE = 1 << 18  # weights compared at once: 2 MB as float64
 BEYOND = 1.01  # a weight so many times as large as all of its block afterwards counts as clipped
@@ -25,7 +25,7 @@ BEYOND = 1.01  # a weight so many times as large as all of its block afterwards 
 
 @dataclass
 class Errors:
-    """Sums over weights x that became y. Of nothing all of these are NaN."""
+    """Sums over weights x that became y. Where one of them is NaN or infinite, errors are NaN."""
 
     weights: int = 0
     clipped: int = 0
@@ -38,9 +38,13 @@ class Errors:
     def add(self, x: NDArray[np.float32], y: NDArray[np.float32], block: int) -> None:
         """Count some weights, whole blocks of `block` each: float32 of one shape."""
         a, b = x.reshape(-1).astype(np.float64), y.reshape(-1).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            self._add(a, b, block)
+
+    def _add(self, a: NDArray[np.float64], b: NDArray[np.float64], block: int) -> None:
         off = b - a
         self.weights += a.size
-        self.largest = max(self.largest, float(np.abs(off).max(initial=0)))
+        self.largest = float(np.maximum(self.largest, np.abs(off).max(initial=0)))  # which keeps NaN
         self._xx, self._yy, self._xy = self._xx + float(a @ a), self._yy + float(b @ b), self._xy + float(a @ b)
         self._dd += float(off @ off)
         most = np.abs(b).reshape(-1, block).max(axis=1, keepdims=True)
@@ -50,7 +54,7 @@ class Errors:
         """Count the weights of another as well."""
         for name in ("weights", "clipped", "_xx", "_yy", "_xy", "_dd"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.largest = max(self.largest, other.largest)
+        self.largest = float(np.maximum(self.largest, other.largest))
 
     @property
     def relative_rmse(self) -> float:
@@ -60,12 +64,12 @@ class Errors:
     @property
     def sqnr(self) -> float:
         """The same in decibels; infinite where nothing changed."""
-        return -20 * math.log10(self.relative_rmse) if self.relative_rmse > 0 else math.inf
+        return math.inf if self.relative_rmse == 0 else -20 * math.log10(self.relative_rmse)
 
     @property
     def cosine(self) -> float:
         """Of the angle between x and y."""
-        return self._xy / math.sqrt(self._xx * self._yy) if self._xx * self._yy > 0 else math.nan
+        return self._xy / math.sqrt(self._xx * self._yy) if self._xx * self._yy != 0 else math.nan
 
     @property
     def clipped_share(self) -> float:
@@ -97,11 +101,16 @@ def tensor_costs(first: GGUFFile, changed: GGUFFile) -> Iterator[TensorCost]:
         y = changed.tensors[name]
         if x.ne != y.ne:
             raise InvalidRequest(f"tensor {name!r} is {x.shape} in {first.path} and {y.shape} in {changed.path}")
-        yield TensorCost(name, x.type.name, y.type.name, y.n_bytes, _errors(x, y))
+        if x.type in CODECS and y.type in CODECS:
+            yield TensorCost(name, x.type.name, y.type.name, y.n_bytes, _errors(x, y))
+        elif x.type is not y.type or not np.array_equal(x.data, y.data):
+            raise UnsupportedError(f"tensor {name!r} became {y.type.name} from {x.type.name}: these cannot be compared")
 
 
 def _errors(x: GGUFTensor, y: GGUFTensor) -> Errors:
     found, cols = Errors(), x.ne[0]
+    if not x.n_elements:
+        return found
     before, after = (tensor.data.reshape(-1, tensor.row_bytes) for tensor in (x, y))
     step = max(1, PIECE // cols)
     for lo in range(0, len(before), step):
@@ -166,7 +175,7 @@ class TextCost:
         return sum(map(len, self._nll))
 
     def summary(self) -> dict[str, float | int]:
-        """All of it as numbers, each mean with its standard error."""
+        """All of it as numbers, means and perplexities with their standard errors."""
         nll, changed, kl = (np.concatenate(v) for v in (self._nll, self._changed_nll, self._kl))
         same = Mean.of(np.concatenate(self._same).astype(np.float64))
         log_ratio, divergence = Mean.of(changed - nll), Mean.of(kl)
@@ -174,8 +183,8 @@ class TextCost:
         rms = math.sqrt(squares.value)
         return {
             "tokens": self.n_tokens,
-            "ppl_first": math.exp(float(nll.mean())),
-            "ppl_changed": math.exp(float(changed.mean())),
+            **_perplexity("first", nll),
+            **_perplexity("changed", changed),
             "log_ppl_ratio": log_ratio.value,
             "log_ppl_ratio_error": log_ratio.error,
             "kl_mean": divergence.value,
@@ -188,6 +197,12 @@ class TextCost:
             "rms_dp": rms,  # of the probability of the token that comes
             "rms_dp_error": squares.error / (2 * rms) if rms > 0 else 0.0,
         }
+
+
+def _perplexity(name: str, nll: NDArray[np.float64]) -> dict[str, float]:
+    found = Estimate()
+    found.add(nll)
+    return {f"ppl_{name}": found.ppl, f"ppl_{name}_error": found.error}
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

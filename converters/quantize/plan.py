@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import overload
 
-from ...formats.errors import HalfbyteError, InvalidRequest
+import numpy as np
+
+from ...formats.errors import InvalidRequest, ModelFileError
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor
 from ...formats.quants import CODECS
 from . import recipes
@@ -26,21 +28,22 @@ KEPT_PARTS = (
     "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd",
     ".patch_merger", "a.rvq.codebook", "mm.a.code_embd",
 )  # fmt: skip
+ACTIVATIONS = (GGMLType.Q8_1, GGMLType.Q8_K)  # types that ggml has for what it multiplies weights with
 SEVENTY_B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}  # layers
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be said beside the recipe.
+    """What may be said beside the recipe. Types are given by name or as they are.
 
     overrides   (pattern, type): the first regular expression found in a tensor's name decides
     pure        every matrix gets the recipe's own type
     """
 
-    overrides: Sequence[tuple[str, GGMLType]] = ()
+    overrides: Sequence[tuple[str, GGMLType | str]] = ()
     pure: bool = False
-    output_type: GGMLType | None = None
-    embedding_type: GGMLType | None = None
+    output_type: GGMLType | str | None = None
+    embedding_type: GGMLType | str | None = None
     keep_output: bool = False
     has_importance: bool = False
 
@@ -55,8 +58,12 @@ class Planned:
     needs_importance: bool
 
     @property
+    def kind(self) -> Kind:
+        return kind_of(self.tensor.name)
+
+    @property
     def n_bytes(self) -> int:
-        """After it."""
+        """Bytes of the tensor in its new type."""
         return self.tensor.n_elements // self.type.block_size * self.type.block_bytes
 
     @property
@@ -83,7 +90,7 @@ def as_type(name: GGMLType | str | None) -> GGMLType | None:
     """A type of tensors by its name, in any case; InvalidRequest offers the nearest names."""
     if name is None or isinstance(name, GGMLType):
         return name
-    encoded = {codec.name: codec for codec in CODECS}
+    encoded = {kind.name: kind for kind in CODECS if kind not in ACTIVATIONS}
     found = encoded.get(name.upper())
     if found is None:
         near = get_close_matches(name.upper(), encoded, n=3, cutoff=0.4)
@@ -110,22 +117,25 @@ def by_layer(name: str) -> tuple[int, str]:
 class _Planner:
     def __init__(self, file: GGUFFile, name: str, recipe: Recipe, choices: Choices) -> None:
         self._name, self._recipe, self._choices = name, recipe, choices
+        self._output_type, self._embedding_type = as_type(choices.output_type), as_type(choices.embedding_type)
         self._model = _Model.of(file)
         self._is_tied = "output.weight" not in file.tensors
-        self._values = sum(kind_of(tensor) is Kind.VALUE for tensor in file.tensors)
+        self._n_values = sum(kind_of(name) is Kind.VALUE for name in file.tensors)
         self._seen: Counter[Kind] = Counter()
         self._patterns = list(_compiled(choices.overrides))
 
     def planned(self, tensor: GGUFTensor) -> Planned:
-        type_, reason = (tensor.type, "kept") if self._is_kept(tensor) else self._chosen(tensor)
-        needs = reason != "kept" and type_ in recipes.ALWAYS_NEED | self._recipe.needs_importance
-        exempt = kind_of(tensor.name) in (Kind.OUTPUT, Kind.EMBEDDING)
-        return Planned(tensor, type_, reason, needs and not exempt)
+        if self._is_kept(tensor):
+            return Planned(tensor, tensor.type, "kept", needs_importance=False)
+        type_, reason = self._chosen(tensor)
+        needs = type_ in recipes.ALWAYS_NEED | self._recipe.needs_importance
+        return Planned(tensor, type_, reason, needs and kind_of(tensor.name) not in (Kind.OUTPUT, Kind.EMBEDDING))
 
     def _is_kept(self, tensor: GGUFTensor) -> bool:
         name = tensor.name
         return (
             max((i for i, n in enumerate(tensor.ne) if n > 1), default=0) < 1  # a vector, whatever it is declared as
+            or not tensor.n_elements
             or not name.endswith("weight")
             or name in KEPT_NAMES
             or any(part in name for part in KEPT_PARTS)
@@ -136,10 +146,10 @@ class _Planner:
         kind, choices, plain = kind_of(tensor.name), self._choices, self._recipe.plain
         override = next((type_ for pattern, type_ in self._patterns if pattern.search(tensor.name)), None)
         named = tensor.name == "per_layer_token_embd.weight" and override is not None
-        if choices.embedding_type is not None and kind is Kind.EMBEDDING and not named:
-            return choices.embedding_type, "embedding type"
-        if choices.output_type is not None and kind is Kind.OUTPUT:
-            return choices.output_type, "output type"
+        if self._embedding_type is not None and kind is Kind.EMBEDDING and not named:
+            return _fits(self._embedding_type, tensor), "embedding type"
+        if self._output_type is not None and kind is Kind.OUTPUT:
+            return _fits(self._output_type, tensor), "output type"
         if plain.block_size == 1:
             return plain, ""
         if override is not None:
@@ -155,7 +165,7 @@ class _Planner:
     def _by_recipe(self, tensor: GGUFTensor, kind: Kind) -> GGMLType:
         plain = self._recipe.plain
         if kind is Kind.OUTPUT or (self._is_tied and kind is Kind.EMBEDDING):
-            return self._choices.output_type if self._choices.output_type is not None else self._of_output(tensor)
+            return self._of_output(tensor) if self._output_type is None else self._output_type
         if self._name == "MXFP4_MOE":
             return GGMLType.MXFP4 if len(tensor.ne) > 2 and tensor.ne[2] > 1 else GGMLType.Q8_0
         if kind is Kind.EMBEDDING:
@@ -180,7 +190,7 @@ class _Planner:
         self._seen[kind] += 1
         if model.experts > 1 and kind in (Kind.GATE, Kind.UP, Kind.DOWN) and not self._recipe.is_tiny:
             number = _layer_of(tensor, model.layers)  # experts are several tensors a layer
-        layers = self._values if kind is Kind.VALUE else model.layers
+        layers = self._n_values if kind is Kind.VALUE else model.layers
         return Place(
             number, layers, model.heads_per_kv, model.experts, self._choices.has_importance, model.is_falcon
         )  # fmt: skip
@@ -200,8 +210,10 @@ class _Model:
 
         def number(key: str, default: int) -> int:
             value = file.metadata.get(f"{architecture}.{key}", default)
-            if not isinstance(value, int):  # one for each layer
-                value = int(value[0]) if hasattr(value, "__len__") and len(value) else default  # type: ignore[index]
+            if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu":  # one for each layer
+                value = int(value[0])
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ModelFileError("not a number", path=file.path, field=f"{architecture}.{key}", got=value)
             return value
 
         layers, heads = number("block_count", 0), number("attention.head_count", 0)
@@ -213,8 +225,17 @@ class _Model:
 def _layer_of(tensor: GGUFTensor, layers: int) -> int:
     number = by_layer(tensor.name)[0]
     if not 0 <= number < layers:
-        raise HalfbyteError(f"{tensor.path}: tensor {tensor.name!r} is of none of the {layers} layers of its model")
+        raise ModelFileError(f"of none of the {layers} layers of its model", path=tensor.path, field=tensor.name)
     return number
+
+
+def _fits(type_: GGMLType, tensor: GGUFTensor) -> GGMLType:
+    if tensor.ne[0] % type_.block_size:
+        raise InvalidRequest(
+            f"{tensor.name!r} has rows of {tensor.ne[0]}, which are not whole blocks of {type_.name}; "
+            f"{_fitting(type_, tensor.ne[0]).name} fits"
+        )
+    return type_
 
 
 def _fitting(type_: GGMLType, cols: int) -> GGMLType:
@@ -224,9 +245,9 @@ def _fitting(type_: GGMLType, cols: int) -> GGMLType:
     return other if cols % other.block_size == 0 else GGMLType.F16
 
 
-def _compiled(overrides: Sequence[tuple[str, GGMLType]]) -> Iterator[tuple[re.Pattern[str], GGMLType]]:
+def _compiled(overrides: Sequence[tuple[str, GGMLType | str]]) -> Iterator[tuple[re.Pattern[str], GGMLType]]:
     for pattern, type_ in overrides:
         try:
-            yield re.compile(pattern), type_
+            yield re.compile(pattern), as_type(type_)
         except re.error as error:
             raise InvalidRequest(f"{pattern!r} is not a regular expression: {error}") from None

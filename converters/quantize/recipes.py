@@ -99,6 +99,10 @@ def not_eight_experts(p: Place) -> bool:
     return p.experts != 8
 
 
+def with_importance(p: Place) -> bool:
+    return p.has_importance
+
+
 def without_importance(p: Place) -> bool:
     return not p.has_importance
 
@@ -120,9 +124,9 @@ def _not(condition: Condition) -> Condition:
 
 
 _EXPERT_OUTPUT: list[Rule] = [(T.Q5_K, both(_not(falcon), eight_experts))]
-_IN_FIRST_WITHOUT: list[Rule] = [(T.Q5_K, both(first_eighth, without_importance))]
+_FIRST_EIGHTH_UNWEIGHTED: list[Rule] = [(T.Q5_K, both(first_eighth, without_importance))]
 _IQ4: dict[Kind, Sequence[Rule]] = {
-    K.VALUE: [(T.Q5_K, shares_keys)], K.DOWN: _IN_FIRST_WITHOUT, K.ATTENTION_OUTPUT: _EXPERT_OUTPUT,
+    K.VALUE: [(T.Q5_K, shares_keys)], K.DOWN: _FIRST_EIGHTH_UNWEIGHTED, K.ATTENTION_OUTPUT: _EXPERT_OUTPUT,
 }  # fmt: skip
 
 
@@ -146,9 +150,9 @@ RECIPES: dict[str, Recipe] = {
     "F16": Recipe(1, T.F16),
     "BF16": Recipe(32, T.BF16),
     "Q8_0": Recipe(7, T.Q8_0),
-    "Q4_0": Recipe(2, T.Q4_0, {K.DOWN: [(T.Q4_1, both(first_eighth, _not(without_importance)))]}),
+    "Q4_0": Recipe(2, T.Q4_0, {K.DOWN: [(T.Q4_1, both(first_eighth, with_importance))]}),
     "Q4_1": Recipe(3, T.Q4_1),
-    "Q5_0": Recipe(8, T.Q5_0, {K.DOWN: [(T.Q5_1, both(first_eighth, _not(without_importance)))]}),
+    "Q5_0": Recipe(8, T.Q5_0, {K.DOWN: [(T.Q5_1, both(first_eighth, with_importance))]}),
     "Q5_1": Recipe(9, T.Q5_1),
     "Q2_K": Recipe(10, T.Q2_K, {
         K.VALUE: [(T.Q4_K, shares_keys), (T.Q3_K, always)], K.DOWN: [(T.Q3_K, always)],

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from ...formats.errors import Cancelled, InvalidRequest
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor, GGUFWriter
-from ...formats.quants import CodecError, NotFiniteError
+from ...formats.quants import CodecError, NotFiniteError, decode
 from ...runtime.backends.base import CancelFlag, Progress
 from ...runtime.backends.cpu.encode import Encoders
 from ...runtime.topology import physical_cores, usable_cpus
+from ..paths import must_not_be_read
+from .checks import check_plan, columns_of, require_finite
 from .importance import Importance, read_importance
-from .plan import Choices, Planned, as_type, plan, recipe_named
+from .plan import Choices, Planned, plan, recipe_named
+from .recipes import Kind
 
 PIECE_WEIGHTS = 1 << 20  # encoded at once: 4 MB as float32, which stay in the last cache
 QUANTIZATION_VERSION = 2  # of ggml's blocks
@@ -29,12 +32,16 @@ Job = Callable[[], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a quantization did: bytes of tensors before and after, and the plan that it followed."""
+    """What a quantization did, or would do: bytes of tensors before and after, and its plan.
+
+    without_importance: the matrices that an importance matrix says nothing of, where there is one.
+    """
 
     path: Path
     bytes_before: int
     bytes_after: int
     tensors: tuple[Planned, ...]
+    without_importance: tuple[str, ...] = ()
 
 
 def quantize(
@@ -49,6 +56,8 @@ def quantize(
     keep_output: bool = False,
     importance: Importance | str | os.PathLike[str] | None = None,
     allow_requantize: bool = False,
+    allow_nonfinite: bool = False,
+    dry_run: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
     cancel: CancelFlag | None = None,
@@ -62,36 +71,43 @@ def quantize(
     keep_output     leave output.weight as it is
     importance      an imatrix file, or what `read_importance` made of one: what errors of each column cost
     allow_requantize  allow weights that are quantized already
+    allow_nonfinite   weights that are NaN or infinite become zero where a type has neither, and else stay
+    dry_run         plan and check, and write nothing
+    threads         at most as many as there are processors; default: one for each physical core
     progress        is told stages "compile" and "quantize", the latter in bytes of the source
 
-    The source is only read, and nothing but TARGET.partial is written before all is done.
+    The source is only read, and nothing but TARGET.partial is written before all is done; a file called TARGET is
+    replaced then.
 
     Raises InvalidRequest, GGUFError subclasses, CodecError for weights that a type cannot hold, WriteError,
     ResourceError for a full disk, and Cancelled.
     """
-    if importance is not None and not isinstance(importance, Importance):
-        importance = read_importance(importance)
-    pairs = tuple((pattern, as_type(type_)) for pattern, type_ in overrides)
-    types = (as_type(output_type), as_type(embedding_type))
-    chosen = Choices(pairs, pure, *types, keep_output, has_importance=importance is not None)
-    threads = min(threads or physical_cores(), usable_cpus())
+    if threads is not None and threads < 1:
+        raise InvalidRequest(f"{threads} threads; at least one is needed")
+    given, paths = importance, list[Path]()
+    if given is not None and not isinstance(given, Importance):
+        paths = [Path(given)]
+        given = read_importance(given)
+    choices = Choices(overrides, pure, output_type, embedding_type, keep_output, has_importance=given is not None)
     with GGUFFile.open(source) as file:
-        _check(file, Path(target))
-        planned = plan(file, recipe, chosen)
-        _check_plan(planned, importance, allow_requantize)
-        writer = _declared(Path(target), file, planned, recipe_named(recipe)[1].file_type, importance)
-        with _Quantization(planned, importance, threads, progress, cancel) as work, writer.open():
-            for one in planned:
-                writer.write_tensor(one.tensor.name, work.pieces(one))
-                one.tensor.forget()
-    sizes = (sum(one.tensor.n_bytes for one in planned), sum(one.n_bytes for one in planned))
-    return Summary(Path(target), *sizes, tuple(planned))
+        must_not_be_read(Path(target), [*file.paths, *paths])
+        planned = plan(file, recipe, choices)
+        check_plan(planned, given, allow_requantize=allow_requantize)
+        writer = _declared(Path(target), file, planned, recipe_named(recipe)[1].file_type, given)
+        if not dry_run:
+            team = min(threads or physical_cores(), usable_cpus())
+            with _Quantization(planned, given, allow_nonfinite, team, progress, cancel) as work, writer.open():
+                for one in planned:
+                    writer.write_tensor(one.tensor.name, work.pieces(one))
+                    one.tensor.forget()
+    return _summary(Path(target), planned, given)
 
 
-def _check(file: GGUFFile, target: Path) -> None:
-    for path in file.paths:
-        if target.exists() and target.samefile(path):
-            raise InvalidRequest(f"{target} is the file that is read; give the result another name")
+def _summary(target: Path, planned: list[Planned], importance: Importance | None) -> Summary:
+    before, after = sum(one.tensor.n_bytes for one in planned), sum(one.n_bytes for one in planned)
+    matrices = [one for one in planned if not one.is_copied and one.kind not in (Kind.EMBEDDING, Kind.OUTPUT)]
+    unknown = [one.tensor.name for one in matrices if importance and columns_of(one, importance) is None]
+    return Summary(target, before, after, tuple(planned), tuple(unknown))
 
 
 def _declared(
@@ -121,25 +137,6 @@ def _origin(importance: Importance | None) -> dict[str, str | int]:
     return {f"quantize.imatrix.{key}": value for key, value in known.items() if value}
 
 
-def _check_plan(planned: list[Planned], importance: Importance | None, allow_requantize: bool) -> None:
-    for one in planned:
-        tensor, changed = one.tensor, not one.is_copied
-        what = f"{tensor.path}: tensor {tensor.name!r}"
-        if changed and one.needs_importance and (importance is None or tensor.name not in importance.columns):
-            raise InvalidRequest(f"{what} would become {one.type.name}, which needs an importance matrix to be of use")
-        if changed and tensor.type.block_size > 1 and not allow_requantize:
-            raise InvalidRequest(
-                f"{what} is {tensor.type.name} already; making it {one.type.name} loses more than from the original "
-                "weights. Quantize those, or allow it (allow_requantize)"
-            )
-        given = None if importance is None else importance.columns.get(tensor.name)
-        wanted = tensor.ne[0] * (tensor.ne[2] if len(tensor.ne) > 2 else 1)
-        if changed and given is not None and given.size != wanted and tensor.name != "token_embd.weight":
-            raise InvalidRequest(
-                f"{what}: the importance matrix has {given.size} numbers for it, not {wanted}: it is of another model"
-            )
-
-
 class _Quantization:
     """Pieces of tensors, in the order of the plan. One thread ahead of whoever writes them."""
 
@@ -147,23 +144,25 @@ class _Quantization:
         self,
         planned: list[Planned],
         importance: Importance | None,
+        allow_nonfinite: bool,
         threads: int,
         progress: Progress | None,
         cancel: CancelFlag | None,
     ) -> None:
-        self._importance, self._progress, self._cancel = importance.columns if importance else {}, progress, cancel
+        self._importance, self._allow_nonfinite = importance, allow_nonfinite
+        self._progress, self._cancel = progress, cancel
         self._done, self._total = 0, sum(one.tensor.n_bytes for one in planned)
         report = (lambda done, total: progress("compile", done, total)) if progress else None
-        kinds = {(one.tensor.type, one.type, self._columns(one) is not None) for one in planned if not one.is_copied}
+        changed = [one for one in planned if not one.is_copied]
+        kinds = {(one.tensor.type, one.type, columns_of(one, importance) is not None) for one in changed}
         Encoders.prepare(kinds, threads, report)
         self._encoders = Encoders(threads)
         self._ahead = ThreadPoolExecutor(1, "halfbyte-quantize")
 
     def pieces(self, one: Planned) -> Iterator[NDArray[np.uint8]]:
         """The bytes of a tensor as it will be."""
-        jobs = self._copies(one.tensor) if one.is_copied else self._encodings(one)
         waiting = None
-        for job, n_bytes in jobs:
+        for job, n_bytes in self._jobs(one):
             if self._cancel:
                 raise Cancelled("cancelled while a model was being quantized")
             next_one = self._ahead.submit(job), n_bytes
@@ -180,40 +179,43 @@ class _Quantization:
             self._progress("quantize", self._done, self._total)
         return piece
 
-    def _copies(self, tensor: GGUFTensor) -> Iterator[tuple[Job, int]]:
-        flat = tensor.data.reshape(-1)
-        for lo in range(0, flat.size, 4 * PIECE_WEIGHTS):
-            piece = flat[lo : lo + 4 * PIECE_WEIGHTS]
-            yield partial(np.asarray, piece), piece.size
-
-    def _encodings(self, one: Planned) -> Iterator[tuple[Job, int]]:
-        """Rows of one expert at a time, as each has its own importance."""
-        tensor, cols = one.tensor, one.tensor.ne[0]
-        experts = tensor.data.reshape(-1, tensor.shape[-2] if len(tensor.shape) > 1 else 1, tensor.row_bytes)
-        columns, step = self._columns(one), max(1, PIECE_WEIGHTS // cols)
+    def _jobs(self, one: Planned) -> Iterator[tuple[Job, int]]:
+        """What makes each piece, and how many bytes of the source it reads. Experts with an importance are apart."""
+        tensor = one.tensor
+        if not tensor.n_elements:
+            return
+        columns = None if one.is_copied else columns_of(one, self._importance)
+        parts = 1 if columns is None else len(columns)
+        experts, step = tensor.data.reshape(parts, -1, tensor.row_bytes), max(1, PIECE_WEIGHTS // tensor.ne[0])
         for number, rows in enumerate(experts):
             own = None if columns is None else columns[number]
             for lo in range(0, len(rows), step):
-                part = rows[lo : lo + step]
-                yield partial(self._encoded, one, number * len(rows) + lo, part, own), part.size
+                part, first = rows[lo : lo + step], number * len(rows) + lo
+                job = partial(self._copied, tensor, first, part) if one.is_copied else None
+                yield job or partial(self._encoded, one, first, part, own), part.size
+
+    def _copied(self, tensor: GGUFTensor, first: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not self._allow_nonfinite:
+            require_finite(tensor, tensor.type, first, rows)
+        return rows
 
     def _encoded(
         self, one: Planned, first: int, rows: NDArray[np.uint8], columns: NDArray[np.float32] | None
     ) -> NDArray[np.uint8]:
         """Rows from number `first` on. Errors say which tensor, and which of all its rows."""
+        where = f"{one.tensor.path}: tensor {one.tensor.name!r}"
         try:
-            return self._encoders.transcode(rows, one.tensor.type, one.type, columns)
+            made = self._encoders.transcode(rows, one.tensor.type, one.type, columns)
         except NotFiniteError as error:
-            where = NotFiniteError(error.type_name, first + error.row, error.column, error.value)
-            raise CodecError(f"{one.tensor.path}: tensor {one.tensor.name!r}: {where}") from None
+            if not self._allow_nonfinite:
+                raise NotFiniteError(error.type_name, first + error.row, error.column, error.value, where) from None
+            weights = np.nan_to_num(decode(rows, one.tensor.type), nan=0.0, posinf=0.0, neginf=0.0)
+            made = self._encoders.encode(weights, one.type, columns)
         except CodecError as error:
-            raise CodecError(f"{one.tensor.path}: tensor {one.tensor.name!r}: {error}") from None
-
-    def _columns(self, one: Planned) -> NDArray[np.float32] | None:
-        given = self._importance.get(one.tensor.name)
-        if given is None or given.size % one.tensor.ne[0]:  # of the embedding: it is looked up, not multiplied
-            return None
-        return np.ascontiguousarray(given, np.float32).reshape(-1, one.tensor.ne[0])
+            raise CodecError(f"{where}: {error}") from None
+        if not self._allow_nonfinite:
+            require_finite(one.tensor, one.type, first, made)
+        return made
 
     def __enter__(self) -> _Quantization:
         return self

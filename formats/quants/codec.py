@@ -37,13 +37,15 @@ class CodecError(HalfbyteError, ValueError):
 
 
 class NotFiniteError(CodecError):
-    """A weight that is NaN or infinite, for a type with scales. `row` counts those of the array."""
+    """A weight that is NaN or infinite, or would become so. `row` counts those of the array."""
 
-    def __init__(self, type_name: str, row: int, column: int, value: float) -> None:
+    exit_code = 3  # the file that it is in is damaged
+
+    def __init__(self, type_name: str, row: int, column: int, value: float, where: str = "") -> None:
         self.type_name, self.row, self.column, self.value = type_name, row, column, value
         super().__init__(
-            f"{type_name}: weight {column} of row {row} is {value}, which a scaled type cannot hold; store this tensor "
-            "as F32 or BF16"
+            f"{where}{': ' * bool(where)}{type_name}: weight {column} of row {row} is {value}, which is no number to "
+            "multiply with; the file is damaged, or needs a type of a wider range"
         )
 
 

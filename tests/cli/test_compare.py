@@ -52,4 +52,5 @@ def test_what_goes_wrong(halfbyte: Halfbyte, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "only one has" in done.stderr
     assert halfbyte("compare", "stories260k").returncode == 2
+    assert "about a --text" in halfbyte("compare", "stories260k", "other.gguf", "--chunks", "2").stderr
     assert halfbyte("compare", "stories260k", "stories260k", "--text", "nowhere.txt").returncode == 3

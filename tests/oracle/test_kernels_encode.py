@@ -103,6 +103,12 @@ def test_types_without_a_kernel_and_empty_arrays(encoders: Encoders) -> None:
         encoders.encode(np.zeros((2, 100), np.float32), GGMLType.Q4_0)
 
 
+def test_an_importance_of_each_row_is_not_taken_for_that_of_columns(encoders: Encoders) -> None:
+    x, given = random_weights((4, 64), 8), np.abs(random_weights((4, 64), 9))
+    expected = CODECS[GGMLType.Q4_0].encode(x, given)
+    np.testing.assert_array_equal(encoders.encode(x, GGMLType.Q4_0, given), expected)
+
+
 def test_the_tables_agree() -> None:
     from halfbyte.runtime.backends.cpu.kernels.encode.table import ENCODERS
 

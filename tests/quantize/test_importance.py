@@ -118,3 +118,23 @@ def test_sums_without_counts(tmp_path: Path) -> None:
         writer.write_tensor("x.counts", np.ones((3, 1), np.float32))
     with pytest.raises(ModelFileError, match="sums without a count"):
         read_importance(tmp_path / "a.gguf")
+
+
+def test_files_that_are_not_there_or_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.dat").touch()
+    for name in ("nowhere.dat", "empty.dat", ""):
+        with pytest.raises(ModelFileError):
+            read_importance(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0, np.inf])
+def test_counts_and_chunks_that_are_none(tmp_path: Path, value: float) -> None:
+    write_gguf(tmp_path / "a.gguf", {"x": np.ones((1, 4), np.float32)}, {"x": np.float32([[value]])})
+    with pytest.raises(ModelFileError, match="NaN, infinity or a negative"):
+        read_importance(tmp_path / "a.gguf")
+    writer = GGUFWriter(tmp_path / "b.gguf")
+    writer.add("general.type", "imatrix")
+    writer.add("imatrix.chunk_count", -5)
+    writer.open().close()
+    with pytest.raises(ModelFileError, match="below zero"):
+        read_importance(tmp_path / "b.gguf")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from halfbyte.converters.quantize import RECIPES, Choices, Importance, plan, quantize
-from halfbyte.formats.errors import Cancelled, InvalidRequest
+from halfbyte.formats.errors import Cancelled, InvalidRequest, ModelFileError, UnsupportedError
 from halfbyte.formats.gguf import GGMLType, GGUFFile, GGUFWriter
 from halfbyte.formats.quants import CODECS, CodecError, decode
 from halfbyte.runtime.backends.base import CancelFlag
@@ -75,13 +75,16 @@ def test_where_the_importance_came_from_is_recorded(models: dict[str, Path], tmp
         assert file.metadata["general.quantization_version"] == 2
 
 
-def model_of(path: Path, weights: np.ndarray, ggml_type: GGMLType = GGMLType.F32) -> Path:
+UP = "blk.0.ffn_up.weight"
+
+
+def model_of(path: Path, weights: np.ndarray, ggml_type: GGMLType = GGMLType.F32, name: str = UP) -> Path:
     writer = GGUFWriter(path)
     writer.add("general.architecture", "llama")
     writer.add("llama.block_count", 1)
-    writer.add_tensor("blk.0.ffn_up.weight", weights.shape, ggml_type)
+    writer.add_tensor(name, weights.shape, ggml_type)
     with writer.open():
-        writer.write_tensor("blk.0.ffn_up.weight", CODECS[ggml_type].encode(weights))
+        writer.write_tensor(name, CODECS[ggml_type].encode(weights) if weights.size else b"")
     return path
 
 
@@ -147,3 +150,97 @@ def test_cancelled(models: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         quantize(models["alone"], tmp_path / "b.gguf", "Q8_0", progress=stop, cancel=flag)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_is_the_unfinished_target(tmp_path: Path) -> None:
+    source = model_of(tmp_path / "a.gguf.partial", np.ones((4, 256), np.float32))
+    before = source.read_bytes()
+    with pytest.raises(InvalidRequest, match=r"a.gguf.partial is the file that is read"):
+        quantize(source, tmp_path / "a.gguf", "Q4_0")
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [UP, "blk.0.attn_norm.weight"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_floats_that_are_no_numbers_are_refused_too(tmp_path: Path, name: str, value: float) -> None:
+    x = np.ones((5, 64), np.float32)
+    x[3, 7] = value
+    source, recipe = model_of(tmp_path / "a.gguf", x, name=name), "F32" if name == UP else "Q4_0"
+    for target in (recipe, "F16", "BF16"):
+        with pytest.raises(CodecError, match=rf"{name}.*weight 7 of row 3 is {value}"):
+            quantize(source, tmp_path / "b.gguf", target)
+    quantize(source, tmp_path / "b.gguf", "F32", allow_nonfinite=True)
+    with GGUFFile.open(tmp_path / "b.gguf") as file:
+        np.testing.assert_array_equal(file.tensors[name].data.view(np.float32), x)
+
+
+def test_a_weight_beyond_float16(tmp_path: Path) -> None:
+    x = np.full((2, 64), 1e6, np.float32)
+    with pytest.raises(CodecError, match="F16: weight 0 of row 0 is inf"):
+        quantize(model_of(tmp_path / "a.gguf", x), tmp_path / "b.gguf", "F16")
+
+
+def test_allowed_they_become_zero(tmp_path: Path) -> None:
+    x = np.random.default_rng(3).standard_normal((9, 256)).astype(np.float32)
+    bad = x.copy()
+    bad[4, 10:12] = np.nan, -np.inf
+    x[4, 10:12] = 0
+    quantize(model_of(tmp_path / "a.gguf", bad), tmp_path / "b.gguf", "Q6_K", allow_nonfinite=True)
+    with GGUFFile.open(tmp_path / "b.gguf") as file:
+        np.testing.assert_array_equal(file.tensors[UP].data, CODECS[GGMLType.Q6_K].encode(x))
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 64), (2, 3, 0), (4, 0, 64)])
+def test_tensors_of_nothing(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    source = model_of(tmp_path / "a.gguf", np.zeros(shape, np.float32))
+    quantize(source, tmp_path / "b.gguf", "Q4_0")
+    with GGUFFile.open(tmp_path / "b.gguf") as file:
+        assert file.tensors[UP].shape == shape
+
+
+def test_an_importance_that_knows_nothing_of_the_model_or_not_all(tmp_path: Path) -> None:
+    source = model_of(tmp_path / "a.gguf", np.ones((4, 3, 2, 64), np.float32))
+    with pytest.raises(InvalidRequest, match="knows none of these tensors"):
+        quantize(source, tmp_path / "b.gguf", "Q4_0", importance=Importance({"x": np.ones((1, 64), np.float32)}))
+    with pytest.raises(InvalidRequest, match="192 numbers for it, not 768"):
+        quantize(source, tmp_path / "b.gguf", "Q4_0", importance=Importance({UP: np.ones((3, 64), np.float32)}))
+    given = Importance({UP: np.ones((12, 64), np.float32)})
+    summary = quantize(source, tmp_path / "b.gguf", "Q5_0", importance=given)
+    assert summary.without_importance == ()
+    write(tmp_path / "c.gguf", "alone")
+    columns = importance_of(tmp_path / "c.gguf")
+    del columns["blk.3.ffn_up.weight"]
+    summary = quantize(tmp_path / "c.gguf", tmp_path / "d.gguf", "Q4_0", importance=Importance(columns), dry_run=True)
+    assert summary.without_importance == ("blk.3.ffn_up.weight",)
+
+
+def test_a_dry_run_finds_what_a_real_one_would(models: dict[str, Path], tmp_path: Path) -> None:
+    dry = quantize(models["alone"], tmp_path / "a.gguf", "Q4_K_M", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    assert dry.bytes_after == quantize(models["alone"], tmp_path / "a.gguf", "Q4_K_M").bytes_after
+    with pytest.raises(InvalidRequest, match=r"'output.weight' has rows of 288.*Q4_K; Q5_0 fits"):
+        quantize(models["odd"], tmp_path / "b.gguf", "Q4_0", output_type="Q4_K", dry_run=True)
+    with pytest.raises(InvalidRequest, match="already"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "Q4_0", dry_run=True)
+    for threads in (0, -1):
+        with pytest.raises(InvalidRequest, match="at least one"):
+            quantize(models["alone"], tmp_path / "b.gguf", "Q4_0", threads=threads)
+
+
+def test_metadata_that_is_no_number(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "a.gguf")
+    writer.add("general.architecture", "llama")
+    writer.add("llama.expert_count", "abc")
+    writer.open().close()
+    with pytest.raises(ModelFileError, match=r"llama\.expert_count"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "Q4_0")
+
+
+def test_types_that_cannot_be_read(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "a.gguf")
+    writer.add("general.architecture", "llama")
+    writer.add_tensor(UP, (4, 64), GGMLType.I32)
+    with writer.open():
+        writer.write_tensor(UP, np.zeros((4, 64), np.int32))
+    with pytest.raises(UnsupportedError, match=rf"{UP}.*I32, which cannot become Q4_0"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "Q4_0")

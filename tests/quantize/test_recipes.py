@@ -82,5 +82,8 @@ def test_unknown_names_offer_near_ones(folder: Path) -> None:
         recipe_named("Q4_K_X")
     with pytest.raises(InvalidRequest, match=r"'Q4_7'.*did you mean .*Q4_[01]"):
         as_type("Q4_7")
+    for not_written in ("Q8_1", "Q8_K", "I32"):  # of activations, and of numbers
+        with pytest.raises(InvalidRequest, match=rf"'{not_written}'"):
+            as_type(not_written)
     with pytest.raises(InvalidRequest, match="regular expression"):
         types(folder / "alone.gguf", "Q4_0", Choices(overrides=[("(", GGMLType.Q8_0)]))

@@ -122,3 +122,12 @@ def test_equal_predictions_cost_nothing() -> None:
 def test_other_vocabularies_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="5 and 6 tokens"):
         TextCost().add(np.zeros((8, 5), np.float32), np.zeros((8, 6), np.float32), [0] * 8)
+
+
+def test_nan_is_no_perfect_score() -> None:
+    x, found = np.ones((2, 32), np.float32), Errors()
+    found.add(x, np.where(np.arange(32) == 3, np.float32(np.nan), x), 32)
+    assert all(math.isnan(v) for v in (found.relative_rmse, found.sqnr, found.cosine, found.largest))
+    infinite = Errors()
+    infinite.add(np.full((1, 32), np.inf, np.float32), x[:1], 32)
+    assert not infinite.sqnr > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from .. import console
 from ..options import LoadChoices, loading_options, open_model
 from ..progress import ProgressLine
 from .perplexity import DEFAULT_CONTEXT, read_text
+
+if TYPE_CHECKING:
+    from ...runtime.model import Model
 
 
 @click.command()
@@ -41,17 +44,21 @@ def command(
     Without --text only the files are read. With it, all models are run over the text, in windows of --context tokens
     (default 512) of which the second half is scored, as llama-perplexity does it.
     """
+    if text_file is None and (chunks or context):
+        raise click.UsageError("--chunks and --context are about a --text", click.get_current_context())
+    text = None if text_file is None else read_text(text_file)
     found = [_tensors(first, name) for name in changed]
-    if text_file is not None:
+    if text is not None:
         choices = LoadChoices(threads, context or DEFAULT_CONTEXT, backend)
-        for name, about in zip(changed, found, strict=True):
-            about["text"] = _text(first, name, read_text(text_file), chunks, choices)
+        with open_model(first, choices) as model:
+            for name, about in zip(changed, found, strict=True):
+                about["text"] = _text(model, name, text, chunks, choices)
     if as_json:
         console.write_json({"first": first, "changed": found})
         return
     for about in found:
         _show(about, with_tensors)
-    if text_file is not None:
+    if text is not None:
         _show_texts(found)
 
 
@@ -67,13 +74,13 @@ def _tensors(first: str, changed: str) -> dict[str, Any]:
             costs.append(cost)
             progress("comparing tensors", number, len(two.tensors))
     kinds = {
-        kind or "all": {"types": sorted(types), "bytes": n_bytes, **_numbers(errors)}
+        kind: {"types": sorted(types), "bytes": n_bytes, **_numbers(errors)}
         for kind, (errors, types, n_bytes) in by_kind(costs).items()
     }
     rows = [
         {"name": c.name, "before": c.before, "after": c.after, "bytes": c.n_bytes, **_numbers(c.errors)} for c in costs
     ]
-    return {"model": changed, "kinds": kinds, "tensors": rows}
+    return {"model": changed, "all": kinds.pop("", {}), "kinds": kinds, "tensors": rows}
 
 
 def _numbers(errors: Any) -> dict[str, float]:
@@ -86,12 +93,12 @@ def _numbers(errors: Any) -> dict[str, float]:
     }
 
 
-def _text(first: str, changed: str, text: str, chunks: int | None, choices: LoadChoices) -> dict[str, Any]:
+def _text(one: Model, changed: str, text: str, chunks: int | None, choices: LoadChoices) -> dict[str, Any]:
     from ..compare import TextCost
     from ..perplexity import check_length, cut_windows
 
     window, cost = choices.context or DEFAULT_CONTEXT, TextCost()
-    with open_model(first, choices) as one, open_model(changed, choices) as two, ProgressLine() as progress:
+    with open_model(changed, choices) as two, ProgressLine() as progress:
         ids = one.tokenizer.encode(text)
         count = min(check_length(len(ids), window), chunks or len(ids))
         bos = one.tokenizer.bos_id if one.tokenizer.add_bos else None
@@ -105,9 +112,8 @@ def _show(about: dict[str, Any], with_tensors: bool) -> None:
     console.say(f"{about['model']}: errors of weights")
     heads = ("REL. RMSE", "SQNR", "COSINE", "MAX ERROR", "CLIPPED")
     rows = [("KIND", "TYPES", "MB", *heads)]
-    last = about["kinds"]["all"]
-    kinds = {kind: row for kind, row in about["kinds"].items() if kind != "all" and row["relative_rmse"] > 0}
-    for kind, row in [*sorted(kinds.items(), key=lambda item: -item[1]["relative_rmse"]), ("all", last)]:
+    kinds = {kind: row for kind, row in about["kinds"].items() if row["relative_rmse"] != 0}
+    for kind, row in [*sorted(kinds.items(), key=lambda item: -item[1]["relative_rmse"]), ("all", about["all"])]:
         rows.append((kind, " ".join(row["types"]), f"{row['bytes'] / 1e6:.1f}", *_cells(row)))
     console.write_table(rows, indent="  ")
     if with_tensors:
@@ -131,9 +137,19 @@ def _show_texts(found: Sequence[dict[str, Any]]) -> None:
     for about in found:
         t = about["text"]
         rows.append((
-            Path(about["model"]).name, f"{about['kinds']['all']['bytes'] / 1e6:.1f}", f"{t['ppl_changed']:.4f}",
-            f"{t['ppl_first']:.4f}", f"{t['log_ppl_ratio']:.5f} +- {t['log_ppl_ratio_error']:.5f}",
-            f"{t['kl_mean']:.5f} +- {t['kl_error']:.5f}", f"{t['kl_99']:.5f}", f"{t['kl_max']:.4f}",
-            f"{100 * t['same_top']:.2f} +- {100 * t['same_top_error']:.2f} %", f"{100 * t['rms_dp']:.3f} %",
-        ))  # fmt: skip
+            Path(about["model"]).name,
+            f"{about['all']['bytes'] / 1e6:.1f}",
+            _with_error(t, "ppl_changed", 4),
+            f"{t['ppl_first']:.4f}",
+            _with_error(t, "log_ppl_ratio", 5),
+            f"{t['kl_mean']:.5f} +- {t['kl_error']:.5f}",
+            f"{t['kl_99']:.5f}",
+            f"{t['kl_max']:.4f}",
+            f"{100 * t['same_top']:.2f} +- {100 * t['same_top_error']:.2f} %",
+            f"{100 * t['rms_dp']:.3f} %",
+        ))
     console.write_table(rows, indent="  ")
+
+
+def _with_error(row: dict[str, float], name: str, digits: int) -> str:
+    return f"{row[name]:.{digits}f} +- {row[f'{name}_error']:.{digits}f}"

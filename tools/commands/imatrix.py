@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...formats.errors import InvalidRequest, UnsupportedError
+from ...formats.gguf import GGUFFile
 from .. import console
 from ..options import LoadChoices, open_model
 from ..progress import ProgressLine
@@ -51,20 +53,25 @@ def command(
     llama.cpp's form.
     """
     from ...converters.imatrix import Sums, collect
+    from ...converters.paths import must_not_be_read
     from ...runtime.backends.cpu.executor import CPUExecutor
     from ..perplexity import check_length, cut_windows
 
-    target = output or Path(f"{Path(model).name.removesuffix('.gguf')}.imatrix.gguf")
-    sums = _begin(target, str(text), context, overwrite, resume)
-    done = sums.chunks
+    target, words = output or Path(f"{Path(model).name.removesuffix('.gguf')}.imatrix.gguf"), read_text(text)
+    if target.exists() and not (overwrite or resume):
+        raise InvalidRequest(f"{target} exists; --resume it, give another --output, or --overwrite")
     others = [Sums.read(path) for path in merge]
     with open_model(model, LoadChoices(threads, context, "cpu")) as loaded, ProgressLine() as progress:
+        must_not_be_read(target, [loaded.path, text])
         if not isinstance(loaded.executor, CPUExecutor):
             raise UnsupportedError("an importance matrix is made by the CPU backend")
-        ids = loaded.tokenizer.encode(read_text(text))
+        sums = Sums([text.name], chunk_size=context, origin=_origin(loaded.path, words, context, process_output))
+        if resume and target.exists():
+            sums = _begun(target, sums)
+        ids = loaded.tokenizer.encode(words)
         count = min(check_length(len(ids), context), chunks or len(ids))
         bos = loaded.tokenizer.bos_id if loaded.tokenizer.add_bos else None
-        windows = list(cut_windows(ids, context, bos))[done:count]
+        windows = list(cut_windows(ids, context, bos))[sums.chunks : count]
 
         def after(found: Sums) -> None:
             progress("looking at inputs", found.chunks, count)
@@ -74,6 +81,7 @@ def command(
         collect(loaded.executor, windows, sums, process_output=process_output, after=after)
     for other in others:
         sums.merge(other)
+        sums.origin = ""
     sums.write(target)
     about = {"output": str(target), "chunks": sums.chunks, "context": context, "tensors": len(sums.squares)}
     if as_json:
@@ -83,18 +91,19 @@ def command(
         console.say(str(target))
 
 
-def _begin(target: Path, dataset: str, context: int, overwrite: bool, resume: bool) -> Sums:
-    """What an interrupted run has saved, or nothing."""
+def _origin(model: Path, text: str, context: int, process_output: bool) -> str:
+    """A checksum of all that the sums of a run depend on; of the model's tensors the names and sizes, not the bytes."""
+    with GGUFFile.open(model) as file:
+        tensors = [(name, tensor.type.name, tensor.ne) for name, tensor in file.tensors.items()]
+        about = (str(file.metadata.get("general.name", "")), file.size, tensors, text, context, process_output)
+    return hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _begun(target: Path, wanted: Sums) -> Sums:
+    """What an interrupted run of the same has saved."""
     from ...converters.imatrix import Sums
 
-    if resume and target.exists():
-        sums = Sums.read(target)
-        if (sums.datasets, sums.chunk_size) != ([dataset], context):
-            raise InvalidRequest(
-                f"{target} is of {', '.join(sums.datasets)} in windows of {sums.chunk_size}, "
-                f"not of {dataset} in windows of {context}; it cannot be resumed with these"
-            )
-        return sums
-    if target.exists() and not overwrite:
-        raise InvalidRequest(f"{target} exists; --resume it, give another --output, or --overwrite")
-    return Sums([dataset], chunk_size=context)
+    sums = Sums.read(target)
+    if sums.origin != wanted.origin:
+        raise InvalidRequest(f"{target} is of another model, text or window, or was merged: it cannot be gone on with")
+    return sums

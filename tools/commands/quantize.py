@@ -16,7 +16,7 @@ from .. import console
 from ..progress import ProgressLine
 
 if TYPE_CHECKING:
-    from ...converters.quantize import Planned
+    from ...converters.quantize import Planned, Summary
 
 # What a file name may say about the type of its weights, before ".gguf".
 _TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4\w*)$", re.IGNORECASE)
@@ -34,7 +34,8 @@ _TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4
 @click.option("--embedding-type", metavar="TYPE", help="For token_embd.weight.")
 @click.option("--keep-output", is_flag=True, help="Leave output.weight as it is.")
 @click.option("--allow-requantize", is_flag=True, help="Allow weights that are quantized already: they lose twice.")
-@click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core.")
+@click.option("--allow-nonfinite", is_flag=True, help="Allow NaN and infinity: zero where a type has neither.")
+@click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core; at most all processors.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and the size, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, with each tensor's type.")
 def command(
@@ -49,6 +50,7 @@ def command(
     embedding_type: str | None,
     keep_output: bool,
     allow_requantize: bool,
+    allow_nonfinite: bool,
     threads: int | None,
     dry_run: bool,
     as_json: bool,
@@ -58,29 +60,23 @@ def command(
     Tensors get the types that llama.cpp's recipe of that name gives them, and the bytes of its encoders. The source is
     never touched, and the output appears under its name when it is complete.
     """
-    from ...converters.quantize import Choices, as_type, plan, quantize, read_importance, recipe_named
+    from ...converters.quantize import quantize, recipe_named
 
-    importance = read_importance(imatrix) if imatrix else None
-    pairs = tuple((pattern, as_type(name)) for pattern, name in map(_pair, overrides))
-    types = (as_type(output_type), as_type(embedding_type))
     full_name, _ = recipe_named(recipe)
     with ProgressLine() as progress:
         source = hub.resolve(model, progress=progress)
         target = output or default_output(source, full_name)
-        if dry_run:
-            from ...formats.gguf import GGUFFile
-
-            with GGUFFile.open(source) as file:
-                choices = Choices(pairs, pure, *types, keep_output, has_importance=importance is not None)
-                planned: Sequence[Planned] = plan(file, full_name, choices)
-        elif target.exists() and not overwrite:
+        if target.exists() and not overwrite and not dry_run:
             raise InvalidRequest(f"{target} exists; give another --output, or --overwrite")
-        else:
-            planned = quantize(
-                source, target, full_name, overrides=pairs, pure=pure, output_type=types[0], embedding_type=types[1],
-                keep_output=keep_output, importance=importance, allow_requantize=allow_requantize, threads=threads,
-                progress=progress,
-            ).tensors  # fmt: skip
+        summary = quantize(
+            source, target, full_name, overrides=[_pair(text) for text in overrides], pure=pure,
+            output_type=output_type, embedding_type=embedding_type, keep_output=keep_output, importance=imatrix,
+            allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite, dry_run=dry_run, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+    planned = summary.tensors
+    for remark in remarks(summary):
+        console.note(f"note: {remark}")
     about = describe(planned, full_name)
     if as_json:
         console.write_json({"output": None if dry_run else str(target), **about, "tensors": _tensors(planned)})
@@ -90,6 +86,19 @@ def command(
                 f"{about['bits_per_weight']:.2f} bits per weight")  # fmt: skip
     if not dry_run:
         console.say(str(target))
+
+
+def remarks(summary: Summary) -> list[str]:
+    """What somebody may not have wanted."""
+    found, changed = [], [one for one in summary.tensors if not one.is_copied]
+    twice = sum(one.tensor.type.block_size > 1 for one in changed)
+    if twice:
+        found.append(f"{twice} tensors were quantized already: their errors add up")
+    if unfit := [one for one in changed if one.reason.startswith("rows of")]:
+        found.append(f"{len(unfit)} tensors got another type than the recipe's: {unfit[0].reason}")
+    if unknown := summary.without_importance:
+        found.append(f"the importance matrix says nothing of {len(unknown)} matrices, {unknown[0]} among them")
+    return found
 
 
 def default_output(source: Path, recipe: str) -> Path:

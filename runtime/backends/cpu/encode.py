@@ -26,8 +26,6 @@ KERNEL_TYPES = {
 }
 # Those that an importance changes nothing of.
 UNWEIGHTED = frozenset({"Q8_0", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"})
-
-
 WIDENED = (GGMLType.F16, GGMLType.BF16)  # become float32 by kernels; NumPy decodes the others
 
 
@@ -90,7 +88,8 @@ class Encoders:
     ) -> NDArray[np.uint8]:
         """float32 [rows, cols] -> uint8 [rows, row_bytes], see `BlockCodec.encode`; importance float32 [cols]."""
         codec, name = codec_for(ggml_type), kernel_of(ggml_type, weighted=importance is not None)
-        if not name or weights.dtype != np.float32 or weights.ndim != 2 or not weights.size:
+        is_plain = weights.dtype == np.float32 and weights.ndim == 2 and weights.size > 0
+        if not name or not is_plain or (importance is not None and importance.ndim != 1):
             return codec.encode(weights, importance)
         rows, row_bytes = codec.byte_shape(weights.shape)
         blocks, at_once = rows * row_bytes // codec.block_bytes, GROUPS // KERNEL_TYPES[ggml_type.name]

@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from ...args import GROUPS as LANES
 from ...args import LINE_BYTES
-from ...simd.emit import I1, I16, Vec
+from ...simd.emit import I1, Vec
 
 if TYPE_CHECKING:
     from .lanes import Groups
@@ -45,9 +45,9 @@ class Batch:
         """Weights of 1e19 and more, whose squares are infinite, have no scale."""
         self.is_bad = self.is_bad | self.e.compare(scale, "!=", scale)
 
-    def weigh(self, power: Vec | None = None) -> None:
+    def weigh(self) -> None:
         """The costs become what an error costs, from the importance of the columns and the power around them."""
-        power = power or self.power
+        power = self.power
         assert power is not None
         self.is_bad = self.is_bad | self.e.compare(power, "==", float("inf"))
         root = f"llvm.sqrt.v{LANES}f32"
@@ -68,4 +68,4 @@ class Encoder:
         raise TypeError(f"{cls.__name__} does not say how it encodes")
 
 
-__all__ = ["I16", "LANES", "LINE_BYTES", "Batch", "Encoder"]
+__all__ = ["LANES", "LINE_BYTES", "Batch", "Encoder"]

@@ -76,5 +76,3 @@ def _importance(
     if kind.power_of == "row":
         return e.gather([e.load(F32, 0, e.index(power, e.b.sdiv(start, cols.ll), 4)) for start in starts])
     return block_means(e, x, kind.per, kind.size, lambda one: one * one) * kind.factor
-
-

@@ -1,0 +1,72 @@
+"""What can be wrong with a plan, found before anything is written."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...formats.errors import InvalidRequest, UnsupportedError
+from ...formats.gguf import GGMLType, GGUFTensor
+from ...formats.quants import CODECS, NotFiniteError
+from .importance import Importance
+from .plan import Planned
+from .recipes import Kind
+
+# The bits of an exponent that is all ones, of the types whose values are stored as they are.
+_EXPONENTS = {
+    GGMLType.F32: ("<u4", 0x7F800000), GGMLType.F16: ("<u2", 0x7C00), GGMLType.BF16: ("<u2", 0x7F80),
+}  # fmt: skip
+
+
+def check_plan(planned: list[Planned], importance: Importance | None, *, allow_requantize: bool) -> None:
+    """InvalidRequest or UnsupportedError name the tensor for which the plan cannot be carried out as it was asked."""
+    if importance is not None and not any(one.tensor.name in importance.columns for one in planned):
+        raise InvalidRequest("the importance matrix is of another model: it knows none of these tensors")
+    for one in planned:
+        if one.is_copied:
+            continue
+        tensor, what = one.tensor, f"{one.tensor.path}: tensor {one.tensor.name!r}"
+        if tensor.type not in CODECS:
+            raise UnsupportedError(f"{what} is {tensor.type.name}, which cannot become {one.type.name}")
+        if tensor.type.block_size > 1 and not allow_requantize:
+            raise InvalidRequest(
+                f"{what} is {tensor.type.name} already; making it {one.type.name} loses more than from the original "
+                "weights. Quantize those, or allow it (allow_requantize)"
+            )
+        if columns_of(one, importance) is None and one.needs_importance:
+            raise InvalidRequest(f"{what} would become {one.type.name}, which needs an importance matrix to be of use")
+
+
+def columns_of(one: Planned, importance: Importance | None) -> NDArray[np.float32] | None:
+    """The importance of a tensor's columns, float32 [experts, cols], or None. InvalidRequest if it is of other columns.
+
+    Embeddings are looked up, not multiplied: what a file has for them counts only if it fits.
+    """
+    given = None if importance is None else importance.columns.get(one.tensor.name)
+    if given is None:
+        return None
+    ne = one.tensor.ne
+    wanted = ne[0] * math.prod(ne[2:])
+    if given.size == wanted:
+        return np.ascontiguousarray(given, np.float32).reshape(-1, ne[0])
+    if one.kind is Kind.EMBEDDING:
+        return None
+    raise InvalidRequest(
+        f"{one.tensor.path}: tensor {one.tensor.name!r}: the importance matrix has {given.size} numbers for it, "
+        f"not {wanted}: it is of another model"
+    )
+
+
+def require_finite(tensor: GGUFTensor, type_: GGMLType, first_row: int, rows: NDArray[np.uint8]) -> None:
+    """NotFiniteError for NaN or infinity among floats, uint8 [rows, row_bytes] of a type. Scaled types have neither."""
+    if type_ not in _EXPONENTS:
+        return
+    dtype, exponent = _EXPONENTS[type_]
+    numbers = np.ascontiguousarray(rows).view(dtype)
+    bad = (numbers & exponent) == exponent
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        value = float(CODECS[type_].decode(rows[row : row + 1])[0, column])
+        raise NotFiniteError(type_.name, first_row + row, column, value, where=f"{tensor.path}: tensor {tensor.name!r}")
