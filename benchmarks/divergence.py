@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from halfbyte.tools.compare import log_softmax
+from halfbyte.tools.compare import kl_divergence, log_softmax
 from halfbyte.tools.perplexity import ROWS
 from numpy.typing import NDArray
 
@@ -32,7 +32,6 @@ def divergence(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> D
     kl = np.empty(len(reference), np.float64)
     for start in range(0, len(reference), ROWS):
         part = slice(start, start + ROWS)
-        p, q = log_softmax(reference[part]), log_softmax(logits[part])
-        kl[part] = (np.exp(p) * (p - q)).sum(axis=1)
+        kl[part] = kl_divergence(log_softmax(reference[part]), log_softmax(logits[part]))
     same = np.mean(reference.argmax(axis=1) == logits.argmax(axis=1))
     return Divergence(len(kl), float(kl.mean()), float(np.quantile(kl, 0.99)), float(same))

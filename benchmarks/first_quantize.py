@@ -6,7 +6,6 @@ python -m benchmarks.first_quantize halfbyte|llama_cpp SOURCE TARGET RECIPE --th
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import time
 from pathlib import Path
@@ -23,18 +22,14 @@ def ours(source: Path, target: Path, recipe: str, threads: int) -> float:
 
 
 def theirs(source: Path, target: Path, recipe: str, threads: int) -> float:
-    import llama_cpp
     from halfbyte.converters.quantize import recipe_named
 
-    from .peers import start
+    from . import peers
 
-    start()
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.nthread, params.ftype, params.allow_requantize = threads, recipe_named(recipe)[1].file_type, True
-    paths = (str(source).encode(), str(target).encode())
+    peers.start()
+    file_type = recipe_named(recipe)[1].file_type
     begin = time.perf_counter()
-    if llama_cpp.llama_model_quantize(*paths, ctypes.byref(params)):
-        raise SystemExit(f"llama.cpp did not quantize {source} as {recipe}")
+    peers.quantize(source, target, file_type, threads=threads, allow_requantize=True)
     return time.perf_counter() - begin
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .common import cache_dir, give_up
+from .common import give_up
 from .engines import MAX_TOKENS
 
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -54,17 +54,17 @@ def start() -> None:
     _initialize(_library())
 
 
-def quantize(source: Path, recipe: int, name: str) -> Path:
-    """A file in the cache folder in which llama.cpp has put every matrix of `source` into the type of a recipe."""
+def quantize(source: Path, target: Path, file_type: int, *, threads: int = 2, **options: bool) -> None:
+    """llama_model_quantize by the recipe with this number. `options` are fields of its parameters."""
     api = _library()
     _initialize(api)
-    path = cache_dir() / f"{name}.gguf"
     params = api.llama_model_quantize_default_params()
-    params.ftype, params.pure, params.nthread = recipe, True, 2
-    status = api.llama_model_quantize(os.fsencode(source), os.fsencode(path), ctypes.byref(params))
+    params.ftype, params.nthread = file_type, threads
+    for name, value in options.items():
+        setattr(params, name, value)
+    status = api.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
     if status:
-        give_up(f"llama.cpp cannot quantize {source.name} by recipe {recipe}: status {status}")
-    return path
+        give_up(f"llama.cpp cannot quantize {source.name} by recipe {file_type}: status {status}")
 
 
 class LlamaCpp:

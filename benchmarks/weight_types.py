@@ -99,7 +99,10 @@ def main() -> int:
     rows = []
     for name in ("F32", *RECIPES):
         common.note(f"measuring {name}")
-        path = source if name == "F32" else peers.quantize(source, RECIPES[name], f"types-{args.folder.name}-{name}")
+        path = source
+        if name != "F32":
+            path = common.cache_dir() / f"types-{args.folder.name}-{name}.gguf"
+            peers.quantize(source, path, RECIPES[name], pure=True)
         found = measure(path, ids, args.threads)
         report.data[name] = {who: {form: vars(d) for form, d in forms.items()} for who, forms in found.items()}
         cells = []

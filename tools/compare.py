@@ -167,7 +167,7 @@ class TextCost:
             chosen = np.arange(len(own)), own
             self._nll.append(-p[chosen])
             self._changed_nll.append(-q[chosen])
-            self._kl.append((np.exp(p) * (p - q)).sum(axis=1))
+            self._kl.append(kl_divergence(p, q))
             self._same.append(p.argmax(axis=1) == q.argmax(axis=1))
 
     @property
@@ -211,6 +211,12 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     rows -= rows.max(axis=1, keepdims=True)
     rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
     return rows
+
+
+def kl_divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """D(p || q) of each row in nats, float64 [n], of logarithms of probabilities as `log_softmax` makes them."""
+    divergence: NDArray[np.float64] = (np.exp(p) * (p - q)).sum(axis=1)
+    return divergence
 
 
 def _root_of_ratio(a: float, b: float) -> float:

@@ -37,7 +37,7 @@ class Sums:
         if name not in self.squares:
             self.squares[name] = np.zeros((experts, x.shape[1]))
             self.counts[name] = np.zeros(experts)
-        # As a product: some hundred rows lose nothing in float32, and NumPy adds up columns a tenth as fast.
+        # As a product: some hundred rows lose nothing in float32, and adding up columns would be slower.
         self.squares[name][expert] += np.ones(len(x), np.float32) @ (x * x)
         self.counts[name][expert] += len(x)
 

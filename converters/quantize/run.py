@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +99,7 @@ def quantize(
             with _Quantization(planned, given, allow_nonfinite, team, progress, cancel) as work, writer.open():
                 for one in planned:
                     writer.write_tensor(one.tensor.name, work.pieces(one))
-                    one.tensor.forget()
+                    one.tensor.forget()  # the pages that two pieces shared
     return _summary(Path(target), planned, given)
 
 
@@ -160,24 +160,29 @@ class _Quantization:
         self._ahead = ThreadPoolExecutor(1, "halfbyte-quantize")
 
     def pieces(self, one: Planned) -> Iterator[NDArray[np.uint8]]:
-        """The bytes of a tensor as it will be."""
+        """The bytes of a tensor as it will be. What a piece was made of is forgotten once the piece is written."""
+        read = 0
+        for future, n_bytes in self._one_ahead(self._jobs(one)):
+            piece = future.result()
+            self._done += n_bytes
+            if self._progress:
+                self._progress("quantize", self._done, self._total)
+            yield piece
+            one.tensor.forget(read, read + n_bytes)
+            read += n_bytes
+
+    def _one_ahead(self, jobs: Iterable[tuple[Job, int]]) -> Iterator[tuple[Future[NDArray[np.uint8]], int]]:
+        """Each job's result to come, when the next job has been started."""
         waiting = None
-        for job, n_bytes in self._jobs(one):
+        for job, n_bytes in jobs:
             if self._cancel:
                 raise Cancelled("cancelled while a model was being quantized")
-            next_one = self._ahead.submit(job), n_bytes
+            started = self._ahead.submit(job), n_bytes
             if waiting is not None:
-                yield self._finished(*waiting)
-            waiting = next_one
+                yield waiting
+            waiting = started
         if waiting is not None:
-            yield self._finished(*waiting)
-
-    def _finished(self, future: Future[NDArray[np.uint8]], n_bytes: int) -> NDArray[np.uint8]:
-        piece = future.result()
-        self._done += n_bytes
-        if self._progress:
-            self._progress("quantize", self._done, self._total)
-        return piece
+            yield waiting
 
     def _jobs(self, one: Planned) -> Iterator[tuple[Job, int]]:
         """What makes each piece, and how many bytes of the source it reads. Experts with an importance are apart."""
@@ -191,8 +196,8 @@ class _Quantization:
             own = None if columns is None else columns[number]
             for lo in range(0, len(rows), step):
                 part, first = rows[lo : lo + step], number * len(rows) + lo
-                job = partial(self._copied, tensor, first, part) if one.is_copied else None
-                yield job or partial(self._encoded, one, first, part, own), part.size
+                encode = partial(self._encoded, one, first, part, own)
+                yield partial(self._copied, tensor, first, part) if one.is_copied else encode, part.size
 
     def _copied(self, tensor: GGUFTensor, first: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not self._allow_nonfinite:

@@ -118,9 +118,9 @@ class GGUFTensor:
         raw.flags.writeable = False
         return raw.reshape(*self.shape[:-1], self.row_bytes)
 
-    def forget(self) -> None:
-        """Give back the memory that reading `data` took. It can be read again."""
-        self._source.forget(self.offset, self.offset + self.n_bytes)
+    def forget(self, start: int = 0, stop: int | None = None) -> None:
+        """Give back the memory that reading `data` took, or some of its bytes. They can be read again."""
+        self._source.forget(self.offset + start, self.offset + (self.n_bytes if stop is None else stop))
 
     def _swapped(self, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
         order = swap_order(self.type, f"{self.path}: tensor {self.name!r}")

@@ -11,6 +11,15 @@ These are the definition that fast kernels are tested against.
 from __future__ import annotations
 
 from . import basic, floats, fp4, iq, iq1, iq2, iq3, k, low  # noqa: F401  (importing a family registers its codecs)
-from .codec import CODECS, BlockCodec, CodecError, NotFiniteError, codec_for, decode, row_powers
+from .codec import CODECS, BlockCodec, CodecError, NotFiniteError, check_importance, codec_for, decode, row_powers
 
-__all__ = ["CODECS", "BlockCodec", "CodecError", "NotFiniteError", "codec_for", "decode", "row_powers"]
+__all__ = [
+    "CODECS",
+    "BlockCodec",
+    "CodecError",
+    "NotFiniteError",
+    "check_importance",
+    "codec_for",
+    "decode",
+    "row_powers",
+]

@@ -10,55 +10,59 @@ import numpy.typing as npt
 
 from ..gguf.types import GGMLType
 from .bits import Codes, pack, unpack
-from .codec import BlockCodec, Blocks, CodecError, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, CodecError, Floats
 from .search import Ints, affine, signed_extreme, symmetric
 
 
 class Q4_0(BlockCodec, ggml=GGMLType.Q4_0):
     block = np.dtype([("d", "<f2"), ("qs", "u1", 16)])  # w = d * (q - 8)
+    needs_row_power = True
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
         return _symmetric(b, unpack(b["qs"], 4, 16), 8)
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         return _encode_symmetric(cls, x, 8, importance)
 
 
 class Q4_1(BlockCodec, ggml=GGMLType.Q4_1):
     block = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])  # w = d * q + m
+    needs_row_power = True
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
         return _affine(b, unpack(b["qs"], 4, 16))
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         return _encode_affine(cls, x, 15, importance)
 
 
 class Q5_0(BlockCodec, ggml=GGMLType.Q5_0):
     block = np.dtype([("d", "<f2"), ("qh", "u1", 4), ("qs", "u1", 16)])  # w = d * (q - 16)
+    needs_row_power = True
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
         return _symmetric(b, _five_bits(b), 16)
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         return _encode_symmetric(cls, x, 16, importance)
 
 
 class Q5_1(BlockCodec, ggml=GGMLType.Q5_1):
     block = np.dtype([("d", "<f2"), ("m", "<f2"), ("qh", "u1", 4), ("qs", "u1", 16)])  # w = d * q + m
+    needs_row_power = True
 
     @staticmethod
     def decode_blocks(b: Blocks) -> Floats:
         return _affine(b, _five_bits(b))
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         return _encode_affine(cls, x, 31, importance)
 
 
@@ -70,12 +74,8 @@ class Q8_0(BlockCodec, ggml=GGMLType.Q8_0):
         return b["qs"].astype(np.float32) * column(b["d"])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
-        d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
-        b = np.empty(len(x), cls.block)
-        b["d"] = half(cls, d)
-        b["qs"] = round_half_away(x * reciprocal(d)).astype(np.int8)
-        return b
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
+        return _eight_bits(cls, x)[0]
 
 
 class Q8_1(BlockCodec, ggml=GGMLType.Q8_1):
@@ -87,12 +87,10 @@ class Q8_1(BlockCodec, ggml=GGMLType.Q8_1):
         return b["qs"].astype(np.float32) * column(b["d"])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
-        d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
-        b = np.empty(len(x), cls.block)
-        b["qs"] = round_half_away(x * reciprocal(d)).astype(np.int8)
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
+        b, d = _eight_bits(cls, x)
         sums = b["qs"].sum(axis=1, dtype=np.int32, keepdims=True).astype(np.float32)
-        b["d"], b["s"] = half(cls, d), (sums * d)[:, 0]
+        b["s"] = (sums * d)[:, 0]
         return b
 
 
@@ -128,7 +126,15 @@ def round_half_away(x: Floats) -> Floats:
     return rounded
 
 
-def _encode_symmetric(cls: type[BlockCodec], x: Floats, levels: int, importance: Importance | None) -> Blocks:
+def _eight_bits(cls: type[BlockCodec], x: Floats) -> tuple[Blocks, Floats]:
+    """Blocks with `d` and `qs`, and the scales before they were rounded, float32[n, 1]."""
+    d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
+    b = np.empty(len(x), cls.block)
+    b["d"], b["qs"] = half(cls, d), round_half_away(x * reciprocal(d)).astype(np.int8)
+    return b, d
+
+
+def _encode_symmetric(cls: type[BlockCodec], x: Floats, levels: int, importance: BlockImportance | None) -> Blocks:
     """The largest weight is the lowest code; with an importance, the scale is searched."""
     if importance is not None:
         d, found = symmetric(x, levels, importance.cost(x, importance.row_power))
@@ -138,7 +144,7 @@ def _encode_symmetric(cls: type[BlockCodec], x: Floats, levels: int, importance:
     return _store(cls, d=d, codes=np.minimum(codes, 2 * levels - 1))
 
 
-def _encode_affine(cls: type[BlockCodec], x: Floats, levels: int, importance: Importance | None) -> Blocks:
+def _encode_affine(cls: type[BlockCodec], x: Floats, levels: int, importance: BlockImportance | None) -> Blocks:
     """From the smallest weight to the largest; with an importance, both ends are searched."""
     if importance is not None:
         cost = importance.cost(x, importance.row_power)

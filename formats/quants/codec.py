@@ -50,11 +50,11 @@ class NotFiniteError(CodecError):
 
 
 @dataclass(frozen=True)
-class Importance:
+class BlockImportance:
     """What errors of the weights of some blocks cost, from an importance matrix (ggml's `imatrix`)."""
 
     columns: Floats  # float32[n, block_size]: the mean square of what each column is multiplied with
-    row_power: Floats  # float32[n, 1]: the mean square of the whole row that a block is of
+    row_power: Floats  # float32[n, 1]: the mean square of the whole row that a block is of, see `needs_row_power`
     type_name: str  # for errors
 
     def cost(self, x: Floats, power: Floats) -> Floats:
@@ -77,6 +77,7 @@ class BlockCodec:
     block: ClassVar[np.dtype[np.void]]
     block_size: ClassVar[int]  # weights per block
     block_bytes: ClassVar[int]
+    needs_row_power: ClassVar[bool] = False  # with an importance
 
     def __init_subclass__(cls, *, ggml: GGMLType) -> None:
         assert cls.block.itemsize == ggml.block_bytes, f"{ggml.name}: the layout disagrees with the type table"
@@ -90,7 +91,7 @@ class BlockCodec:
         raise AssertionError("every codec defines decode_blocks")
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         """float32[n, block_size] -> blocks[n], in ggml's order of operations."""
         raise AssertionError("every codec defines encode_blocks")
 
@@ -134,12 +135,13 @@ class BlockCodec:
         out = np.empty(cls.byte_shape(weights.shape), np.uint8)
         given: list[Floats] = []
         if importance is not None and weights.size:
-            columns, power = row_powers(cls, weights, importance)
-            given = [np.broadcast_to(v, weights.shape) for v in (columns, power[..., None])]
+            check_importance(cls, weights, importance)
+            power = row_powers(weights) if cls.needs_row_power else np.zeros(weights.shape[:-1], np.float32)
+            given = [np.broadcast_to(v, weights.shape) for v in (importance, power[..., None])]
         with np.errstate(all="ignore"):
             for target, *sources in _chunks(out, weights, cls.block_size, *given):
                 x, *costs = (np.ascontiguousarray(s, np.float32).reshape(-1, cls.block_size) for s in sources)
-                cost = Importance(costs[0], costs[1][:, :1], cls.type.name) if costs else None
+                cost = BlockImportance(costs[0], costs[1][:, :1], cls.type.name) if costs else None
                 blocks = cls.encode_blocks(x, cost)
                 target[...] = blocks.view(np.uint8).reshape(target.shape)
         return out
@@ -191,11 +193,8 @@ def _require_finite(codec: type[BlockCodec], weights: Floats) -> None:
             raise NotFiniteError(codec.type.name, row, column, float(rows[row, column]))
 
 
-def row_powers(codec: type[BlockCodec], weights: Floats, importance: Floats) -> tuple[Floats, Floats]:
-    """The importance, checked, and the mean square of each row: float32[..., cols] and float32[...].
-
-    Raises CodecError where the importance is of other columns, or not of finite numbers from zero on.
-    """
+def check_importance(codec: type[BlockCodec], weights: Floats, importance: Floats) -> None:
+    """CodecError where an importance is of other columns than the weights, or not of finite numbers from zero on."""
     _require_dtype(codec, importance, np.float32)
     if importance.shape[-1:] != weights.shape[-1:]:
         raise CodecError(
@@ -203,6 +202,10 @@ def row_powers(codec: type[BlockCodec], weights: Floats, importance: Floats) -> 
         )
     if not np.isfinite(importance).all() or (importance < 0).any():
         raise CodecError(f"{codec.type.name}: the importance holds NaN, infinity or a negative number")
+
+
+def row_powers(weights: Floats) -> Floats:
+    """The mean square of each row: float32[..., cols] -> float32[...]."""
     power = np.empty(weights.shape[:-1], np.float32)
     rows, means = weights.reshape(-1, weights.shape[-1]), power.reshape(-1)
     step = max(1, CHUNK_WEIGHTS // weights.shape[-1])
@@ -210,7 +213,7 @@ def row_powers(codec: type[BlockCodec], weights: Floats, importance: Floats) -> 
         for lo in range(0, len(rows), step):  # one after the other, as C adds them
             some = rows[lo : lo + step]
             means[lo : lo + step] = np.add.accumulate(some * some, axis=1)[:, -1] / np.float32(weights.shape[-1])
-    return np.ascontiguousarray(importance), power
+    return power
 
 
 def _chunks(data: Bytes, weights: Floats, block_size: int, *others: Floats) -> Iterator[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..gguf.types import GGMLType
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 
 
 class F32(BlockCodec, ggml=GGMLType.F32):
@@ -17,7 +17,7 @@ class F32(BlockCodec, ggml=GGMLType.F32):
         return b["x"].astype(np.float32)[:, None]
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         return x.astype("<f4").view(cls.block)[:, 0]
 
 
@@ -31,7 +31,7 @@ class F16(BlockCodec, ggml=GGMLType.F16):
         return b["x"].astype(np.float32)[:, None]
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         return x.astype("<f2").view(cls.block)[:, 0]
 
 
@@ -46,7 +46,7 @@ class BF16(BlockCodec, ggml=GGMLType.BF16):
         return bits[:, None]
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         bits = x.view(np.uint32)
         # Cutting a signalling NaN to 16 bits could leave an infinity, hence the quiet bit; its low half is
         # cleared so that rounding cannot carry into the exponent.

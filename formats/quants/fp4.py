@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..gguf.types import GGMLType
 from .bits import Codes, pack, unpack
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 
 # Twice the values of E2M1, so that they are integers; decoding halves the scale instead. Code 8, -0, reads as +0, as in
 # ggml.
@@ -23,7 +23,7 @@ class MXFP4(BlockCodec, ggml=GGMLType.MXFP4):
         return half_power(b["e"])[:, None] * E2M1_DOUBLED[unpack(b["qs"], 4, 16)]
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, most = np.empty(len(x), cls.block), np.abs(x).max(axis=1)
         # As C's log2f: rounded to float32, so a number just below a large power of two counts as that power.
         exponent = np.floor(np.log2(most.astype(np.float64)).astype(np.float32)) + np.float32(125)
@@ -43,7 +43,7 @@ class NVFP4(BlockCodec, ggml=GGMLType.NVFP4):
         return w.reshape(len(b), 64)
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, groups = np.empty(len(x), cls.block), x.reshape(-1, 4, 16)
         b["d"] = to_ue4m3(np.abs(groups).max(axis=2) / np.float32(6))
         codes = _nearest_level(groups, HALF_UE4M3[b["d"]][:, :, None])

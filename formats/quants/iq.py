@@ -7,7 +7,7 @@ import numpy as np
 from ..gguf.types import GGMLType
 from .basic import column, half
 from .bits import Codes, pack, unpack
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 from .search import NOTHING, nearest, signed_extreme, total
 
 # Denser near zero, where most weights are. Not symmetric: no level is exactly zero.
@@ -23,7 +23,7 @@ class IQ4_NL(BlockCodec, ggml=GGMLType.IQ4_NL):
         return column(b["d"]) * IQ4_LEVELS[unpack(b["qs"], 4, 16)]
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b = np.empty(len(x), cls.block)
         scale = _scales(x, _cost(x, importance))
         b["d"], b["qs"] = half(cls, scale), pack(_nearest_level(_inverse(scale) * x), 4, 16)
@@ -43,7 +43,7 @@ class IQ4_XS(BlockCodec, ggml=GGMLType.IQ4_XS):
         return w.reshape(len(b), 256)
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, groups = np.empty(len(x), cls.block), x.reshape(-1, 32)
         scales = _scales(groups, _cost(x, importance).reshape(-1, 32)).reshape(-1, 8)
         d = -signed_extreme(scales) / np.float32(32)
@@ -55,7 +55,7 @@ class IQ4_XS(BlockCodec, ggml=GGMLType.IQ4_XS):
         return b
 
 
-def _cost(x: Floats, importance: Importance | None) -> Floats:
+def _cost(x: Floats, importance: BlockImportance | None) -> Floats:
     """Of an error of each weight of a block."""
     if importance is None:
         return x * x

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..gguf.types import GGMLType
 from .basic import column, half
 from .bits import Codes, unpack
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 from .grids import Nearby, grid
 from .lattice import costs, small_scales, squares
 from .search import Ints, total
@@ -35,7 +35,7 @@ class IQ1_S(BlockCodec, ggml=GGMLType.IQ1_S):
         return _shifted(scale, b["qs"] | upper.reshape(-1, 32) << np.uint16(8), qh >> np.uint16(15))
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         cost = costs(cls, x, importance, 2).reshape(-1, 32)
         split = of_groups(x.reshape(-1, 32), cost, SHIFT, np.float32(1e-12))
         scale, points = _on_grid(x.reshape(-1, 32), cost, split)
@@ -64,7 +64,7 @@ class IQ1_M(BlockCodec, ggml=GGMLType.IQ1_M):
         return _shifted(scale, b["qs"] | upper << np.uint16(8), nibbles >> np.uint8(3))
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         cost = costs(cls, x, importance, 2, squares).reshape(-1, 16)
         split = of_halves(x.reshape(-1, 16), cost, SHIFT, np.float32(1e-7))
         scale, points = _on_grid(x.reshape(-1, 16), cost, split)

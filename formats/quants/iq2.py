@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..gguf.types import GGMLType
 from .basic import column, half
 from .bits import pack, unpack
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 from .grids import grid
 from .lattice import Search, costs, fit, fit_from, magnitudes, small_scales
 from .search import positive
@@ -29,7 +29,7 @@ class IQ2_XXS(BlockCodec, ggml=GGMLType.IQ2_XXS):
         return signed(_scale(b["d"], scale), grid("IQ2_XXS").values[b["groups"]["points"]], EVEN[signs])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         cost = costs(cls, x, importance, 1).reshape(-1, 32)
         magnitude, signs = magnitudes(x.reshape(-1, 32), cost, cls.search)
         scale = positive(magnitude, 4, cost)[0][:, 0]
@@ -55,7 +55,7 @@ class IQ2_XS(BlockCodec, ggml=GGMLType.IQ2_XS):
         return signed(_scale(b["d"], unpack(b["scales"], 4, 1)), points, signs)
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         found = fit(x.reshape(-1, 16), costs(cls, x, importance, 1).reshape(-1, 16), cls.search)
         b = np.zeros(len(x), cls.block)
         d, scales, kept = small_scales(cls, found.scale.reshape(-1, 16), 31, 15)
@@ -76,7 +76,7 @@ class IQ2_S(BlockCodec, ggml=GGMLType.IQ2_S):
         return signed(_scale(b["d"], unpack(b["scales"], 4, 1)), grid("IQ2_S").values[points], SIGNS[b["signs"]])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         cost = costs(cls, x, importance, 2, lambda x, power: np.float32(0.25) * power + x * x)
         found = fit(x.reshape(-1, 16), cost.reshape(-1, 16), cls.search)
         b = np.zeros(len(x), cls.block)

@@ -10,7 +10,7 @@ import numpy as np
 from ..gguf.types import GGMLType
 from .basic import column, half
 from .bits import pack, unpack
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 from .grids import grid
 from .lattice import Search, costs, fit, small_scales, squares
 from .signs import EVEN, SIGNS, pack_words, signed, unpack_words
@@ -28,7 +28,7 @@ class IQ3_XXS(BlockCodec, ggml=GGMLType.IQ3_XXS):
         return signed(scale, grid("IQ3_XXS").values[b["qs"]], EVEN[signs])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         found = fit(x.reshape(-1, 32), costs(cls, x, importance, 2, squares).reshape(-1, 32), cls.search)
         b = np.zeros(len(x), cls.block)
         d, scales, kept = small_scales(cls, found.scale.reshape(-1, 8), 31, 15)
@@ -52,7 +52,7 @@ class IQ3_S(BlockCodec, ggml=GGMLType.IQ3_S):
         return signed(scale, grid("IQ3_S").values[points], SIGNS[b["signs"]])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         found = fit(x.reshape(-1, 32), costs(cls, x, importance, 2, squares).reshape(-1, 32), cls.search)
         b = np.zeros(len(x), cls.block)
         d, scales, _ = small_scales(cls, found.scale.reshape(-1, 8), 31, 15)

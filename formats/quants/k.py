@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..gguf.types import GGMLType
 from .basic import column, half
 from .bits import Codes, pack, unpack
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 from .search import NOTHING, Ints, affine, nearest, positive, signed_extreme, symmetric, symmetric_by_turns, total
 
 
@@ -26,7 +26,7 @@ class Q2_K(BlockCodec, ggml=GGMLType.Q2_K):
         return _grouped(scale, unpack(b["qs"], 2, 32), minimum)
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, groups = np.zeros(len(x), cls.block), _groups(x, 16)
         if importance is None:
             found = affine(groups, 3, np.abs(groups), (-0.5, 0.1, 15), by_magnitude=True)
@@ -56,7 +56,7 @@ class Q3_K(BlockCodec, ggml=GGMLType.Q3_K):
         return _grouped(scale, q.view(np.int8) - np.int8(4))
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, groups = np.zeros(len(x), cls.block), _groups(x, 16)
         if importance is None:
             scales, found = symmetric_by_turns(groups, 4)
@@ -87,7 +87,7 @@ class Q4_K(BlockCodec, ggml=GGMLType.Q4_K):
         )
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, codes = _affine_blocks(cls, x, 15, (-1.0, 0.1, 20), importance)
         b["qs"] = pack(codes, 4, 32)
         return b
@@ -107,7 +107,7 @@ class Q5_K(BlockCodec, ggml=GGMLType.Q5_K):
         )
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, codes = _affine_blocks(cls, x, 31, (-0.5, 0.1, 15), importance)
         b["qs"], b["qh"] = pack(codes & 15, 4, 32), pack(codes >> 4, 1, 32)
         return b
@@ -124,7 +124,7 @@ class Q6_K(BlockCodec, ggml=GGMLType.Q6_K):
         return _grouped(scale, q.view(np.int8) - np.int8(32))
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, groups = np.zeros(len(x), cls.block), _groups(x, 16)
         cost = groups * groups if importance is None else _groups(importance.columns, 16)
         scales, found = symmetric(groups, 32, cost)
@@ -148,7 +148,7 @@ class Q8_K(BlockCodec, ggml=GGMLType.Q8_K):
         return b["qs"].astype(np.float32) * b["d"].astype(np.float32)[:, None]
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, inverse = np.zeros(len(x), cls.block), np.float32(-127) / signed_extreme(x)
         inverse[np.isinf(inverse)] = 0
         b["qs"] = np.minimum(nearest(inverse * x), 127)
@@ -203,7 +203,7 @@ def _signed_scales(v: Floats, levels: int) -> tuple[Floats, Ints]:
 
 
 def _affine_blocks(
-    cls: type[BlockCodec], x: Floats, levels: int, tries: tuple[float, float, int], importance: Importance | None
+    cls: type[BlockCodec], x: Floats, levels: int, tries: tuple[float, float, int], importance: BlockImportance | None
 ) -> tuple[Blocks, Codes]:
     """Blocks of Q4_K or Q5_K with all but the codes, and these."""
     b, groups = np.zeros(len(x), cls.block), _groups(x, 32)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .bits import Codes, pack
-from .codec import BlockCodec, CodecError, Floats, Importance
+from .codec import BlockCodec, BlockImportance, CodecError, Floats
 from .grids import Nearby, grid
 from .search import Ints, nearest, total
 
@@ -71,7 +71,7 @@ def squares(x: Floats, power: Floats) -> Floats:
 def costs(
     codec: type[BlockCodec],
     x: Floats,
-    importance: Importance | None,
+    importance: BlockImportance | None,
     mean_squares: int,
     plain: Callable[[Floats, Floats], Floats] | None = None,
 ) -> Floats:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..gguf.types import GGMLType
 from .basic import column, half, reciprocal, round_half_away
 from .bits import Codes, pack, unpack
-from .codec import BlockCodec, Blocks, Floats, Importance
+from .codec import BlockCodec, BlockImportance, Blocks, Floats
 from .search import total
 
 
@@ -22,7 +22,7 @@ class TQ2_0(BlockCodec, ggml=GGMLType.TQ2_0):
         return _around_one(unpack(b["qs"], 2, 32)) * column(b["d"])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, (d, codes) = np.empty(len(x), cls.block), _scaled(x)
         b["d"], b["qs"] = half(cls, d), pack(codes & 3, 2, 32)
         return b
@@ -39,7 +39,7 @@ class TQ1_0(BlockCodec, ggml=GGMLType.TQ1_0):
         return _around_one(np.hstack(trits)) * column(b["d"])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, (d, trits) = np.empty(len(x), cls.block), _scaled(x)
         b["d"] = half(cls, d)
 
@@ -63,7 +63,7 @@ class Q1_0(BlockCodec, ggml=GGMLType.Q1_0):
         return np.where(unpack(b["qs"], 1, 1) != 0, d, -d)
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b = np.empty(len(x), cls.block)
         b["d"] = half(cls, total(np.abs(x)) / np.float32(128))
         b["qs"] = pack((x >= 0).astype(np.uint8), 1, 1)
@@ -78,7 +78,7 @@ class Q2_0(BlockCodec, ggml=GGMLType.Q2_0):
         return _around_one(unpack(b["qs"], 2, 1)) * column(b["d"])
 
     @classmethod
-    def encode_blocks(cls, x: Floats, importance: Importance | None) -> Blocks:
+    def encode_blocks(cls, x: Floats, importance: BlockImportance | None) -> Blocks:
         b, (d, codes) = np.empty(len(x), cls.block), _scaled(x)
         b["d"], b["qs"] = half(cls, d), pack(codes, 2, 1)
         return b

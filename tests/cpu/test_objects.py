@@ -138,6 +138,14 @@ def test_an_unwritable_home_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.M
         objects.kernel_dir.cache_clear()
 
 
+@pytest.mark.parametrize("name", ["grids.py", "signs.py", "iq.py", "fp4.py", "encode.py", "lattice.py"])
+def test_what_kernels_hold_decides_the_directory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of block layouts are constants of kernels: another table is another kernel."""
+    before, read = objects.fingerprint.__wrapped__(), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + b"#" * (self.name == name))
+    assert objects.fingerprint.__wrapped__() != before
+
+
 def test_two_processes_fill_one_cache(cache: Path) -> None:
     code = (
         "from halfbyte.runtime.backends.cpu.compile import ensure_compiled as e, objects as o;"

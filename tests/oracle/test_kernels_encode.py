@@ -115,3 +115,4 @@ def test_the_tables_agree() -> None:
     assert {name: kind.per for name, kind in ENCODERS.items()} == KERNEL_TYPES
     for name, kind in ENCODERS.items():
         assert (kind.size * kind.per, kind.block_bytes) == (GGMLType[name].block_size, GGMLType[name].block_bytes)
+        assert (kind.power_of == "row") == CODECS[GGMLType[name]].needs_row_power

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....formats.gguf.types import GGMLType
-from ....formats.quants import codec_for, decode, row_powers
+from ....formats.quants import check_importance, codec_for, decode, row_powers
 from ..base import CancelFlag
 from . import objects
 from .args import ENCODE_SCRATCH_BYTES, GROUPS, STEP, args_of
@@ -98,8 +98,10 @@ class Encoders:
         out = np.empty(batches * at_once * codec.block_bytes, np.uint8)
         given: dict[str, Any] = {}
         if importance is not None:
-            columns, power = row_powers(codec, weights, importance)
-            given = {"columns": columns, "power": np.append(power, np.zeros(GROUPS, np.float32))}
+            check_importance(codec, weights, importance)
+            given["columns"] = np.ascontiguousarray(importance)
+            if codec.needs_row_power:
+                given["power"] = np.append(row_powers(weights), np.zeros(GROUPS, np.float32))
         bad = np.zeros(1, np.int64)
         self._run(name, {"x": x, "out": out, "n": batches, "cols": weights.shape[1], "bad": bad, **given})
         if bad[0]:

@@ -2,9 +2,9 @@
 
 A kernel is one small relocatable object that refers to nothing but itself and libc, so it is cached as plain bytes with
 a checksum (never pickle) in a per-user directory of mode 0700, and linked into the process by LLVM in about a
-millisecond. The directory is keyed by everything the machine code depends on: the sources of this package, the versions
-of numba and llvmlite, and the CPU target. A file that is truncated, damaged, or that another user may have written is
-treated as absent and compiled again.
+millisecond. The directory is keyed by everything the machine code depends on: the sources of this package and of the
+block layouts, whose tables kernels hold; the versions of numba, llvmlite and gguf; and the CPU target. A file that is
+truncated, damaged, or that another user may have written is treated as absent and compiled again.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ def fingerprint() -> str:
     """Hash of everything the machine code depends on."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for source in sorted(here.rglob("*.py")):
-        digest.update(source.relative_to(here).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+    root = here.parents[2]
+    for folder in (here, root / "formats" / "quants"):
+        for source in sorted(folder.rglob("*.py")):
+            digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     machine = target()
     for fact in (
-        importlib.metadata.version("numba"),
-        importlib.metadata.version("llvmlite"),
+        *(importlib.metadata.version(package) for package in ("numba", "llvmlite", "gguf")),
         sys.platform,
         machine.cpu,
         machine.feature_string,

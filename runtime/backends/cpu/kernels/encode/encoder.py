@@ -18,18 +18,15 @@ class Batch:
     """Sixteen groups that are being encoded: their lines, and the blocks that they become."""
 
     def __init__(
-        self, kind: type[Encoder], g: Groups, x: ir.Value, out: ir.Value, inner_at: ir.Value, power: Vec | None
+        self, kind: type[Encoder], g: Groups, x: ir.Value, out: ir.Value, inner_at: ir.Value, weighted: bool
     ) -> None:
         self.e, self.g, self.per = g.e, g, kind.per
         self.x = x  # where the weights are, block after block
         self.inner_at = inner_at  # memory for the lines of groups of scales
-        self.power = power  # float32 [16]: of a group's row or block, where there is an importance
+        self.weighted = weighted  # there is an importance: it stands in the lines of costs
+        self.power: Vec | None = None  # float32 [16]: of a group's row or block, for types that ask for it
         self._out, self._block_bytes = out, kind.block_bytes
         self.is_bad = g.e.const(I1, [0] * LANES)
-
-    @property
-    def weighted(self) -> bool:
-        return self.power is not None
 
     def blocks(self) -> list[tuple[ir.Value, int]]:
         """Address and first group of each."""

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ......formats.quants.fp4 import E2M1_DOUBLED
 from ...simd.emit import I8, I32, Vec
 from ..linear.fp4 import half_of_e4m3, power_of_two
 from .basic import largest
 from .encoder import LANES, Batch, Encoder
 from .lanes import byte_rows
 from .search import Codes
-
-E2M1_DOUBLED = (0, 1, 2, 3, 4, 6, 8, 12)  # codes 8 to 15 are their negatives
 
 
 class MXFP4(Encoder):
@@ -53,8 +52,7 @@ def _nearest(b: Batch, scale: Vec) -> Codes:
         x = g.x(j)
         found, least = e.zero(I32, LANES), e.absolute(e.like(x, 0.0) * scale - x)
         for number in range(1, 16):
-            value = float(E2M1_DOUBLED[number % 8]) * (-1 if number >= 8 else 1)
-            off = e.absolute(scale * value - x)
+            off = e.absolute(scale * float(E2M1_DOUBLED[number]) - x)
             nearer = e.less(off, least)
             found, least = e.select(nearer, e.like(found, number), found), e.select(nearer, off, least)
         return found

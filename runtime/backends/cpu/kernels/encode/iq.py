@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from llvmlite import ir
 
+from ......formats.quants.iq import IQ4_LEVELS
 from ...simd.emit import F32, I8, I16, I32, I64, Emitter, Vec
 from .basic import Block32
 from .encoder import LANES, Batch, Encoder
@@ -14,7 +15,7 @@ from .k import signed_largest
 from .lanes import byte_rows
 from .search import NOTHING, Codes, nearest, negated, signed_extreme
 
-LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+LEVELS = [int(level) for level in IQ4_LEVELS]
 # A number belongs to the higher of two levels from the middle between them on: so near it, differences are exact.
 _MIDDLES = [(a + b) / 2 for a, b in pairwise(LEVELS)]
 

@@ -42,8 +42,11 @@ def _batch_encoder(kind: type[Encoder], weighted: bool):  # type: ignore[no-unty
         x, out, space, bad, columns, power = (e.b.extract_value(where.ll, k) for k in range(6))
         g = Groups(e, kind.size, space)
         turn(e, [e.at(x, 4 * kind.size * k) for k in range(LANES)], kind.size, g.put_x)
-        powers = _importance(e, kind, g, x, first, cols, columns, power) if weighted else None
-        b = Batch(kind, g, x, out, e.at(space, 3 * LINE_BYTES * kind.size), powers)
+        b = Batch(kind, g, x, out, e.at(space, 3 * LINE_BYTES * kind.size), weighted)
+        if weighted:
+            starts = [e.b.add(first.ll, ir.Constant(I64, kind.size * k)) for k in range(LANES)]
+            turn(e, [e.index(columns, e.b.srem(at, cols.ll), 4) for at in starts], kind.size, g.put_cost)
+            b.power = _power(e, kind, x, [e.index(power, e.b.sdiv(at, cols.ll), 4) for at in starts])
         kind.encode(b)
         is_bad = e.b.or_(e.any(b.is_bad), e.any(_no_numbers(g)))
         e.when(is_bad, [], lambda _: _note(e, bad))
@@ -67,12 +70,10 @@ def _no_numbers(g: Groups) -> Vec:
     return e.compare(g.each([e.zero(I32, LANES)], body)[0], ">=", 0x7F800000)
 
 
-def _importance(
-    e: Emitter, kind: type[Encoder], g: Groups, x: ir.Value, first: Vec, cols: Vec, columns: ir.Value, power: ir.Value
-) -> Vec:
-    """That of each weight's column into the lines of costs; the mean square of the row or block of each group."""
-    starts = [e.b.add(first.ll, ir.Constant(I64, kind.size * k)) for k in range(LANES)]
-    turn(e, [e.index(columns, e.b.srem(start, cols.ll), 4) for start in starts], kind.size, g.put_cost)
+def _power(e: Emitter, kind: type[Encoder], x: ir.Value, rows: list[ir.Value]) -> Vec | None:
+    """The mean square around each group: of its row, which stands at an address, or of its block."""
     if kind.power_of == "row":
-        return e.gather([e.load(F32, 0, e.index(power, e.b.sdiv(start, cols.ll), 4)) for start in starts])
-    return block_means(e, x, kind.per, kind.size, lambda one: one * one) * kind.factor
+        return e.gather([e.load(F32, 0, row) for row in rows])
+    if kind.power_of == "block":
+        return block_means(e, x, kind.per, kind.size, lambda one: one * one) * kind.factor
+    return None

@@ -60,7 +60,8 @@ def symmetric(g: Groups, levels: int) -> tuple[Vec, Codes]:
 
     def one_more(i: ir.Value, carried: list[Vec]) -> list[Vec]:
         inverse, scale, best = carried
-        other = _numerator(e, i, levels) / top
+        step = _step(e, i, 9)
+        other = negated(e.like(step, levels) + e.like(step, 0.1) * step) / top
         by_x, by_code = moments(other)
         better = e.less(zero, by_code) & e.less(best * by_code, by_x * by_x)
         scale = e.select(better, by_x / by_code, scale)
@@ -77,12 +78,10 @@ def symmetric(g: Groups, levels: int) -> tuple[Vec, Codes]:
     )
 
 
-def _numerator(e: Emitter, i: ir.Value, levels: int) -> Vec:
-    """-(levels + 0.1 * step) for the steps -9 ... -1 and 1 ... 9."""
+def _step(e: Emitter, i: ir.Value, most: int) -> Vec:
+    """Of the steps -most ... -1 and 1 ... most that of number i, as float32 in all lanes."""
     i32 = Vec(e, e.b.trunc(i, I32))
-    step = e.to_float(e.splat(e.select(e.compare(i32, "<", 9), i32 - 9, i32 - 8), LANES))
-    value = e.like(step, levels) + e.like(step, 0.1) * step
-    return negated(value)
+    return e.to_float(e.splat(e.select(e.compare(i32, "<", most), i32 - most, i32 - (most - 1)), LANES))
 
 
 def symmetric_by_turns(g: Groups, levels: int) -> tuple[Vec, Codes]:
@@ -115,8 +114,7 @@ def positive(g: Groups, levels: int) -> tuple[Vec, Codes]:
 
     def one_more(i: ir.Value, carried: list[Vec]) -> list[Vec]:
         inverse, best = carried
-        i32 = Vec(e, e.b.trunc(i, I32))
-        step = e.to_float(e.splat(e.select(e.compare(i32, "<", 4), i32 - 4, i32 - 3), LANES))
+        step = _step(e, i, 4)
         other = (e.like(step, 0.1) * step + e.like(step, levels)) / most
         found = error(lambda x: _at_most(nearest(other * x), levels), one / other)
         better = e.less(found, best)

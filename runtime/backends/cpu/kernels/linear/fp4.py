@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from ......formats.quants.fp4 import E2M1_DOUBLED
 from ...simd.dot import lookup16
 from ...simd.emit import F32, Emitter, Vec
 from .blocks import Nibbles
 from .weights import I8, I32, Unpacked, WeightType, loads, nibbles
 
 # Twice the value of each code, moved up by 16 so that it is unsigned; the scale is halved to match.
-_LEVELS = [16 + v for v in (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)]
+_LEVELS = [16 + int(level) for level in E2M1_DOUBLED]
 
 
 class MXFP4(Nibbles):

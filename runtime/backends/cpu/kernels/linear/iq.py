@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from ......formats.quants.iq import IQ4_LEVELS
 from ...simd.dot import lookup16
 from ...simd.emit import I64, Emitter, Vec
 from .blocks import Nibbles
@@ -12,7 +13,7 @@ from .lanes import spread
 from .weights import I8, I16, I32, InLanes, Unpacked, WeightType, halves, nibbles
 
 # The sixteen levels, moved up by 128 so that they are unsigned.
-_LEVELS = [128 + v for v in (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)]
+_LEVELS = [128 + int(level) for level in IQ4_LEVELS]
 
 
 class IQ4_NL(Nibbles):
