@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import halfbyte
 import numpy as np
-from halfbyte.tools.perplexity import Estimate, cut_windows, score
 from numpy.typing import NDArray
+
+import halfbyte
+from halfbyte.tools.perplexity import Estimate, cut_windows, score
 
 from . import common
 from .agreement import EQUAL, NEAR, OURS_OFF, Agreement, compare

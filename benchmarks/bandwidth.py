@@ -13,10 +13,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from halfbyte.runtime.backends.cpu.simd.emit import I64, Emitter, Vec
-from halfbyte.runtime.backends.cpu.simd.types import emitted
 from llvmlite import ir
 from numba.core import types
+
+from halfbyte.runtime.backends.cpu.simd.emit import I64, Emitter, Vec
+from halfbyte.runtime.backends.cpu.simd.types import emitted
 
 LINE = 64  # bytes of a cache line
 UNROLL = 4  # lines read at once from each stream

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from halfbyte import HalfbyteError
 from numpy.typing import NDArray
+
+from halfbyte import HalfbyteError
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

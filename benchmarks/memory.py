@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import halfbyte
 import numpy as np
+
+import halfbyte
 from halfbyte.tools.bench import BANNED
 
 from . import common, targets

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from halfbyte.formats.gguf import GGUFFile
 
 from . import common, peers, processes, targets

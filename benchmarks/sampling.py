@@ -10,8 +10,9 @@ import time
 from typing import Any
 
 import numpy as np
-from halfbyte.runtime.engine.sampling import Sampler, SamplingParams
 from numpy.typing import NDArray
+
+from halfbyte.runtime.engine.sampling import Sampler, SamplingParams
 
 from . import common
 from .report import Report

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import halfbyte
 import numpy as np
-from halfbyte.tools.bench import BANNED, Speeds
 from numpy.typing import NDArray
+
+import halfbyte
+from halfbyte.tools.bench import BANNED, Speeds
 
 from . import common, peers, rounds, targets
 from .bandwidth import Bandwidth

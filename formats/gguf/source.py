@@ -1,4 +1,4 @@
-"""The bytes of one GGUF file: a read-only map, or a buffer in memory."""
+"""The bytes of one file: a read-only map, or a buffer in memory."""
 
 from __future__ import annotations
 

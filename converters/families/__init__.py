@@ -1,0 +1,49 @@
+"""The families that can be converted: one table, by the names in config.json."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from ...formats.errors import UnsupportedError
+from ..checkpoint import Checkpoint
+from ..config import Config
+from .family import Family
+from .gemma import GEMMA3
+from .gpt2 import GPT2
+from .llama import LLAMA
+from .phi3 import PHI3
+from .qwen import QWEN2, QWEN3
+
+# "architectures" of config.json -> family. Architectures that equal another one are rows, not files.
+FAMILIES: dict[str, Family] = {
+    "LlamaForCausalLM": LLAMA,
+    "MistralForCausalLM": LLAMA,
+    "MixtralForCausalLM": LLAMA,
+    "Qwen2ForCausalLM": QWEN2,
+    "Qwen3ForCausalLM": QWEN3,
+    "Gemma3ForCausalLM": GEMMA3,
+    "Gemma3ForConditionalGeneration": GEMMA3,
+    "Phi3ForCausalLM": PHI3,
+    "GPT2LMHeadModel": GPT2,
+}
+
+
+def family_of(checkpoint: Checkpoint) -> tuple[Family, Config]:
+    """The family of a checkpoint and the part of its config.json that describes the language model.
+
+    UnsupportedError names the architecture and the nearest ones that can be converted.
+    """
+    path = checkpoint.path / "config.json"
+    config = Config(checkpoint.config, path)
+    given = config.fields.get("architectures")
+    if not isinstance(given, list) or len(given) != 1 or not isinstance(given[0], str):
+        raise config.refuse("architectures", given, "a list of one name")
+    family = FAMILIES.get(given[0])
+    if family is None:
+        near = get_close_matches(given[0], FAMILIES, n=1, cutoff=0.0)[0]
+        code = "; it needs code of its own, which is never run" if checkpoint.runs_code else ""
+        raise UnsupportedError(
+            f"{path}: models of the architecture {given[0]!r} cannot be converted yet{code}. The nearest that can: "
+            f"{near}. All: {', '.join(FAMILIES)}"
+        )
+    return family, config.inner("text_config") if "text_config" in config else config

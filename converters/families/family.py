@@ -1,0 +1,102 @@
+"""What a family of checkpoints is to the converter: names, keys, and what happens to its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...formats.stored import StoredTensor
+from ..checkpoint import CheckpointError
+from ..config import Config
+from ..rows import Rows, stacked, stored
+
+Keys = dict[str, Any]  # metadata keys without the architecture in front
+Tensors = dict[str, Rows]  # by GGUF name
+Change = Callable[[Rows, Config], Rows]
+# One stored tensor that becomes several: GGUF stem -> rows of it.
+Split = Callable[[Rows, Config], Mapping[str, Rows]]
+
+
+def _none(c: Config) -> Tensors:
+    return {}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A table row for each family. Names are stems: "{i}" is the layer, "{e}" the expert, ".weight" or ".bias" follow.
+
+    architecture  general.architecture
+    keys          config.json -> metadata
+    names         stem in the checkpoint -> stem in GGUF; stems with "{e}" are stacked
+    changes       GGUF stem -> what is done to its tensors
+    splits        stem in the checkpoint -> what makes several tensors of it, by GGUF stem
+    extra         tensors that are computed from config.json
+    ignored       regular expressions of names that mean nothing any more, such as buffers
+    """
+
+    architecture: str
+    keys: Callable[[Config], Keys]
+    names: Mapping[str, str]
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    extra: Callable[[Config], Tensors] = _none
+    ignored: Sequence[str] = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
+
+    def tensors(self, given: Mapping[str, StoredTensor], c: Config) -> Tensors:
+        """Every tensor under its GGUF name. CheckpointError names one that has no place, or is missing."""
+        found: Tensors = self.extra(c)
+        experts: dict[str, dict[int, Rows]] = {}
+        for name, tensor in given.items():
+            if any(re.search(pattern, name) for pattern in self.ignored):
+                continue
+            for target, number, rows in self._places(name, tensor, c):
+                if number is not None:
+                    experts.setdefault(target, {})[number] = rows
+                elif target in found:
+                    raise _refuse(tensor, f"it would become {target!r}, and so would another one")
+                else:
+                    found[target] = rows
+        return found | {target: _experts(target, by_number) for target, by_number in experts.items()}
+
+    def _places(self, name: str, tensor: StoredTensor, c: Config) -> Iterator[tuple[str, int | None, Rows]]:
+        """Where a stored tensor goes: GGUF names, numbers of experts, rows."""
+        stem, layer, expert, role = _taken_apart(name)
+        rows = stored(tensor)
+        if stem in self.splits:
+            named = self.splits[stem](rows, c)
+        elif stem in self.names:
+            named = {self.names[stem]: rows}
+        else:
+            raise _refuse(tensor, f"the converter for {self.architecture} has no place for it")
+        for target, part in named.items():
+            change = self.changes.get(target)
+            yield f"{target.replace('{i}', layer)}{role}", expert, change(part, c) if change else part
+
+
+_NUMBERS = re.compile(r"\.(\d{1,6})(?=\.)")
+
+
+def _taken_apart(name: str) -> tuple[str, str, int | None, str]:
+    """Stem with "{i}" and "{e}", layer, expert, and ".weight", ".bias" or nothing."""
+    numbers = _NUMBERS.findall(name)
+    places = iter(("{i}", "{e}"))
+    stem = _NUMBERS.sub(lambda match: f".{next(places, match[1])}", name)
+    role = next((role for role in (".weight", ".bias") if stem.endswith(role)), "")
+    expert = int(numbers[1]) if len(numbers) > 1 else None
+    return stem.removesuffix(role), numbers[0] if numbers else "", expert, role
+
+
+def _experts(target: str, by_number: Mapping[int, Rows]) -> Rows:
+    first = by_number[min(by_number)]
+    if sorted(by_number) != list(range(len(by_number))):
+        missing = next(number for number in range(len(by_number) + 1) if number not in by_number)
+        raise CheckpointError(f"expert {missing} is missing for {target!r}", field=first.origin)
+    if any(rows.shape != first.shape or rows.type is not first.type for rows in by_number.values()):
+        raise CheckpointError(f"the experts of {target!r} differ in shape or type", field=first.origin)
+    return stacked([by_number[number] for number in range(len(by_number))])
+
+
+def _refuse(tensor: StoredTensor, problem: str) -> CheckpointError:
+    return CheckpointError(problem, path=tensor.path, field=tensor.name)

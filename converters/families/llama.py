@@ -1,0 +1,37 @@
+"""Llama 1 to 3, Mistral, SmolLM, TinyLlama, Yi, and Mixtral: one architecture."""
+
+from __future__ import annotations
+
+from ..config import Config
+from .family import Family, Keys
+from .shared import LAYERS, LLAMA_NAMES, decoder_keys, interleaved, rope_factors
+
+_EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
+
+
+def _keys(c: Config) -> Keys:
+    c.expect("hidden_act", "silu")
+    keys = decoder_keys(c)
+    if c.fields.get("model_type") != "llama" and "sliding_window" in c:
+        keys["attention.sliding_window"] = c.count("sliding_window")
+    if "num_local_experts" in c:
+        keys |= {"expert_count": c.count("num_local_experts"), "expert_used_count": c.count("num_experts_per_tok")}
+    return keys
+
+
+LLAMA = Family(
+    "llama",
+    keys=_keys,
+    names={
+        **LLAMA_NAMES,
+        f"{LAYERS}block_sparse_moe.gate": "blk.{i}.ffn_gate_inp",
+        f"{_EXPERTS}w1": "blk.{i}.ffn_gate_exps",
+        f"{_EXPERTS}w2": "blk.{i}.ffn_down_exps",
+        f"{_EXPERTS}w3": "blk.{i}.ffn_up_exps",
+    },
+    changes={
+        "blk.{i}.attn_q": interleaved("num_attention_heads"),
+        "blk.{i}.attn_k": interleaved("num_key_value_heads"),
+    },
+    extra=rope_factors,
+)

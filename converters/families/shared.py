@@ -1,0 +1,184 @@
+"""What families have in common: keys by their usual names, rotary scaling, the order of heads."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...formats.errors import UnsupportedError
+from ..config import Config
+from ..rows import Rows, array, computed, taken
+from .family import Change, Keys, Tensors
+
+LAYERS, TOP = "model.layers.{i}.", "model."
+
+# Decoder blocks as Llama has them; other families add to these names or replace some.
+LLAMA_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    f"{LAYERS}input_layernorm": "blk.{i}.attn_norm",
+    f"{LAYERS}self_attn.q_proj": "blk.{i}.attn_q",
+    f"{LAYERS}self_attn.k_proj": "blk.{i}.attn_k",
+    f"{LAYERS}self_attn.v_proj": "blk.{i}.attn_v",
+    f"{LAYERS}self_attn.o_proj": "blk.{i}.attn_output",
+    f"{LAYERS}post_attention_layernorm": "blk.{i}.ffn_norm",
+    f"{LAYERS}mlp.gate_proj": "blk.{i}.ffn_gate",
+    f"{LAYERS}mlp.up_proj": "blk.{i}.ffn_up",
+    f"{LAYERS}mlp.down_proj": "blk.{i}.ffn_down",
+}
+QK_NORM_NAMES = {
+    f"{LAYERS}self_attn.q_norm": "blk.{i}.attn_q_norm",
+    f"{LAYERS}self_attn.k_norm": "blk.{i}.attn_k_norm",
+}
+
+
+def head_dim(c: Config) -> int:
+    n_head = c.count("num_attention_heads")
+    return c.count("head_dim", default=c.count("hidden_size") // n_head)
+
+
+def decoder_keys(c: Config) -> Keys:
+    """Sizes of a decoder with grouped-query attention, RMS norms and rotary positions."""
+    keys: Keys = {
+        "block_count": c.count("num_hidden_layers", high=1 << 12),
+        "context_length": c.count("max_position_embeddings", high=1 << 30),
+        "embedding_length": c.count("hidden_size"),
+        "feed_forward_length": c.count("intermediate_size"),
+        "attention.head_count": c.count("num_attention_heads"),
+        "attention.head_count_kv": c.count("num_key_value_heads", default=c.count("num_attention_heads")),
+        "attention.layer_norm_rms_epsilon": c.number("rms_norm_eps", low=0.0, high=1.0),
+        "vocab_size": c.count("vocab_size"),
+    }
+    if "head_dim" in c:
+        keys |= {"attention.key_length": head_dim(c), "attention.value_length": head_dim(c)}
+    return keys | rope_keys(c)
+
+
+def rope_parameters(c: Config) -> Config:
+    """What config.json says about rotation: one object since transformers 5, two fields before."""
+    if "rope_parameters" in c:
+        return c.inner("rope_parameters")
+    old = c.inner("rope_scaling")
+    fields = {"rope_type": old.fields.get("type", "default"), **old.fields}
+    if "rope_theta" in c:
+        fields["rope_theta"] = c.fields["rope_theta"]
+    return Config(fields, c.path, "rope_scaling.")
+
+
+def rope_keys(c: Config, rope: Config | None = None) -> Keys:
+    """Base, rotated dims and scaling. `rope` where it is not that of `rope_parameters`."""
+    rope = rope or rope_parameters(c)
+    keys: Keys = {
+        "rope.freq_base": rope.number("rope_theta", default=10_000.0, low=1.0, high=1e12),
+        "rope.dimension_count": int(
+            head_dim(c) * rope.number("partial_rotary_factor", default=_partial(c), low=0.0, high=1.0)
+        ),
+    }
+    kind = rope.text("rope_type", "default")
+    if kind not in _SCALINGS:
+        raise UnsupportedError(f"{c.path}: rope scaling {kind!r} is not known; known are {', '.join(_SCALINGS)}")
+    return keys | _SCALINGS[kind](c, rope)
+
+
+def _partial(c: Config) -> float:
+    return c.number("partial_rotary_factor", default=1.0, low=0.0, high=1.0)
+
+
+def _plain(c: Config, rope: Config) -> Keys:
+    return {}
+
+
+def _linear(c: Config, rope: Config) -> Keys:
+    return {"rope.scaling.type": "linear", "rope.scaling.factor": _factor(rope)}
+
+
+def _yarn(c: Config, rope: Config) -> Keys:
+    keys: Keys = {"rope.scaling.type": "yarn", "rope.scaling.factor": _factor(rope)}
+    keys["rope.scaling.original_context_length"] = _original(c, rope)
+    for name, key in (
+        ("extrapolation_factor", "yarn_ext_factor"), ("attention_factor", "yarn_attn_factor"),
+        ("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow"),
+    ):  # fmt: skip
+        if name in rope:
+            keys[f"rope.scaling.{key}"] = rope.number(name)
+    return keys
+
+
+def _longrope(c: Config, rope: Config) -> Keys:
+    """Phi 3: factors are tensors (`rope_factors`), and attention is scaled with the growth of the context."""
+    original = _original(c, rope)
+    growth = c.count("max_position_embeddings", high=1 << 30) / original
+    magnitude = math.sqrt(1 + math.log(growth) / math.log(original)) if growth > 1 else 1.0
+    return {
+        "rope.scaling.type": "longrope",
+        "rope.scaling.original_context_length": original,
+        "rope.scaling.attn_factor": magnitude,
+    }
+
+
+_SCALINGS = {
+    "default": _plain, "none": _plain, "llama3": _plain, "linear": _linear, "yarn": _yarn, "longrope": _longrope,
+    "su": _longrope,
+}  # fmt: skip
+
+
+def _factor(rope: Config) -> float:
+    return rope.number("factor", low=1e-3, high=1e6)
+
+
+def _original(c: Config, rope: Config) -> int:
+    place = rope if "original_max_position_embeddings" in rope else c
+    return place.count(
+        "original_max_position_embeddings", "max_position_embeddings", low=2, high=1 << 30
+    )
+
+
+def rope_factors(c: Config) -> Tensors:
+    """Tensors of factors by which frequencies are divided: of Llama 3, and of longrope."""
+    rope = rope_parameters(c)
+    kind, origin = rope.text("rope_type", "default"), f"{c.path}: rope_scaling"
+    if kind == "llama3":
+        return {"rope_freqs.weight": array(_llama3_factors(c, rope), origin)}
+    if kind not in ("longrope", "su"):
+        return {}
+    half = rope_keys(c)["rope.dimension_count"] // 2
+    return {
+        f"rope_factors_{which}.weight": array(np.array(rope.numbers(f"{which}_factor", half), np.float32), origin)
+        for which in ("long", "short")
+    }
+
+
+def _llama3_factors(c: Config, rope: Config) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Slow pairs are divided by the factor, fast ones not; between them is a ramp."""
+    n_rot, base = head_dim(c), rope.number("rope_theta", default=10_000.0, low=1.0, high=1e12)
+    low, high = rope.number("low_freq_factor", default=1.0), rope.number("high_freq_factor", default=4.0)
+    if not 0 < low < high:
+        raise rope.refuse("high_freq_factor", high, f"more than low_freq_factor, {low:g}")
+    context = rope.count("original_max_position_embeddings", default=8192, high=1 << 30)
+    turns = context * base ** -(np.arange(0, n_rot, 2) / n_rot) / (2 * math.pi)  # within the original context
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / _factor(rope) + smooth)).astype(np.float32)
+
+
+def interleaved(heads: str) -> Change:
+    """Rows of each head from halves, as Hugging Face has them, to neighbouring pairs, as llama files have them.
+
+    `heads` is the field of config.json that counts the heads of this matrix.
+    """
+
+    def change(rows: Rows, c: Config) -> Rows:
+        n_head = c.count(heads, "num_attention_heads")
+        n = rows.shape[0]
+        if n % (2 * n_head):
+            raise c.refuse(heads, n_head, f"a number that divides the {n} rows of {rows.origin}")
+        order = np.arange(n).reshape(n_head, 2, -1).swapaxes(1, 2).reshape(-1)
+        return taken(rows, order)
+
+    return change
+
+
+def plus_one(rows: Rows, c: Config) -> Rows:
+    """Norms that multiply with 1 + weight become plain ones."""
+    return computed(rows, lambda x: x + np.float32(1))
