@@ -131,7 +131,7 @@ class BlockCodec:
         """
         _require_dtype(cls, weights, np.float32)
         if cls.block_size > 1:
-            _require_finite(cls, weights)
+            require_finite(cls.type.name, weights)
         out = np.empty(cls.byte_shape(weights.shape), np.uint8)
         given: list[Floats] = []
         if importance is not None and weights.size:
@@ -183,14 +183,15 @@ def _require_dtype(codec: type[BlockCodec], array: npt.NDArray[Any], dtype: npt.
         raise CodecError(f"{codec.type.name}: expected an array of {np.dtype(dtype).name}, got {array.dtype}")
 
 
-def _require_finite(codec: type[BlockCodec], weights: Floats) -> None:
+def require_finite(type_name: str, weights: Floats) -> None:
+    """NotFiniteError for the first weight of float32[..., cols] that is NaN or infinite."""
     rows = weights.reshape(-1, weights.shape[-1]) if weights.size else weights[:0].reshape(0, 1)
     step = max(1, CHUNK_WEIGHTS // max(1, rows.shape[1]))
     for lo in range(0, len(rows), step):
         bad = np.argwhere(~np.isfinite(rows[lo : lo + step]))
         if len(bad):
             row, column = int(bad[0][0]) + lo, int(bad[0][1])
-            raise NotFiniteError(codec.type.name, row, column, float(rows[row, column]))
+            raise NotFiniteError(type_name, row, column, float(rows[row, column]))
 
 
 def check_importance(codec: type[BlockCodec], weights: Floats, importance: Floats) -> None:
