@@ -175,7 +175,7 @@ class Model:
             raise end.error
         if end.reason == "cancelled":
             raise Cancelled("the computation of logits was cancelled")
-        return request.logits
+        return request.result()
 
     def generate(
         self,

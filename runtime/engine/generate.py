@@ -102,6 +102,14 @@ class LogitsRequest(Request):
         if chunk.stop == len(self.logits):
             self.finish(End("stop"))
 
+    def result(self) -> NDArray[np.float32]:
+        """The logits, once they are complete, for their only owner.
+
+        A request and its sequence refer to each other: what they hold stays until Python looks for such circles.
+        """
+        logits, self.logits = self.logits, np.empty((0, 0), np.float32)
+        return logits
+
 
 def _token(sampled: SampledToken, text: str) -> Token:
     return Token(sampled.id, text, sampled.logprob, sampled.top_logprobs)

@@ -6,6 +6,7 @@ import _thread
 import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -82,6 +83,19 @@ def test_a_stop_string_ends_the_text_before_it(model):
     assert generation.read() == ", there was a little girl named "
     assert generation.finish_reason == "stop"
     assert len(generation.ids) < 20
+
+
+def test_logits_are_freed_with_their_last_reference(model):
+    """A text is read window by window: memory is flat only if none of them waits for the garbage collector."""
+    ids = model.tokenize(STORY)
+    gc.disable()
+    try:
+        logits = model.logits(ids)
+        gone = weakref.ref(logits)
+        del logits
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_logits_of_a_long_text_equal_those_of_one_step(model):
