@@ -105,11 +105,47 @@ def test_predictions() -> None:
     assert found["log_ppl_ratio"] == pytest.approx((other - nll).mean())
     assert found["log_ppl_ratio_error"] == pytest.approx((other - nll).std() / math.sqrt(len(rows) - 1))
     assert found["kl_mean"] == pytest.approx(kl.mean())
-    assert found["kl_99"] == pytest.approx(np.quantile(kl, 0.99))
+    assert found["kl_error"] == pytest.approx(error(kl))
+    for name, share in (("kl_95", 0.95), ("kl_99", 0.99), ("kl_999", 0.999)):
+        assert found[name] == pytest.approx(percentile(kl, share))
     assert found["kl_max"] == pytest.approx(kl.max())
     assert found["same_top"] == same.mean() and 0.3 < same.mean() < 1
+    assert found["same_top_error"] == pytest.approx(math.sqrt(same.mean() * (1 - same.mean()) / (len(rows) - 1)))
     dp = np.exp(-other) - np.exp(-nll)
+    assert (found["mean_dp"], found["mean_dp_error"]) == (pytest.approx(dp.mean()), pytest.approx(error(dp)))
     assert found["rms_dp"] == pytest.approx(math.sqrt((dp**2).mean()))
+    assert found["rms_dp_error"] == pytest.approx(0.5 / found["rms_dp"] * error(dp**2))
+
+
+def error(x: np.ndarray) -> float:
+    """Of a mean, from the sums that llama-perplexity keeps."""
+    n = len(x)
+    return math.sqrt((sum(x * x) / n - (sum(x) / n) ** 2) / (n - 1))
+
+
+def percentile(x: np.ndarray, fraction: float) -> float:
+    """Between its neighbours, as llama-perplexity does it."""
+    ordered, place = np.sort(x), fraction * (len(x) - 1)
+    below = int(place)
+    return ordered[below] + (place - below) * (ordered[min(below + 1, len(x) - 1)] - ordered[below])
+
+
+def test_what_cannot_come_costs_nothing() -> None:
+    """Logits of minus infinity forbid a token. Forbidding what the first model allows costs without end."""
+    first, cost = np.zeros((4, 3), np.float32), TextCost()
+    first[:, 2] = -np.inf
+    changed = first.copy()
+    changed[2, 1] = -1
+    cost.add(first, changed, [0, 1, 0, 1])
+    q = np.exp([0, -1]) / (1 + np.exp(-1))
+    assert cost.summary()["kl_mean"] == pytest.approx(0.5 * np.log(0.5 / q).sum())
+    changed[2, 1] = -np.inf
+    cost = TextCost()
+    cost.add(first, changed, [0, 1, 0, 0])
+    assert cost.summary()["kl_mean"] == math.inf
+    cost = TextCost()
+    cost.add(first, np.full_like(first, np.nan), [0, 1, 0, 0])
+    assert math.isnan(cost.summary()["kl_mean"])
 
 
 def test_equal_predictions_cost_nothing() -> None:
