@@ -54,3 +54,36 @@ def test_what_goes_wrong(halfbyte: Halfbyte, tmp_path: Path) -> None:
     assert halfbyte("compare", "stories260k").returncode == 2
     assert "about a --text" in halfbyte("compare", "stories260k", "other.gguf", "--chunks", "2").stderr
     assert halfbyte("compare", "stories260k", "stories260k", "--text", "nowhere.txt").returncode == 3
+
+
+def test_report_and_pictures(halfbyte: Halfbyte, tmp_path: Path) -> None:
+    name = quantized(halfbyte, "Q4_0")
+    (tmp_path / "text.txt").write_text(TEXT)
+    text = ("--text", "text.txt", "--context", "64", "--chunks", "2", "--backend", "reference")
+    targets = ("--report", "out.html", "--png", "pictures", "--tensor", "blk.1.attn_q.weight")
+    done = halfbyte("compare", "stories260k", name, *text, *targets, "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "wrote out.html\nwrote pictures\n"
+    assert json.loads(done.stdout)["changed"][0]["text"]["kl_mean"] > 0
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "blk.1.attn_q.weight" in page and "text.txt" in page and page.count("<svg") == 5
+    made = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert made == ["errors-1-Q4-0.png", "layers-1-Q4-0.png", "size.png", "staircase-1-Q4-0.png", "weights-1-Q4-0.png"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_goes_wrong_with_reports(halfbyte: Halfbyte, tmp_path: Path) -> None:
+    """Before anything is measured, and without touching a file."""
+    name = quantized(halfbyte, "Q8_0")
+    (tmp_path / "model.html").hardlink_to(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    for options, words in (
+        (("--report", "model.html"), "one of the files that it is about"),
+        (("--report", "page.html", "--tensor", "blk.0.attn_k"), "nearest name is 'blk.0.attn_k.weight'"),
+        (("--tensor", "blk.0.attn_q.weight"), "about the pictures"),
+    ):
+        done = halfbyte("compare", "stories260k", name, *options)
+        assert (done.returncode, done.stdout) == (2, ""), options
+        assert words in done.stderr
+    assert (tmp_path / name).read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {name, "model.html"}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--text", "text_file", type=click.Path(path_type=Path), help="UTF-8 text that both have to predict.")
 @click.option("--chunks", type=click.IntRange(1), help="Stop after this many windows of the text.")
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor as well.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page with pictures, one HTML file.")
+@click.option("--png", "folder", type=click.Path(path_type=Path), help="Write the pictures of the report here.")
+@click.option("--tensor", metavar="NAME", help="The tensor that pictures show close up (default: the worst).")
 @loading_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(
@@ -34,6 +37,9 @@ def command(
     text_file: Path | None,
     chunks: int | None,
     with_tensors: bool,
+    page: Path | None,
+    folder: Path | None,
+    tensor: str | None,
     threads: int | None,
     context: int | None,
     backend: str,
@@ -42,12 +48,20 @@ def command(
     """Compare the weights of models with those of the FIRST, of which they were made, and what they predict.
 
     Without --text only the files are read. With it, all models are run over the text, in windows of --context tokens
-    (default 512) of which the second half is scored, as llama-perplexity does it.
+    (default 512) of which the second half is scored, as llama-perplexity does it. --report and --png need matplotlib.
     """
     if text_file is None and (chunks or context):
         raise click.UsageError("--chunks and --context are about a --text", click.get_current_context())
+    wants_pictures = page is not None or folder is not None
+    if tensor is not None and not wants_pictures:
+        raise click.UsageError("--tensor is about the pictures of --report or --png", click.get_current_context())
     text = None if text_file is None else read_text(text_file)
+    files = [_resolved(name) for name in (first, *changed)] if wants_pictures else []
+    if wants_pictures:
+        _check_targets(page, folder, [*files, *([text_file] if text_file else [])])
     found = [_tensors(first, name) for name in changed]
+    if wants_pictures:
+        tensor = _chosen(found, tensor)
     if text is not None:
         choices = LoadChoices(threads, context or DEFAULT_CONTEXT, backend)
         with open_model(first, choices) as model:
@@ -55,11 +69,56 @@ def command(
                 about["text"] = _text(model, name, text, chunks, choices)
     if as_json:
         console.write_json({"first": first, "changed": found})
-        return
-    for about in found:
-        _show(about, with_tensors)
-    if text is not None:
-        _show_texts(found)
+    else:
+        for about in found:
+            _show(about, with_tensors)
+        if text is not None:
+            _show_texts(found)
+    if wants_pictures:
+        models = [*zip((first, *changed), files, strict=True)]
+        _write_report(models, found, tensor, text_file, page, folder)
+
+
+def _resolved(name: str) -> Path:
+    with ProgressLine() as progress:
+        return hub.resolve(name, progress=progress)
+
+
+def _check_targets(page: Path | None, folder: Path | None, sources: Sequence[Path]) -> None:
+    """What would be in the way at the end, before a long run begins."""
+    from ..report import check_library
+    from ..report.files import check_folder, check_page
+
+    check_library()
+    if page is not None:
+        check_page(page, sources)
+    if folder is not None:
+        check_folder(folder)
+
+
+def _chosen(found: Sequence[dict[str, Any]], tensor: str | None) -> str | None:
+    from ..report import choose_tensor
+
+    return choose_tensor(found, tensor)
+
+
+def _write_report(
+    models: Sequence[tuple[str, Path]], found: Sequence[dict[str, Any]], tensor: str | None, text_file: Path | None,
+    page: Path | None, folder: Path | None,
+) -> None:  # fmt: skip
+    from ..report import build, draw, render
+    from ..report.files import make_folder, write
+
+    about = build(models[0], models[1:], found, tensor, text_file.name if text_file else None)
+    pictures = draw(about)
+    if folder is not None:
+        make_folder(folder)
+        for picture in pictures:
+            write(folder / f"{picture.name}.png", picture.png())
+    if page is not None:
+        write(page, render(about, pictures).encode("utf-8"))
+    for path in filter(None, (page, folder)):
+        console.note(f"wrote {path}")
 
 
 def _tensors(first: str, changed: str) -> dict[str, Any]:
@@ -85,6 +144,7 @@ def _tensors(first: str, changed: str) -> dict[str, Any]:
 
 def _numbers(errors: Any) -> dict[str, float]:
     return {
+        "weights": errors.weights,
         "relative_rmse": errors.relative_rmse,
         "sqnr_db": errors.sqnr,
         "cosine": errors.cosine,

@@ -1,0 +1,41 @@
+"""Where a report goes: checked before the work, written at the end, each file complete or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...formats.errors import InvalidRequest
+from ...formats.gguf.durable import DurableFile, translate_errors
+
+
+def check_page(path: Path, sources: Iterable[Path]) -> None:
+    """InvalidRequest for a page that would replace something that is no page."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InvalidRequest(f"--report {path}: a report is an HTML file; give it a name like report.html")
+    for source in sources:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InvalidRequest(f"--report {path} is one of the files that it is about; give another name")
+
+
+def check_folder(path: Path) -> None:
+    """InvalidRequest where the folder for pictures is a file."""
+    if path.exists() and not path.is_dir():
+        raise InvalidRequest(f"--png {path} is a file; give the name of a folder")
+
+
+def write(path: Path, data: bytes) -> None:
+    """The complete new content under its name, or what was there before."""
+    file = DurableFile(path)
+    try:
+        file.write(data)
+        file.seal()
+        file.publish()
+    except BaseException:
+        file.discard()
+        raise
+
+
+def make_folder(path: Path) -> None:
+    with translate_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
