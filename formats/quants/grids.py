@@ -62,22 +62,23 @@ class Nearby:
         every = np.indices((grid.radix,) * size, np.int16).reshape(size, -1)[::-1]  # by their places
         around = [_around(part, grid.levels.T, distances) for part in np.array_split(every, 16, axis=1)]
         counts = np.concatenate([count for count, _ in around])
-        self._points = np.concatenate([points for _, points in around]).astype(np.intp)
-        self._counts, self._starts = counts, np.cumsum(counts, dtype=np.intp) - counts
+        # The numbers of the points around each place, the nearest first: so many, from where its own start.
+        self.points = np.concatenate([points for _, points in around]).astype(np.intp)
+        self.counts, self.starts = counts, np.cumsum(counts, dtype=np.intp) - counts
 
     def find(self, places: npt.NDArray[np.intp], x: Floats, w: Floats, scale: Floats, shift: Floats | None) -> Ints:
         """Numbers of the points whose errors, weighted by w, are least; of equal ones the first.
 
         x and w are float32[size, n], scale float32[n]. shift, float32[n], is added to the levels.
         """
-        order = np.argsort(-self._counts[places], kind="stable")  # those with many points around them first
-        starts, counts = self._starts[places[order]], self._counts[places[order]]
+        order = np.argsort(-self.counts[places], kind="stable")  # those with many points around them first
+        starts, counts = self.starts[places[order]], self.counts[places[order]]
         x, w, scale = x[:, order], w[:, order], scale[order]
         shift = None if shift is None else shift[order]
-        found, least = self._points[starts], np.full(len(order), np.finfo(np.float32).max)
+        found, least = self.points[starts], np.full(len(order), np.finfo(np.float32).max)
         have_more = np.searchsorted(-counts, -np.arange(counts.max(initial=0)))  # than 0, 1, ... points around them
         for j, n in enumerate(have_more):
-            points = self._points.take(starts[:n] + j)
+            points = self.points.take(starts[:n] + j)
             error = np.zeros(n, np.float32)
             for i, values in enumerate(self.values):
                 q = values.take(points) if shift is None else values.take(points) + shift[:n]

@@ -82,7 +82,8 @@ class IQ1_M(BlockCodec, ggml=GGMLType.IQ1_M):
 
 
 @cache
-def _nearby() -> Nearby:
+def nearby() -> Nearby:
+    """Levels are -1, 0, 1 while points are searched; shifts are added."""
     return Nearby(grid("IQ1_S"), np.array([-1, 0, 1], np.float32), 3)
 
 
@@ -102,7 +103,7 @@ def _shifted(scale: Floats, points: npt.NDArray[np.uint16], is_down: npt.NDArray
 
 def _on_grid(x: Floats, w: Floats, split: Split) -> tuple[Floats, Ints]:
     """Scales float32[n] and points int32[n, size // 8] for the levels that a split gives to weights of groups."""
-    near, eights = _nearby(), x.reshape(-1, 8)
+    near, eights = nearby(), x.reshape(-1, 8)
     places = near.grid.places(split.levels.reshape(-1, 8).T)
     points = near.on_grid[places]
     off = points < 0
@@ -118,7 +119,7 @@ def _on_grid(x: Floats, w: Floats, split: Split) -> tuple[Floats, Ints]:
 
 def _best_scale(x: Floats, w: Floats, points: Ints, split: Split, scales: Codes, d: Floats) -> Floats:
     """The best scale of each block once all else is chosen, in place of d: float32[n, 1]."""
-    q = _nearby().values.T[points.reshape(-1, 2)] + _shifts(split.is_down)[:, :, None]
+    q = nearby().values.T[points.reshape(-1, 2)] + _shifts(split.is_down)[:, :, None]
     q = q.reshape(-1, 16, 16) * (np.float32(2) * scales + np.float32(1))[:, :, None]
     q = q.reshape(x.shape)
     by_x, by_level = total(w * q * x), total(w * q * q)

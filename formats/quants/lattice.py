@@ -47,6 +47,10 @@ class Search:
         bits: np.uint8 = np.uint8(255 if self.has_all_signs else 127)
         return bits
 
+    def nearby(self) -> Nearby:
+        """Finds points near others."""
+        return _nearby(self.grid, self.distances)
+
 
 @dataclass
 class Groups:
@@ -58,7 +62,7 @@ class Groups:
 
 
 @cache
-def nearby(name: str, distances: int) -> Nearby:
+def _nearby(name: str, distances: int) -> Nearby:
     """Levels are odd numbers, 1, 3, 5, ..., while scales are searched."""
     points = grid(name)
     return Nearby(points, np.arange(1, 2 * points.radix, 2, dtype=np.float32), distances)
@@ -136,7 +140,7 @@ class _Fit:
     """Some groups, turned so that what is added up one by one are rows: x and w float32[coordinate, part, n]."""
 
     def __init__(self, x: Floats, w: Floats, search: Search) -> None:
-        self.search, self.near = search, nearby(search.grid, search.distances)
+        self.search, self.near = search, search.nearby()
         shape = (len(x), -1, self.near.values.shape[0])
         self.x, self.w = (np.ascontiguousarray(v.reshape(shape).transpose(2, 1, 0)) for v in (x, w))
         self.root, self.wx = np.sqrt(self.w), self.w * self.x

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
+from halfbyte.runtime.backends.cpu.encode import KERNEL_TYPES as ENCODED
+from halfbyte.runtime.backends.cpu.encode import kernel_of
 from halfbyte.runtime.backends.cpu.matrices import KERNEL_TYPES
 
 PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "quantize_packets", "rope", "kv_store",
@@ -21,4 +24,6 @@ def compiled(request: pytest.FixtureRequest) -> None:
     acts = [f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ACTS]
     acts += [f"linear_glu.{kind}.silu" for kind in KERNEL_TYPES]
     attention = ["attention", *(f"attention_decode.{rows}" for rows in (0, 1, 2, 4, 8))]
-    ensure_compiled([*PLAIN, *products, *acts, *attention], workers=2)
+    types = [GGMLType[name] for name in ENCODED]
+    encoders = {kernel_of(t, weighted=weighted) for t in types for weighted in (False, True)} - {""}
+    ensure_compiled([*PLAIN, *products, *acts, *attention, *encoders], workers=2)

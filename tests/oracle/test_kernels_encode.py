@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import CODECS, CodecError
 from halfbyte.runtime.backends.cpu.args import ENCODE_SCRATCH_BYTES, GROUPS
-from halfbyte.runtime.backends.cpu.encode import KERNEL_TYPES, Encoders, kernel_of
+from halfbyte.runtime.backends.cpu.encode import ALWAYS_WEIGHTED, KERNEL_TYPES, Encoders, kernel_of
+from halfbyte.runtime.backends.cpu.points import LATTICE_TYPES, table_of
 from numpy.typing import NDArray
 
-from ..encoder_inputs import COLS, importance, weights
+from ..encoder_inputs import COLS, NEED_IMPORTANCE, importance, weights
 from ..kernel_harness import call
+from ..lattice_inputs import HARD, hard
 
 TYPES = [GGMLType[name] for name in KERNEL_TYPES]
-by_name = pytest.mark.parametrize("ggml_type", TYPES, ids=lambda t: t.name)
-with_or_without = pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+
+
+def with_or_without(types: Iterable[GGMLType]) -> pytest.MarkDecorator:
+    """An importance: of each type both, where it can do without."""
+    cases = [(t, weighted) for t in types for weighted in (False, True) if weighted or t.name not in NEED_IMPORTANCE]
+    names = [f"{t.name}-{'weighted' if weighted else 'plain'}" for t, weighted in cases]
+    return pytest.mark.parametrize(("ggml_type", "weighted"), cases, ids=names)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +43,7 @@ def given(cols: int, weighted: bool) -> NDArray[np.float32] | None:
     return np.resize(importance(), cols) if weighted else None
 
 
-@by_name
-@with_or_without
+@with_or_without(TYPES)
 def test_hard_weights(encoders: Encoders, ggml_type: GGMLType, weighted: bool) -> None:
     x, columns = weights(), given(COLS, weighted)
     expected = CODECS[ggml_type].encode(x, columns)
@@ -45,8 +51,7 @@ def test_hard_weights(encoders: Encoders, ggml_type: GGMLType, weighted: bool) -
     assert np.flatnonzero((found != expected).any(axis=1)).tolist() == [], "rows that differ"
 
 
-@by_name
-@with_or_without
+@with_or_without(TYPES)
 @pytest.mark.parametrize("shape", [(1, 256), (3, 768), (37, 1280)])
 def test_random_weights(encoders: Encoders, ggml_type: GGMLType, weighted: bool, shape: tuple[int, int]) -> None:
     """Of shapes that are not whole batches."""
@@ -54,15 +59,13 @@ def test_random_weights(encoders: Encoders, ggml_type: GGMLType, weighted: bool,
     np.testing.assert_array_equal(encoders.encode(x, ggml_type, columns), CODECS[ggml_type].encode(x, columns))
 
 
-@pytest.mark.parametrize("ggml_type", [t for t in TYPES if t.block_size == 32], ids=lambda t: t.name)
-@with_or_without
+@with_or_without(t for t in TYPES if t.block_size == 32)
 def test_rows_that_end_within_a_batch(encoders: Encoders, ggml_type: GGMLType, weighted: bool) -> None:
     x, columns = random_weights((29, 96), 4), given(96, weighted)
     np.testing.assert_array_equal(encoders.encode(x, ggml_type, columns), CODECS[ggml_type].encode(x, columns))
 
 
-@by_name
-@with_or_without
+@with_or_without(TYPES)
 def test_any_number_of_threads_and_no_byte_outside(ggml_type: GGMLType, weighted: bool) -> None:
     codec, at_once = CODECS[ggml_type], GROUPS // KERNEL_TYPES[ggml_type.name]
     x = random_weights((5 * at_once, codec.block_size), 5)
@@ -73,6 +76,8 @@ def test_any_number_of_threads_and_no_byte_outside(ggml_type: GGMLType, weighted
         out, bad = memory[64:-64], np.zeros(1, np.int64)
         power = np.add.accumulate(x * x, axis=1)[:, -1] / np.float32(x.shape[1])
         more = {} if columns is None else {"columns": columns, "power": power}
+        if ggml_type.name in LATTICE_TYPES:
+            more["points"] = table_of(ggml_type.name)
         call(
             kernel_of(ggml_type, weighted=weighted), nth=nth, scratch=ENCODE_SCRATCH_BYTES, x=x, out=out, bad=bad, n=5,
             cols=codec.block_size, **more,
@@ -81,8 +86,7 @@ def test_any_number_of_threads_and_no_byte_outside(ggml_type: GGMLType, weighted
         assert (memory[:64] == 0xA5).all() and (memory[-64:] == 0xA5).all() and not bad[0]
 
 
-@by_name
-@with_or_without
+@with_or_without(TYPES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 def test_what_cannot_be_encoded(encoders: Encoders, ggml_type: GGMLType, weighted: bool, value: float) -> None:
     x = random_weights((40, 512), 6)
@@ -95,9 +99,44 @@ def test_what_cannot_be_encoded(encoders: Encoders, ggml_type: GGMLType, weighte
         encoders.encode(x, ggml_type, given(512, weighted))
 
 
+@with_or_without(t for t in TYPES if t.name in LATTICE_TYPES)
+@pytest.mark.parametrize("name", HARD)
+def test_hard_lattices(encoders: Encoders, ggml_type: GGMLType, weighted: bool, name: str) -> None:
+    x, columns = hard(name)
+    given = columns if weighted else None
+    np.testing.assert_array_equal(encoders.encode(x, ggml_type, given), CODECS[ggml_type].encode(x, given))
+
+
+@pytest.mark.parametrize("name", sorted(LATTICE_TYPES))
+@pytest.mark.parametrize("cost", [1e33, 3e35, 3e38])
+def test_costs_of_which_sums_are_large_or_infinite(encoders: Encoders, name: str, cost: float) -> None:
+    """Where kernels do not tell, NumPy is asked."""
+    x = np.random.default_rng(10).uniform(-2, 2, (2, 256)).astype(np.float32)
+    columns, ggml_type = np.full(256, cost, np.float32), GGMLType[name]
+    found, expected = (outcome(encode) for encode in (
+        lambda: encoders.encode(x, ggml_type, columns), lambda: CODECS[ggml_type].encode(x, columns),
+    ))  # fmt: skip
+    assert found == expected
+    assert isinstance(expected, str) or cost < 3e38
+
+
+def outcome(encode: Callable[[], NDArray[np.uint8]]) -> bytes | str:
+    """The bytes, or what the error says."""
+    try:
+        return encode().tobytes()
+    except CodecError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", NEED_IMPORTANCE)
+def test_an_importance_that_is_needed(encoders: Encoders, name: str) -> None:
+    with pytest.raises(CodecError, match=f"{name} needs an importance matrix"):
+        encoders.encode(random_weights((2, 256), 11), GGMLType[name])
+
+
 def test_types_without_a_kernel_and_empty_arrays(encoders: Encoders) -> None:
     x = random_weights((3, 256), 7)
-    np.testing.assert_array_equal(encoders.encode(x, GGMLType.TQ2_0), CODECS[GGMLType.TQ2_0].encode(x))
+    np.testing.assert_array_equal(encoders.encode(x, GGMLType.Q8_1), CODECS[GGMLType.Q8_1].encode(x))
     assert encoders.encode(x[:0], GGMLType.Q4_K).shape == (0, 144)
     with pytest.raises(CodecError, match="100 weights"):
         encoders.encode(np.zeros((2, 100), np.float32), GGMLType.Q4_0)
@@ -113,6 +152,7 @@ def test_the_tables_agree() -> None:
     from halfbyte.runtime.backends.cpu.kernels.encode.table import ENCODERS
 
     assert {name: kind.per for name, kind in ENCODERS.items()} == KERNEL_TYPES
+    assert set(NEED_IMPORTANCE) == ALWAYS_WEIGHTED
     for name, kind in ENCODERS.items():
         assert (kind.size * kind.per, kind.block_bytes) == (GGMLType[name].block_size, GGMLType[name].block_bytes)
         assert (kind.power_of == "row") == CODECS[GGMLType[name]].needs_row_power

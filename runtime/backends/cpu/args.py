@@ -125,8 +125,8 @@ _ARGS: dict[str, np.dtype] = {
     ),
     "expert_combine": _struct(y=_PTR, weights=_PTR, out=_PTR, n_used=_INT, cols=_INT, on_outputs=_INT),
     # n batches of 16 groups of x float32 [..., cols] to blocks; with an importance `columns` float32 [cols] and `power`
-    # float32 of each row. `bad` is set to 1 where something cannot be encoded
-    "encode": _struct(x=_PTR, out=_PTR, columns=_PTR, power=_PTR, bad=_PTR, n=_INT, cols=_INT),
+    # float32 of each row; for lattice types `points` (see points.py). `bad` becomes 1 where something cannot be encoded
+    "encode": _struct(x=_PTR, out=_PTR, columns=_PTR, power=_PTR, points=_PTR, bad=_PTR, n=_INT, cols=_INT),
     # what the machine can do at most (floors.py): read blocks of PROBE_BLOCK bytes; `rounds` of multiply-adds
     "probe_read": _struct(at=_PTR, blocks=_INT, out=_PTR),
     "probe_int8": _struct(x=_PTR, out=_PTR, rounds=_INT),
@@ -146,10 +146,10 @@ GATED_ROWS = 32  # rows of one block of linear_glu
 GATED_SCRATCH_BYTES = ROW_SCRATCH_BYTES + 4 * 2 * GATED_ROWS * SEVERAL
 GROUP_SCRATCH_BYTES = 4 * 32  # one group of columns, for rms_norm_quantize
 
-# Encoders take so many groups of weights at once, with a line of memory for each weight, its cost and its code: at most
-# 32 of a group, and 16 scales of a block.
-GROUPS, LINE_BYTES = 16, 64
-ENCODE_SCRATCH_BYTES = 3 * LINE_BYTES * (32 + 16)
+# Encoders take so many groups of weights at once, with a line of memory for each weight, its cost and its code, and
+# others for what they search; IQ1_S needs most.
+GROUPS, LINE_BYTES, ENCODE_LINES = 16, 64, 400
+ENCODE_SCRATCH_BYTES = LINE_BYTES * ENCODE_LINES
 
 OCT = 8  # rows of a panel that are transposed at once
 ROW_SPACE = 256  # bytes of one unpacked row before it is transposed

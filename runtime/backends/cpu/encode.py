@@ -15,15 +15,18 @@ from ..base import CancelFlag
 from . import objects
 from .args import ENCODE_SCRATCH_BYTES, GROUPS, STEP, args_of
 from .compile import Report, ensure_compiled
+from .points import LATTICE_TYPES, table_of
 from .team import FUNCTIONS, Team
 
 # Types with a kernel, and how many groups make a block of them. NumPy encodes the others.
 KERNEL_TYPES = {
     **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"), 1),
     **dict.fromkeys(("NVFP4", "Q2_0"), 4),
-    **dict.fromkeys(("Q4_K", "Q5_K", "IQ4_XS", "Q1_0"), 8),
-    **dict.fromkeys(("Q2_K", "Q3_K", "Q6_K", "TQ1_0", "TQ2_0"), 16),
+    **dict.fromkeys(("Q4_K", "Q5_K", "IQ4_XS", "Q1_0", "IQ1_S", "IQ2_XXS", "IQ3_XXS", "IQ3_S"), 8),
+    **dict.fromkeys(("Q2_K", "Q3_K", "Q6_K", "TQ1_0", "TQ2_0", "IQ1_M", "IQ2_XS", "IQ2_S"), 16),
 }
+# Those that there is no encoding of without an importance.
+ALWAYS_WEIGHTED = frozenset({"IQ1_S", "IQ2_XXS", "IQ2_XS"})
 # Those that an importance changes nothing of.
 UNWEIGHTED = frozenset({"Q8_0", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"})
 WIDENED = (GGMLType.F16, GGMLType.BF16)  # become float32 by kernels; NumPy decodes the others
@@ -31,7 +34,7 @@ WIDENED = (GGMLType.F16, GGMLType.BF16)  # become float32 by kernels; NumPy deco
 
 def kernel_of(ggml_type: GGMLType, *, weighted: bool) -> str:
     """The kernel that encodes a type, with or without an importance; "" where there is none."""
-    if ggml_type.name not in KERNEL_TYPES:
+    if ggml_type.name not in KERNEL_TYPES or (ggml_type.name in ALWAYS_WEIGHTED and not weighted):
         return ""
     return f"encode.{ggml_type.name}{'.weighted' * (weighted and ggml_type.name not in UNWEIGHTED)}"
 
@@ -102,6 +105,8 @@ class Encoders:
             given["columns"] = np.ascontiguousarray(importance)
             if codec.needs_row_power:
                 given["power"] = np.append(row_powers(weights), np.zeros(GROUPS, np.float32))
+        if ggml_type.name in LATTICE_TYPES:
+            given["points"] = table_of(ggml_type.name)
         bad = np.zeros(1, np.int64)
         self._run(name, {"x": x, "out": out, "n": batches, "cols": weights.shape[1], "bad": bad, **given})
         if bad[0]:

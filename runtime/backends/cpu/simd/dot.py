@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from ..features import Isa
-from .emit import I8, I16, I32, Emitter, Vec
+from .emit import F32, I8, I16, I32, Emitter, Vec
 
 
 def is_centred(isa: Isa, bits: int) -> bool:
@@ -107,4 +107,19 @@ def lookup16(e: Emitter, table: Sequence[int], index: Vec) -> Vec:
     for i, entry in enumerate(table[1:], 1):
         here = Vec(e, e.b.icmp_unsigned("==", index.ll, e.like(index, i).ll))
         result = e.select(here, e.like(index, entry), result)
+    return result
+
+
+def lookup8(e: Emitter, table: Vec, index: Vec, count: int) -> Vec:
+    """table[index] per lane: of 16 float32 the first `count`, eight at most, for the lowest four bits of int32."""
+    kind = ir.VectorType(F32, e.isa.lanes)
+    if e.isa.lanes == 16:
+        return e.call("llvm.x86.avx512.permvar.sf.512", kind, table, index)
+    if e.isa.lanes == 8:
+        low = table.take(range(8))
+        halves = [index.take(range(k, k + 8)) for k in (0, 8)]
+        return e.concat([e.call("llvm.x86.avx2.permps", kind, low, half) for half in halves])
+    result = e.splat(table.lane(0), index.n)
+    for k in range(1, count):
+        result = e.select(e.compare(index & 15, "==", k), e.splat(table.lane(k), index.n), result)
     return result

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from llvmlite import ir
 
+from ...args import ENCODE_LINES, LINE_BYTES
 from ...args import GROUPS as LANES
-from ...args import LINE_BYTES
 from ...simd.emit import I1, Vec
-
-if TYPE_CHECKING:
-    from .lanes import Groups
+from .lanes import Groups, Lines
 
 
 class Batch:
     """Sixteen groups that are being encoded: their lines, and the blocks that they become."""
 
     def __init__(
-        self, kind: type[Encoder], g: Groups, x: ir.Value, out: ir.Value, inner_at: ir.Value, weighted: bool
-    ) -> None:
+        self, kind: type[Encoder], g: Groups, x: ir.Value, out: ir.Value, free_at: ir.Value, points: ir.Value,
+        weighted: bool,
+    ) -> None:  # fmt: skip
         self.e, self.g, self.per = g.e, g, kind.per
         self.x = x  # where the weights are, block after block
-        self.inner_at = inner_at  # memory for the lines of groups of scales
+        self.points = points  # where the table of the points of a grid is, for types that have one
         self.weighted = weighted  # there is an importance: it stands in the lines of costs
         self.power: Vec | None = None  # float32 [16]: of a group's row or block, for types that ask for it
         self._out, self._block_bytes = out, kind.block_bytes
+        self._free_at, self._free = free_at, ENCODE_LINES - 3 * kind.size
         self.is_bad = g.e.const(I1, [0] * LANES)
 
     def blocks(self) -> list[tuple[ir.Value, int]]:
         """Address and first group of each."""
         return [(self.e.at(self._out, i * self._block_bytes), i * self.per) for i in range(LANES // self.per)]
+
+    def lines(self, count: int) -> Lines:
+        """Memory that nothing else uses."""
+        return Lines(self.e, self._memory(count))
+
+    def groups(self, size: int) -> Groups:
+        """Sixteen groups of something else, say of scales."""
+        return Groups(self.e, size, self._memory(3 * size))
+
+    def _memory(self, lines: int) -> ir.Value:
+        self._free -= lines
+        assert self._free >= 0, "an encoder needs more than ENCODE_LINES"
+        at = self._free_at
+        self._free_at = self.e.at(at, LINE_BYTES * lines)
+        return at
 
     def half(self, scale: Vec) -> Vec:
         """float16 bits; a scale that they cannot hold makes the batch bad."""

@@ -187,7 +187,7 @@ def _signed_scales(v: Vec, levels: int, per: int) -> tuple[Vec, Vec]:
 def _of_blocks(b: Batch, v: Vec) -> Groups:
     """Scales of groups as groups of their own, one a block. An error costs as much as those of its weights together."""
     per = b.per
-    inner = Groups(b.e, per, b.inner_at)
+    inner = b.groups(per)
     costs = b.g.sums(1, lambda j: [b.g.cost(j)])[0]
     for j, (line, cost) in enumerate(zip(lines_of(v, per), lines_of(costs, per), strict=True)):
         inner.put_x(j, line)

@@ -30,19 +30,19 @@ def encode(variant: str) -> Kernel:
         space = step.scratch + np.uint64(tid * step.scratch_bytes)
         for i in range(start, stop):
             x, out = a.x + np.uint64(4 * n_weights * i), a.out + np.uint64(n_bytes * i)
-            encode_batch((x, out, space, a.bad, a.columns, a.power), n_weights * i, a.cols)
+            encode_batch((x, out, space, a.bad, a.columns, a.power, a.points), n_weights * i, a.cols)
 
     return run
 
 
 def _batch_encoder(kind: type[Encoder], weighted: bool):  # type: ignore[no-untyped-def]
-    @emitted(types.void, types.UniTuple(address, 6), i64, i64, apart=True, exact=True)
+    @emitted(types.void, types.UniTuple(address, 7), i64, i64, apart=True, exact=True)
     def batch(e: Emitter, where: Vec, first: Vec, cols: Vec) -> None:
         """Sixteen groups from weight `first` of all rows on, each of `cols`."""
-        x, out, space, bad, columns, power = (e.b.extract_value(where.ll, k) for k in range(6))
+        x, out, space, bad, columns, power, points = (e.b.extract_value(where.ll, k) for k in range(7))
         g = Groups(e, kind.size, space)
         turn(e, [e.at(x, 4 * kind.size * k) for k in range(LANES)], kind.size, g.put_x)
-        b = Batch(kind, g, x, out, e.at(space, 3 * LINE_BYTES * kind.size), weighted)
+        b = Batch(kind, g, x, out, e.at(space, 3 * LINE_BYTES * kind.size), points, weighted)
         if weighted:
             starts = [e.b.add(first.ll, ir.Constant(I64, kind.size * k)) for k in range(LANES)]
             turn(e, [e.index(columns, e.b.srem(at, cols.ll), 4) for at in starts], kind.size, g.put_cost)

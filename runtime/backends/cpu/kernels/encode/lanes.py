@@ -6,11 +6,34 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
+from ...args import GROUPS as LANES
+from ...args import LINE_BYTES
+from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
 from ...simd.tiles import transposed
-from .encoder import LANES, LINE_BYTES
 
 Index = int | ir.Value  # of a line
+
+
+class Lines:
+    """Vectors of sixteen lanes in memory, one after the other."""
+
+    def __init__(self, e: Emitter, at: ir.Value) -> None:
+        self.e, self._at = e, at
+
+    def get(self, j: Index, element: ir.Type = F32) -> Vec:
+        return self.e.load(element, LANES, self._line(j))
+
+    def put(self, j: Index, line: Vec) -> None:
+        self.e.store(line, self._line(j))
+
+    def get_lane(self, j: Index, lane: ir.Value, element: ir.Type = F32) -> Vec:
+        return self.e.load(element, 0, self.e.index(self._line(j), lane, 4))
+
+    def put_lane(self, j: Index, lane: ir.Value, value: Vec) -> None:
+        self.e.store(value, self.e.index(self._line(j), lane, 4))
+
+    def _line(self, j: Index) -> ir.Value:
+        return self.e.at(self._at, LINE_BYTES * j) if isinstance(j, int) else self.e.index(self._at, j, LINE_BYTES)
 
 
 class Groups:
@@ -18,28 +41,28 @@ class Groups:
 
     def __init__(self, e: Emitter, size: int, at: ir.Value) -> None:
         self.e, self.size = e, size
-        self._x, self._cost, self._code = (e.at(at, LINE_BYTES * size * k) for k in range(3))
+        self.xs, self.costs, self.codes = (Lines(e, e.at(at, LINE_BYTES * size * k)) for k in range(3))
 
     def x(self, j: Index) -> Vec:
         """float32 [16]"""
-        return self.e.load(F32, LANES, self._line(self._x, j))
+        return self.xs.get(j)
 
     def cost(self, j: Index) -> Vec:
         """float32 [16]"""
-        return self.e.load(F32, LANES, self._line(self._cost, j))
+        return self.costs.get(j)
 
     def code(self, j: Index) -> Vec:
         """int32 [16]"""
-        return self.e.load(I32, LANES, self._line(self._code, j))
+        return self.codes.get(j, I32)
 
     def put_x(self, j: Index, x: Vec) -> None:
-        self.e.store(x, self._line(self._x, j))
+        self.xs.put(j, x)
 
     def put_cost(self, j: Index, cost: Vec) -> None:
-        self.e.store(cost, self._line(self._cost, j))
+        self.costs.put(j, cost)
 
     def put_code(self, j: Index, code: Vec) -> None:
-        self.e.store(code, self._line(self._code, j))
+        self.codes.put(j, code)
 
     def each(self, carried: Sequence[Vec], body: Callable[[ir.Value, list[Vec]], list[Vec]]) -> list[Vec]:
         """carried = body(j, carried), line by line."""
@@ -58,9 +81,6 @@ class Groups:
             return []
 
         self.each([], body)
-
-    def _line(self, at: ir.Value, j: Index) -> ir.Value:
-        return self.e.at(at, LINE_BYTES * j) if isinstance(j, int) else self.e.index(at, j, LINE_BYTES)
 
 
 def turn(e: Emitter, groups: Sequence[ir.Value], size: int, put: Callable[[int, Vec], None]) -> None:
@@ -94,8 +114,19 @@ def for_groups(values: Vec, per: int) -> Vec:
     return values.take([k // per for k in range(LANES)])
 
 
-def block_means(e: Emitter, x: ir.Value, per: int, size: int, term: Callable[[Vec], Vec]) -> Vec:
-    """The mean of term(weight) over each block, in the lanes of its `per` groups of `size`.
+def for_each_lane(e: Emitter, flags: Vec, body: Callable[[ir.Value], None]) -> None:
+    """body(lane), lane int64, for those of 16 where a comparison is true."""
+    word = e.widen_unsigned(Vec(e, e.b.bitcast(flags.ll, ir.IntType(LANES))), I64)
+
+    def one(_: ir.Value, left: list[Vec]) -> list[Vec]:
+        body(e.call("llvm.cttz.i64", I64, left[0], e.scalar(I1, 1)).ll)
+        return [left[0] & (left[0] - 1)]
+
+    e.loop(e.call("llvm.ctpop.i64", I64, word).ll, [word], one)
+
+
+def block_means(e: Emitter, x: ir.Value, per: int, size: int, term: Callable[[Vec], Vec], factor: float = 1.0) -> Vec:
+    """`factor` times the mean of term(weight) over each block, in the lanes of its `per` groups of `size`.
 
     A block's weights at `x` are added one after the other, across its groups: this sum has no lanes to be in.
     """
@@ -106,4 +137,4 @@ def block_means(e: Emitter, x: ir.Value, per: int, size: int, term: Callable[[Ve
         return [total + term(one) for total, one in zip(sums, found, strict=True)]
 
     sums = e.loop(ir.Constant(I64, count), [e.scalar(F32, 0.0)] * blocks, body)
-    return for_groups(e.gather([sums[k % blocks] for k in range(LANES)]), per) / float(count)
+    return for_groups(e.gather([sums[k % blocks] for k in range(LANES)]), per) * factor / float(count)
