@@ -11,7 +11,7 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,16 @@ def start() -> None:
     _initialize(_library())
 
 
-def quantize(source: Path, target: Path, file_type: int, *, threads: int = 2, **options: bool) -> None:
+class _Columns(ctypes.Structure):
+    """llama_model_imatrix_data"""
+
+    _fields_ = (("name", ctypes.c_char_p), ("data", ctypes.POINTER(ctypes.c_float)), ("size", ctypes.c_size_t))
+
+
+def quantize(
+    source: Path, target: Path, file_type: int, *, threads: int = 2,
+    importance: Mapping[str, NDArray[np.float32]] | None = None, **options: bool,
+) -> None:  # fmt: skip
     """llama_model_quantize by the recipe with this number. `options` are fields of its parameters."""
     api = _library()
     _initialize(api)
@@ -62,6 +71,11 @@ def quantize(source: Path, target: Path, file_type: int, *, threads: int = 2, **
     params.ftype, params.nthread = file_type, threads
     for name, value in options.items():
         setattr(params, name, value)
+    if importance is not None:
+        floats = ctypes.POINTER(ctypes.c_float)
+        entries = [(name.encode(), row.ctypes.data_as(floats), row.size) for name, row in importance.items()]
+        table = (_Columns * (len(entries) + 1))(*entries)  # an empty one ends it
+        params.imatrix = ctypes.cast(table, type(params.imatrix))
     status = api.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
     if status:
         give_up(f"llama.cpp cannot quantize {source.name} by recipe {file_type}: status {status}")

@@ -9,7 +9,9 @@ are compared tensor by tensor. Weights that are quantized already are allowed.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,8 @@ from .report import Report
 from .rounds import OURS, THEIRS
 
 MODEL = "synthetic:F16"
-TIMED = tuple(targets.QUANTIZE)
+WEIGHTED = ("IQ1", "IQ2", "IQ3")  # recipes whose names begin so get an importance
+TIMED = tuple(recipe for model, recipe in targets.QUANTIZE if model == MODEL)
 COMPARED = (
     "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_M", "Q4_K_S", "Q5_K_M", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4_MOE",
 )  # fmt: skip
@@ -49,7 +52,8 @@ def measure(source: Path, recipe: str, rounds: int, threads: int, folder: Path) 
         for side in sides[:: 1 if number % 2 else -1]:
             files[side].unlink(missing_ok=True)
             arguments = ["-m", "benchmarks.first_quantize", side, str(source), str(files[side]), recipe]
-            found = processes.run([*arguments, "--threads", str(threads)]).json()
+            arguments += ["--threads", str(threads), *["--weighted"] * recipe.startswith(WEIGHTED)]
+            found = processes.run(arguments).json()
             if number or rounds == 1:
                 told[side].append(found)
     seconds, peak = (
@@ -78,8 +82,8 @@ def add_to(report: Report, name: str, found: dict[str, Found]) -> None:
             "seconds": {side: one.seconds[side].as_json() for side in one.seconds},
             "peak": {side: one.peak[side].as_json() for side in one.peak}, "same": one.same, "tensors": one.tensors,
         }  # fmt: skip
-        if recipe in targets.QUANTIZE and name == MODEL:
-            report.goal_at_least(f"{name} to {recipe}", ratio.median, targets.QUANTIZE[recipe], "times llama.cpp")
+        if (name, recipe) in targets.QUANTIZE:
+            report.goal_at_least(f"{name} to {recipe}", ratio.median, targets.QUANTIZE[name, recipe], "times llama.cpp")
     header = ("Recipe", "Halfbyte s", "llama.cpp s", "Ratio", "Halfbyte MB", "llama.cpp MB", "Same tensors")
     report.table(f"{name}: seconds, most memory, and tensors that are equal byte by byte", header, rows)
     most, wanted = max(one.peak[OURS].high for one in found.values()) / 1e6, targets.QUANTIZE_MEMORY / 1e6
@@ -89,19 +93,29 @@ def add_to(report: Report, name: str, found: dict[str, Found]) -> None:
 
 
 def main() -> int:
-    parser = common.parser(__doc__.partition("\n")[0] if __doc__ else None, models=(MODEL,))
-    parser.add_argument("--recipe", action="append", dest="recipes", help="default: all, most of them once")
-    parser.add_argument("--rounds", type=common.positive, default=5, help="counted rounds of those with a goal")
+    parser = parser_for(__doc__, MODEL)
     args = parser.parse_args()
+    report = Report("quantize", f"Quantizing beside llama.cpp, {args.threads} threads")
+    return run(report, args, TIMED, COMPARED)
+
+
+def parser_for(doc: str | None, model: str) -> argparse.ArgumentParser:
+    parser = common.parser(doc.partition("\n")[0] if doc else None, models=(model,))
+    parser.add_argument("--recipe", action="append", dest="recipes", help="default: all, some of them once")
+    parser.add_argument("--rounds", type=common.positive, default=5, help="counted rounds of those with a goal")
+    return parser
+
+
+def run(report: Report, args: argparse.Namespace, timed: Sequence[str], compared: Sequence[str]) -> int:
+    """Quantize by the recipes asked for, or all; those that are not timed in one round."""
     if not peers.is_installed():
         common.give_up(peers.MISSING)
-    report = Report("quantize", f"Quantizing beside llama.cpp, {args.threads} threads")
     for model in common.chosen_models(args):
         source, found = common.resolve(model), {}
         with tempfile.TemporaryDirectory(dir=common.cache_dir()) as folder:
-            for recipe in args.recipes or (*TIMED, *COMPARED):
+            for recipe in args.recipes or (*timed, *compared):
                 common.note(f"{common.label(model)} to {recipe}")
-                rounds = args.rounds if recipe in TIMED else 1
+                rounds = args.rounds if recipe in timed else 1
                 found[recipe] = measure(source, recipe, rounds, args.threads, Path(folder))
         add_to(report, common.label(model), found)
     return report.finish(args.out)

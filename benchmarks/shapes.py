@@ -28,6 +28,7 @@ class Shape:
 
 SHAPES = {
     "tiny": Shape(256, 768, 2, 8, 2, 320, context=256),  # to try the scripts
+    "51m": Shape(512, 1536, 12, 8, 4, 13056),
     "135m": Shape(576, 1536, 30, 9, 3, 49152, tied=True),
     "360m": Shape(960, 2560, 32, 15, 5, 49152, tied=True),
     "1.1b": Shape(2048, 5632, 22, 32, 4, 32000),
