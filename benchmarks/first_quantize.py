@@ -19,7 +19,6 @@ from tests.recipe_models import importance_of
 
 from .processes import peak_memory
 
-
 Columns = dict[str, NDArray[np.float32]]
 
 
