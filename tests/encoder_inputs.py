@@ -6,6 +6,7 @@ tests/fixtures/encoders.json holds what ggml makes of them, a checksum for each 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ def weights() -> Floats:
 
 
 def _edges() -> Floats:
-    x = np.zeros((16, COLS), np.float32)
+    x = np.zeros((18, COLS), np.float32)
     x[1] = -0.0
     x[2] = 1.5
     x[3] = -1.5
@@ -58,6 +59,10 @@ def _edges() -> Floats:
     x[13] = _uniform(12, 1)[0] * np.where(np.arange(COLS) % 64 < 32, np.float32(1), np.float32(1e-6))
     x[14] = _uniform(13, 1)[0] * np.float32(6e4)
     x[15, ::7] = 1e-30
+    x[16] = _uniform(15, 1)[0] * np.linspace(1200, 3200, COLS // 16, dtype=np.float32).repeat(16)  # NVFP4: around 256
+    zeros = np.where(_uniform(16, 1)[0] < 0, np.float32(-0.0), np.float32(0))  # which of them is the smallest?
+    some = np.where(np.arange(COLS) % 3, np.abs(_uniform(17, 1)[0]), zeros)
+    x[17] = np.where(np.arange(COLS) % 128 < 96, zeros, some)
     return x
 
 
@@ -66,6 +71,27 @@ def importance() -> Floats:
     found = (np.abs(_uniform(14, 1)[0]) + np.float32(0.01)) ** 4 * np.float32(30)
     found[::37] = 0
     return found
+
+
+def importance_of_few() -> Floats:
+    """float32 [COLS]: as `importance` for one column of 32, and zero for all others. Sums over a group then cancel, and
+    scales that are made of what rounding has left of them may be below zero.
+    """
+    return np.where(np.arange(COLS) % 32 == 27, importance(), np.float32(0))
+
+
+# What encoders are given, by the names in encoders.json.
+GIVEN: dict[str, Callable[[], Floats | None]] = {
+    "plain": lambda: None,
+    "weighted": importance,
+    "few": importance_of_few,
+}
+
+
+def kinds_of(name: str) -> list[str]:
+    """Those of `GIVEN` that a type is encoded with."""
+    has_few = name in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
+    return ["plain"] * (name not in NEED_IMPORTANCE) + ["weighted"] + ["few"] * has_few
 
 
 def checksums(encoded: npt.NDArray[np.uint8]) -> list[str]:

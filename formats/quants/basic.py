@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..gguf.types import GGMLType
 from .bits import Codes, pack, unpack
 from .codec import BlockCodec, BlockImportance, Blocks, CodecError, Floats
-from .search import Ints, affine, signed_extreme, symmetric
+from .search import Ints, affine, signed_extreme, smallest, symmetric
 
 
 class Q4_0(BlockCodec, ggml=GGMLType.Q4_0):
@@ -150,8 +150,8 @@ def _encode_affine(cls: type[BlockCodec], x: Floats, levels: int, importance: Bl
         cost = importance.cost(x, importance.row_power)
         d, minimum, found = affine(x, levels, cost, (-0.9, 0.05, 36))
         return _store(cls, d=d, m=-minimum, codes=_truncate(found))
-    m = x.min(axis=1, keepdims=True)
-    d = (x.max(axis=1, keepdims=True) - m) / np.float32(levels)
+    m = smallest(x)
+    d = np.abs(x.max(axis=1, keepdims=True) - m) / np.float32(levels)  # not -0, of zeros of both signs
     codes = _truncate((x - m) * reciprocal(d) + np.float32(0.5))
     return _store(cls, d=d, m=m, codes=np.minimum(codes, levels))
 

@@ -74,11 +74,14 @@ HALF_UE4M3.flags.writeable = False
 
 
 def to_ue4m3(x: Floats) -> Codes:
-    """Unsigned E4M3 of numbers that are not negative: the nearest, half away from zero; 448 is the largest."""
-    bits = np.minimum(x, np.float32(448)).view(np.uint32).astype(np.int32)
+    """Unsigned E4M3 of numbers that are not negative: the nearest up to 240, half away from zero.
+
+    Of the codes above, ggml makes only that of 448, the largest: it stands for all that would round to 256 or more.
+    """
+    bits = x.view(np.int32)
     small = np.minimum(x * np.float32(512) + np.float32(0.5), np.float32(7)).astype(np.int32)
     rounded = (bits >> 20) + (bits >> 19 & 1)  # the exponent with three bits behind it; a carry goes up into it
-    normal = np.minimum(rounded - (120 << 3), 0x7E)
+    normal = np.where(rounded < (127 + 8) << 3, rounded - (120 << 3), 0x7E)
     codes: Codes = np.where(bits >> 23 <= 120, small, normal).astype(np.uint8)
     return codes
 

@@ -216,9 +216,15 @@ def _affine_blocks(
         found = affine(groups, levels, cost, (-0.9, 0.05, 36))
         scales, minima = (positive(v.reshape(-1, 8), 63, total(cost).reshape(-1, 8)) for v in found[:2])
     b["d"], b["dmin"] = half(cls, scales[0]), half(cls, minima[0])
-    six_bits = [np.minimum(codes.astype(np.uint8), 63) for codes in (scales[1], minima[1])]
-    b["scales"] = packed_pairs(*six_bits)
-    d, m = (column(b[name]) * codes.astype(np.float32) for name, codes in zip(("d", "dmin"), six_bits, strict=True))
+    codes = [v[1].astype(np.uint8) for v in (scales, minima)]
+    if importance is None or cls is not Q4_K:
+        codes = [np.minimum(v, 63) for v in codes]
+    # Else one below zero, a byte of almost 256 by now, runs into the bits of others, and ggml takes what they become.
+    b["scales"] = packed_pairs(*codes)
+    d, m = (
+        column(b[name]) * stored.astype(np.float32)
+        for name, stored in zip(("d", "dmin"), six_bit_pairs(b["scales"]), strict=True)
+    )
     return b, _codes(x, d, found[2], 0, levels, m)
 
 

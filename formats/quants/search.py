@@ -40,6 +40,12 @@ def signed_extreme(x: Floats) -> Floats:
     return extreme
 
 
+def smallest(x: Floats) -> Floats:
+    """The smallest value, the first one of several, since a zero may be -0: [n, size] -> [n, 1]."""
+    least: Floats = np.take_along_axis(x, x.argmin(axis=1)[:, None], axis=1)
+    return least
+
+
 def symmetric(x: Floats, levels: int, w: Floats) -> tuple[Floats, Ints]:
     """Scales and codes 0 ... 2 * levels - 1, of which `levels` means zero; a group of zeros has codes 0 and scale 0."""
     top = signed_extreme(x)
@@ -103,7 +109,7 @@ def affine(
     tries: the first number that is added to `levels`, the step to the next, and how many steps. The error of a weight
     is its square, or its magnitude.
     """
-    least = np.take_along_axis(x, x.argmin(axis=1)[:, None], axis=1)  # the first: a zero may be -0
+    least = smallest(x)
     least = np.where(least > 0, np.float32(0), least)
     most = x.max(axis=1, keepdims=True)
     is_flat = most <= least

@@ -13,11 +13,12 @@ from halfbyte.runtime.backends.cpu.encode import ALWAYS_WEIGHTED, KERNEL_TYPES, 
 from halfbyte.runtime.backends.cpu.points import LATTICE_TYPES, table_of
 from numpy.typing import NDArray
 
-from ..encoder_inputs import COLS, NEED_IMPORTANCE, importance, weights
+from ..encoder_inputs import GIVEN, NEED_IMPORTANCE, importance, kinds_of, weights
 from ..kernel_harness import call
 from ..lattice_inputs import HARD, hard
 
 TYPES = [GGMLType[name] for name in KERNEL_TYPES]
+HARD_KINDS = [(t, kind) for t in TYPES for kind in kinds_of(t.name)]
 
 
 def with_or_without(types: Iterable[GGMLType]) -> pytest.MarkDecorator:
@@ -43,9 +44,9 @@ def given(cols: int, weighted: bool) -> NDArray[np.float32] | None:
     return np.resize(importance(), cols) if weighted else None
 
 
-@with_or_without(TYPES)
-def test_hard_weights(encoders: Encoders, ggml_type: GGMLType, weighted: bool) -> None:
-    x, columns = weights(), given(COLS, weighted)
+@pytest.mark.parametrize(("ggml_type", "kind"), HARD_KINDS, ids=lambda v: getattr(v, "name", v))
+def test_hard_weights(encoders: Encoders, ggml_type: GGMLType, kind: str) -> None:
+    x, columns = weights(), GIVEN[kind]()
     expected = CODECS[ggml_type].encode(x, columns)
     found = encoders.encode(x, ggml_type, columns)
     assert np.flatnonzero((found != expected).any(axis=1)).tolist() == [], "rows that differ"

@@ -95,9 +95,10 @@ def _rounded_up() -> Sequence[tuple[int, int]]:
 
 
 def _to_e4m3(x: Vec) -> Vec:
-    """The nearest unsigned E4M3 of numbers from zero on, half away from zero; 448 is the largest."""
+    """Unsigned E4M3 as ggml makes it: see `to_ue4m3` in formats/quants/fp4.py."""
     e = x.e
-    bits = e.bitcast(e.minimum(e.like(x, 448.0), x), I32, x.n)
+    bits = e.bitcast(x, I32, x.n)
     small = e.to_integer(e.minimum(x * 512.0 + 0.5, 7.0))
-    normal = e.limited((bits >> 20) + ((bits >> 19) & 1) - (120 << 3), -(1 << 30), 0x7E)
+    rounded = (bits >> 20) + ((bits >> 19) & 1)
+    normal = e.select(e.compare(rounded, "<", (127 + 8) << 3), rounded - (120 << 3), e.like(bits, 0x7E))
     return e.select(e.compare(bits >> 23, "<=", 120), small, normal)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from ...simd.emit import F32, I8, Emitter, Vec
+from ...simd.emit import F32, I8, I32, Emitter, Vec
 from .encoder import LANES, Batch, Encoder
 from .lanes import Groups, Index, byte_rows, for_groups, lines_of
 from .search import NOTHING, Codes, affine, nearest, positive, symmetric, symmetric_by_turns
@@ -92,7 +92,7 @@ class _SixBits(Encoder):
             scale, minimum, found = affine(g, cls.levels, cls.tries)
             (d, scales), (dmin, minima) = (_largest_is(63, v, cls.per) for v in (scale, minimum))
         d, dmin = b.half(d), b.half(dmin)
-        scales, minima = (e.limited(v & 255, 0, 63) for v in (scales, minima))
+        scales, minima = (cls.six_bits(v & 255, b.weighted) for v in (scales, minima))
         m = e.half_to_float(dmin) * e.to_float(minima)
         codes = _codes(g, e.half_to_float(d) * e.to_float(scales), found, 0, cls.levels, m)
         rows = byte_rows([codes(j) for j in range(32)])
@@ -104,6 +104,11 @@ class _SixBits(Encoder):
             cls.store_codes([rows[k] for k in own], at)
 
     @classmethod
+    def six_bits(cls, scales: Vec, weighted: bool) -> Vec:
+        """What is stored of scales that are bytes."""
+        return scales.e.limited(scales, 0, 63)
+
+    @classmethod
     def store_codes(cls, rows: list[Vec], at: ir.Value) -> None:
         for i in range(4):
             rows[0].e.store((rows[2 * i] & 15) | (rows[2 * i + 1] & 15) << 4, at, cls.codes_at + 32 * i)
@@ -111,6 +116,16 @@ class _SixBits(Encoder):
 
 class Q4_K(_SixBits):
     block_bytes = 144
+
+    @classmethod
+    def six_bits(cls, scales: Vec, weighted: bool) -> Vec:
+        """With an importance one below zero, a byte of almost 256, runs into the bits of another, as in ggml."""
+        if not weighted:
+            return super().six_bits(scales, weighted)
+        e, earlier = scales.e, scales.take([k & ~4 for k in range(LANES)])
+        above = ((earlier >> 6) | (scales >> 4)) & 3  # which the last four have in the bytes of the first four
+        is_last = e.const(I32, [k >> 2 & 1 for k in range(LANES)])
+        return e.select(e.compare(is_last, "==", 1), (scales & 15) | above << 4, scales & 63)
 
 
 class Q5_K(_SixBits):
