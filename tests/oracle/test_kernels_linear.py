@@ -25,6 +25,8 @@ QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
 QUANTIZED += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"]
 QUANTIZED += ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"]
 FLOATS = ["F32", "F16", "BF16"]
+
+
 def quantized(x: NDArray[np.float32], nth: int = 2) -> dict[str, np.ndarray]:
     """The int8 form of x for products of panels, made by the kernel."""
     tokens, cols = x.shape
@@ -100,7 +102,8 @@ def seen_in(packets: np.ndarray, cols: int) -> NDArray[np.float64]:
 
 def columns(kind: GGMLType) -> list[int]:
     """Ones of which rows are multiplied whole with several tokens, and one of which they are multiplied in parts."""
-    return [256, 768, 2304] if kind.block_size > 32 else [32, 96, 256, 608, 2144]
+    block = kind.block_size
+    return [256, 768, 2304] if block == 256 else [block, 3 * block, 256, 512 + 3 * block, 2048 + 3 * block]
 
 
 @pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])

@@ -19,7 +19,7 @@ from ...graph.ir import Graph, Node, Value, Weight
 from ...graph.plan import Access, Buffer
 from .args import PACKED_BYTES, ROW_SCRATCH_BYTES, packets_bytes, tiled
 from .lower_ops import LOWER, rows_of
-from .matrices import FLOATS, KERNEL_TYPES, WHOLE
+from .matrices import FLOATS, KERNEL_TYPES
 
 # The roles of the matrices that a node multiplies with.
 _MATRICES = {"linear_glu": ("gate", "up"), **dict.fromkeys(("linear", "linear_add", "expert_linear"), ("weight",))}
@@ -157,11 +157,6 @@ class Lowering:
         """
         if weight.type.name not in KERNEL_TYPES:
             raise UnsupportedError(f"{weight.name!r} is {weight.type.name}, which has no CPU kernel in this version")
-        if weight.type.block_size > 32 and weight.cols % WHOLE:
-            raise UnsupportedError(
-                f"{weight.name!r} is {weight.type.name} with rows of {weight.cols}, which CPU kernels want to be "
-                f"multiples of {WHOLE}; quantize it to another type"
-            )
         if rows:
             self.scratch_bytes = max(self.scratch_bytes, ROW_SCRATCH_BYTES)
         if weight.type.name in FLOATS:

@@ -17,7 +17,6 @@ KERNEL_TYPES = frozenset({
     "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0",
     "Q2_0",
 })  # fmt: skip
-WHOLE = 256  # columns that kernels take at once; only types with blocks of 32 have something for the rest of a row
 
 
 def in_tiles(weight: Weight) -> bool:

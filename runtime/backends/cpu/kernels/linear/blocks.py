@@ -1,4 +1,4 @@
-"""Types with blocks of 32 columns: how eight of them make 256 columns, and how one is unpacked alone."""
+"""Types with blocks of less than 256 columns: how some of them make 256 columns, and how one is unpacked alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llvmlite import ir
 from ...simd.dot import lookup16
 from ...simd.emit import I1, Emitter, Vec
 from .lanes import Blocks, in_lanes
-from .weights import I8, I16, I32, InLanes, Unpacked, WeightType, halves, loads, nibbles
+from .weights import I8, I16, I32, SUPER, InLanes, Unpacked, WeightType, halves, loads, nibbles
 
 
 class Block32(WeightType):
@@ -35,6 +35,11 @@ class Block32(WeightType):
         return Unpacked(codes, *cls._scales_of(e, Blocks(e, at, cls.block_bytes)))
 
     @classmethod
+    def unpack_block(cls, e: Emitter, at: ir.Value) -> Unpacked:
+        fields = [e.splat(e.load(element, 0, at, offset), 8) for offset, element in cls.fields]
+        return Unpacked([cls.block_codes(e, [at])], *cls.scales(e, fields))
+
+    @classmethod
     def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
         blocks = [e.at(at, i * cls.block_bytes) for i in range(8)]
         codes = in_lanes([cls.block_codes(e, blocks[i : i + 2]) for i in (0, 2, 4, 6)])
@@ -48,6 +53,22 @@ class Block32(WeightType):
     @classmethod
     def _scales_of(cls, e: Emitter, blocks: Blocks, copies: int = 1) -> tuple[Vec, Vec | None]:
         return cls.scales(e, [blocks.fields(offset, element, copies) for offset, element in cls.fields])
+
+
+class LongerBlocks(WeightType):
+    """A type with blocks of 64 or 128 columns: says how some that follow each other unpack."""
+
+    @classmethod
+    def unpack_blocks(cls, e: Emitter, at: ir.Value, count: int) -> Unpacked:
+        raise TypeError(f"{cls.__name__} does not say how it unpacks")
+
+    @classmethod
+    def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
+        return cls.unpack_blocks(e, at, SUPER // cls.block)
+
+    @classmethod
+    def unpack_block(cls, e: Emitter, at: ir.Value) -> Unpacked:
+        return cls.unpack_blocks(e, at, 1)
 
 
 class Affine(Block32):
@@ -94,10 +115,3 @@ def _with_fifth_bit(e: Emitter, codes: Vec, words: Vec, m: int) -> Vec:
     bits = words.take([4 * (k // 8) + m for k in range(64)]) & e.const(I8, [1 << k % 8 for k in range(64)])
     is_set = Vec(e, e.b.icmp_unsigned("!=", bits.ll, e.like(bits, 0).ll))
     return e.select(is_set, codes + 16, codes)
-
-
-def single_block(kind: type[Block32], e: Emitter, at: ir.Value) -> tuple[Vec, Vec, Vec]:
-    """One block of 32 columns: codes, scale and bias as vectors of one lane each doubled to 8 (for row tails)."""
-    fields = [e.splat(e.load(element, 0, at, offset), 8) for offset, element in kind.fields]
-    scale, bias = kind.scales(e, fields)
-    return kind.block_codes(e, [at]), scale, kind.bias_of(e, scale, bias)

@@ -12,44 +12,41 @@ from ...jit import Kernel, kernel_family
 from ...simd.emit import I32, I64, Emitter, Vec
 from ...simd.table import i32_view
 from ...simd.types import address, emitted
-from .blocks import Block32, single_block
 from .table import FLOATS, QUANTIZED
-from .weights import WeightType
+from .weights import SUPER, Unpacked, WeightType
 
 
-def _store_codes(e: Emitter, codes: Vec, scale: Vec, bias: Vec, group: int, factor: Vec, at: ir.Value) -> None:
-    """Codes in column order as float32; lane g of scale and bias belongs to columns g * group onwards."""
-    for i in range(0, codes.n, 16):
-        values = e.to_float(e.widen_unsigned(codes.take(range(i, i + 16)), I32))
-        lanes = [i // group] * 16
-        e.store(e.fma(values, scale.take(lanes), bias.take(lanes)) * e.splat(factor, 16), at, 4 * i)
+def _store(e: Emitter, kind: type[WeightType], u: Unpacked, factor: Vec, at: ir.Value) -> None:
+    """Columns in their order as float32."""
+    bias, column = kind.bias_of(e, u.scale, u.bias), 0
+    for codes in u.codes:
+        for i in range(0, codes.n, 16):
+            values = e.to_float(e.widen_unsigned(codes.take(range(i, i + 16)), I32))
+            lanes = [column // kind.group] * 16
+            e.store(e.fma(values, u.scale.take(lanes), bias.take(lanes)) * e.splat(factor, 16), at, 4 * column)
+            column += 16
 
 
 def _quantized_row(kind: type[WeightType]) -> Any:
     @emitted(types.void, address, address, types.int64, types.float32)
     def decode(e: Emitter, w: Vec, out: Vec, cols: Vec, factor: Vec) -> None:
         def whole(i: ir.Value, _: list[Vec]) -> list[Vec]:
-            u = kind.unpack(e, e.index(w.ll, i, 256 // kind.block * kind.block_bytes))
-            bias = kind.bias_of(e, u.scale, u.bias)
-            per = 64 // kind.group
-            for j, codes in enumerate(u.codes):
-                lanes = range(j * per, (j + 1) * per)
-                at = e.at(e.index(out.ll, i, 1024), 256 * j)
-                _store_codes(e, codes, u.scale.take(lanes), bias.take(lanes), kind.group, factor, at)
+            u = kind.unpack(e, e.index(w.ll, i, kind.super_bytes()))
+            _store(e, kind, u, factor, e.index(out.ll, i, 1024))
             return []
 
         supers = e.b.udiv(cols.ll, ir.Constant(I64, 256))
         e.loop(supers, [], whole)
-        if issubclass(kind, Block32):
-            done = e.b.mul(supers, ir.Constant(I64, 8))
+        if kind.block < SUPER:
+            done = e.b.mul(supers, ir.Constant(I64, SUPER // kind.block))
 
             def tail(i: ir.Value, _: list[Vec]) -> list[Vec]:
                 block = e.b.add(done, i)
-                codes, scale, bias = single_block(kind, e, e.index(w.ll, block, kind.block_bytes))
-                _store_codes(e, codes, scale, bias, 32, factor, e.index(out.ll, block, 128))
+                u = kind.unpack_block(e, e.index(w.ll, block, kind.block_bytes))
+                _store(e, kind, u, factor, e.index(out.ll, block, 4 * kind.block))
                 return []
 
-            e.loop(e.b.sub(e.b.udiv(cols.ll, ir.Constant(I64, 32)), done), [], tail)
+            e.loop(e.b.sub(e.b.udiv(cols.ll, ir.Constant(I64, kind.block)), done), [], tail)
 
     return decode
 

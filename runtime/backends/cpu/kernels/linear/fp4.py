@@ -7,8 +7,8 @@ from llvmlite import ir
 from ......formats.quants.fp4 import E2M1_DOUBLED
 from ...simd.dot import lookup16
 from ...simd.emit import F32, Emitter, Vec
-from .blocks import Nibbles
-from .weights import I8, I32, Unpacked, WeightType, loads, nibbles
+from .blocks import LongerBlocks, Nibbles
+from .weights import I8, I32, Unpacked, loads, nibbles
 
 # Twice the value of each code, moved up by 16 so that it is unsigned; the scale is halved to match.
 _LEVELS = [16 + int(level) for level in E2M1_DOUBLED]
@@ -23,17 +23,17 @@ class MXFP4(Nibbles):
         return power_of_two(e, e.widen_unsigned(fields[0], I32)), None
 
 
-class NVFP4(WeightType):
+class NVFP4(LongerBlocks):
     block, block_bytes, group, bits, offset = 64, 36, 16, 5, 16
 
     @classmethod
-    def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
-        blocks = [e.at(at, cls.block_bytes * i) for i in range(4)]
+    def unpack_blocks(cls, e: Emitter, at: ir.Value, count: int) -> Unpacked:
+        blocks = [e.at(at, cls.block_bytes * i) for i in range(count)]
         codes = []
         for block in blocks:
             groups = [e.at(block, 4 + 8 * k) for k in range(4)]
             codes.append(lookup16(e, _LEVELS, nibbles(e, loads(e, groups, 0, 8))))
-        scales = e.bitcast(e.gather([e.load(I32, 0, block) for block in blocks]), I8, 16)
+        scales = e.bitcast(e.gather([e.load(I32, 0, block) for block in blocks]), I8, 4 * count)
         return Unpacked(codes, half_of_e4m3(e, e.widen_unsigned(scales, I32) & 127), None)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from llvmlite import ir
 
 from ...simd.emit import I1, I8, I16, I64, Emitter, Vec
+from .blocks import LongerBlocks
 from .k import BY_BITS, half, shifted, two_bits
 from .lanes import in_lanes
 from .weights import InLanes, Unpacked, WeightType
 
 
-def _scales(e: Emitter, at: ir.Value, block_bytes: int, blocks: int) -> Vec:
+def _scales(e: Emitter, kind: type[WeightType], at: ir.Value, count: int) -> Vec:
     """One scale for each 32 columns of blocks whose first field it is."""
-    found = [e.load(I16, 0, at, block_bytes * i) for i in range(blocks)]
-    return e.half_to_float(e.gather([found[g * blocks // 8] for g in range(8)]))
+    found = [e.load(I16, 0, at, kind.block_bytes * i) for i in range(count)]
+    per = kind.block // 32
+    return e.half_to_float(e.gather([found[g // per] for g in range(count * per)]))
 
 
 class TQ2_0(WeightType):
@@ -53,25 +55,25 @@ def _trit(packed: Vec, n: int) -> Vec:
     return e.widen_unsigned(over[0], I8) + e.widen_unsigned(over[1], I8)
 
 
-class Q2_0(WeightType):
+class Q2_0(LongerBlocks):
     block, block_bytes, bits, offset = 64, 18, 2, 1
 
     @classmethod
-    def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
+    def unpack_blocks(cls, e: Emitter, at: ir.Value, count: int) -> Unpacked:
         codes = []
-        for i in range(4):
+        for i in range(count):
             packed = e.load(I8, 16, at, 18 * i + 2).take([k // 4 for k in range(64)])
             codes.append((packed >> e.const(I8, [0, 2, 4, 6] * 16)) & 3)
-        return Unpacked(codes, _scales(e, at, 18, 4), None)
+        return Unpacked(codes, _scales(e, cls, at, count), None)
 
 
-class Q1_0(WeightType):
+class Q1_0(LongerBlocks):
     block, block_bytes, bits, offset = 128, 18, 2, 1  # codes 0 and 2: minus and plus the scale
 
     @classmethod
-    def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
+    def unpack_blocks(cls, e: Emitter, at: ir.Value, count: int) -> Unpacked:
         codes = []
-        for offset in (2, 10, 20, 28):
+        for offset in [18 * i + codes_at for i in range(count) for codes_at in (2, 10)]:
             bits = e.bitcast(e.load(I64, 0, at, offset), I1, 64)
             codes.append(e.select(bits, e.const(I8, [2] * 64), e.zero(I8, 64)))
-        return Unpacked(codes, _scales(e, at, 18, 2), None)
+        return Unpacked(codes, _scales(e, cls, at, count), None)

@@ -8,6 +8,7 @@ Float weights become float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,12 @@ from ...args import OCT, ROW_SPACE
 from ...features import target
 from ...jit import device
 from ...simd.dot import sum_fours
-from ...simd.emit import F32, I32, Emitter, Vec
+from ...simd.emit import I32, Emitter, Vec
 from ...simd.tiles import transposed
 from ...simd.types import address, emitted
 from .act import OFFSET
-from .blocks import Block32, single_block
 from .floats import FloatType
-from .weights import WeightType
+from .weights import SUPER, WeightType
 
 LANES = target().isa.lanes
 REGISTERS = target().isa.gemm_tile[0]
@@ -59,9 +59,9 @@ def ask_for(e: Emitter, at: Vec, lines: Vec) -> None:
     e.loop(lines.ll, [], body)
 
 
-def _store_groups(e: Emitter, values: Vec, at: ir.Value) -> None:
-    """Lane g of a row's scales goes to line g of the panel's scales."""
-    for g in range(values.n):
+def _store_groups(e: Emitter, values: Vec, count: int, at: ir.Value) -> None:
+    """Lane g of a row's scales goes to line g of the panel's scales, for so many groups."""
+    for g in range(count):
         e.store(values.lane(g), at, 4 * ROWS * g)
 
 
@@ -70,46 +70,35 @@ def _sums_of_four(e: Emitter, kind: type[WeightType], codes: Vec) -> Vec:
     return sum_fours(e, e.zero(I32, codes.n // 4), codes) - 4 * offset_of(kind)
 
 
-def _mean_weights(e: Emitter, kind: type[WeightType], codes: list[Vec], scale: Vec) -> Vec:
+def _mean_weights(e: Emitter, kind: type[WeightType], codes: Sequence[Vec], scale: Vec) -> Vec:
     """The mean over each 32 columns of the weights without their biases. The zero point of an activation is that of 32
     columns, so it is multiplied with one number also where they are two groups.
     """
     fours, lanes = [_sums_of_four(e, kind, c) for c in codes], kind.group // 4
     sums = [e.sum(four.take(range(g, g + lanes))) for four in fours for g in range(0, four.n, lanes)]
-    totals = e.to_float(e.gather(sums)) * (scale * (1.0 / 32))
+    totals = e.to_float(e.gather(sums)) * (scale.take(range(len(sums))) * (1.0 / 32))
     if kind.group == 32:
         return totals
     return totals.take(range(0, totals.n, 2)) + totals.take(range(1, totals.n, 2))
 
 
-def _super_to_row(kind: type[WeightType]) -> Any:
+def _to_row(kind: type[WeightType], columns: int) -> Any:
+    """f(w, row, scales, biases, sums): so many columns of one row at `w`, 256 or a block. Codes go to `row` in their
+    order, scale, bias and sum of each group into the panel.
+    """
+    unpack, groups = kind.unpack if columns == SUPER else kind.unpack_block, columns // kind.group
+
     @emitted(types.void, address, address, address, address, address)
-    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec, sums: Vec) -> None:
-        """256 columns of one row: codes in order to `row`; scale, bias and sum of each group into the panel."""
-        u = kind.unpack(e, w.ll)
+    def to_row(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec, sums: Vec) -> None:
+        u = unpack(e, w.ll)
         for j, codes in enumerate(u.codes):
             e.store(_panel_codes(kind, codes), row.ll, 64 * j)
-        _store_groups(e, u.scale, scales.ll)
-        _store_groups(e, _mean_weights(e, kind, [*u.codes], u.scale), sums.ll)
+        _store_groups(e, u.scale, groups, scales.ll)
+        _store_groups(e, _mean_weights(e, kind, u.codes, u.scale), columns // 32, sums.ll)
         if u.bias is not None:
-            _store_groups(e, e.fma(u.scale, e.like(u.scale, offset_of(kind)), u.bias), biases.ll)
+            _store_groups(e, e.fma(u.scale, e.like(u.scale, offset_of(kind)), u.bias), groups, biases.ll)
 
-    return unpack
-
-
-def _block_to_row(kind: type[Block32]) -> Any:
-    @emitted(types.void, address, address, address, address, address)
-    def unpack(e: Emitter, w: Vec, row: Vec, scales: Vec, biases: Vec, sums: Vec) -> None:
-        """The same for one block of 32 columns."""
-        codes, scale, bias = single_block(kind, e, w.ll)
-        e.store(_panel_codes(kind, codes), row.ll)
-        e.store(scale.lane(0), scales.ll)
-        total = e.sum(_sums_of_four(e, kind, codes))
-        e.store(Vec(e, e.b.sitofp(total.ll, F32)) * (scale.lane(0) * (1.0 / 32)), sums.ll)
-        if kind.offset is None:
-            e.store(e.fma(scale, e.like(scale, offset_of(kind)), bias).lane(0), biases.ll)
-
-    return unpack
+    return to_row
 
 
 @emitted(types.void, address, address)
@@ -122,19 +111,19 @@ def _transpose8(e: Emitter, rows: Vec, panel: Vec) -> None:
 
 def panel_unpacker(kind: type[WeightType]) -> Any:
     """f(first row address, row_bytes, last usable row, cols, places, row buffer): fill a panel."""
-    super_to_row = _super_to_row(kind)
-    has_tail = issubclass(kind, Block32)
-    block_to_row = _block_to_row(kind) if has_tail else super_to_row
-    super_bytes = 256 // kind.block * kind.block_bytes
-    block_bytes = kind.block_bytes
-    groups = 256 // kind.group
+    super_to_row, has_tail = _to_row(kind, SUPER), kind.block < SUPER
+    block_to_row = _to_row(kind, kind.block) if has_tail else super_to_row
+    super_bytes, block_bytes = kind.super_bytes(), kind.block_bytes
+    groups, per_super = SUPER // kind.group, SUPER // kind.block
+    block_groups, thirty_twos = kind.block // kind.group, kind.block // 32
     line = np.uint64(4 * ROWS)
 
     @device
     def unpack(w, row_bytes, last, cols, places, rows):  # type: ignore[no-untyped-def]
         panel, scales, biases, sums = places[0], places[1], places[2], places[3]
         supers = cols // 256
-        tails = (cols - supers * 256) // 32 if has_tail else 0
+        whole = supers * per_super
+        blocks = cols // (32 * thirty_twos) if has_tail else whole
         for oct in range(0, ROWS, OCT):
             for i in range(supers):
                 g, block = np.uint64(i * groups) * line, np.uint64(i * 8) * line
@@ -147,13 +136,15 @@ def panel_unpacker(kind: type[WeightType]) -> Any:
                 for c in range(8):
                     k = np.uint64(i * 64 + c * 8)
                     _transpose8(rows + np.uint64(32 * c), panel + k * line + np.uint64(4 * oct))
-            for i in range(supers * 8, supers * 8 + tails):
+            for i in range(whole, blocks):
+                g, first = np.uint64(i * block_groups) * line, np.uint64(i * thirty_twos) * line
                 for r in range(OCT):
                     row = w + np.uint64(min(oct + r, last) * row_bytes + i * block_bytes)
-                    place = np.uint64(i) * line + np.uint64(4 * (oct + r))
-                    to = rows + np.uint64(ROW_SPACE * r)
-                    block_to_row(row, to, scales + place, biases + place, sums + place)
-                _transpose8(rows, panel + np.uint64(8 * i) * line + np.uint64(4 * oct))
+                    here, to = np.uint64(4 * (oct + r)), rows + np.uint64(ROW_SPACE * r)
+                    block_to_row(row, to, scales + g + here, biases + g + here, sums + first + here)
+                for c in range(thirty_twos):
+                    k = np.uint64(8) * (np.uint64(i * thirty_twos) + np.uint64(c))
+                    _transpose8(rows + np.uint64(32 * c), panel + k * line + np.uint64(4 * oct))
 
     return unpack
 

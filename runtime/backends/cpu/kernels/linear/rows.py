@@ -95,7 +95,7 @@ def stride_of(name: str) -> Any:
 def tail_of(name: str) -> Any:
     """f(row address, cols, end of the matrix, scratch) -> where the blocks after the last whole 256 columns are.
 
-    They are copied to `scratch` when eight blocks from there would go beyond the end.
+    They are copied to `scratch` when 256 columns from there would go beyond the end.
     """
     if name in FLOATS or QUANTIZED[name].block == 256:
 
@@ -104,7 +104,8 @@ def tail_of(name: str) -> Any:
             return w
 
         return none
-    block_bytes, super_bytes = QUANTIZED[name].block_bytes, np.uint64(QUANTIZED[name].super_bytes())
+    block, block_bytes = QUANTIZED[name].block, QUANTIZED[name].block_bytes
+    super_bytes = np.uint64(QUANTIZED[name].super_bytes())
     assert super_bytes <= TAIL_BYTES
 
     @device
@@ -112,7 +113,7 @@ def tail_of(name: str) -> Any:
         at = w + np.uint64(cols // 256) * super_bytes
         if cols % 256 == 0 or at + super_bytes <= end:
             return at
-        n = cols % 256 // 32 * block_bytes
+        n = cols % 256 // block * block_bytes
         source, copy = byte_view(at, n), byte_view(scratch, n)
         for i in range(n):
             copy[i] = source[i]

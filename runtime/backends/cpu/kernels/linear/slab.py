@@ -16,9 +16,8 @@ from ...jit import device
 from ...simd import tiles
 from ...simd.emit import I32, Emitter, Vec
 from ...simd.types import address, emitted
-from .blocks import Block32, single_block
 from .table import FLOATS, QUANTIZED
-from .weights import WeightType
+from .weights import SUPER, WeightType
 
 MOST_COLS = 2 * SLAB_COLS  # the last slab of a row may be almost twice as wide as the others
 ROW_TILE_BYTES = tiles.BYTES * (MOST_COLS // 32)  # 16 rows
@@ -27,17 +26,17 @@ SLAB_BYTES = 2 * PLANE_BYTES
 _AHEAD = 8  # rows: the columns of a slab are pieces of rows, which no prefetcher sees coming
 
 
-def _super_to_lines(kind: type[WeightType]) -> Any:
-    n_bytes = 256 // kind.block * kind.block_bytes
+def _to_lines(kind: type[WeightType], columns: int) -> Any:
+    """f(w, line, later): so many columns of one row at `w`, 256 or a block, into a line of each tile from `line` on."""
+    unpack, n_bytes = kind.unpack if columns == SUPER else kind.unpack_block, columns // kind.block * kind.block_bytes
 
     @emitted(types.void, address, address, address)
-    def unpack(e: Emitter, w: Vec, line: Vec, later: Vec) -> None:
-        """256 columns of one row at `w` into the lines of eight tiles from `line` on; prefetches `later`."""
+    def to_lines(e: Emitter, w: Vec, line: Vec, later: Vec) -> None:
         for i in range(0, n_bytes, 64):
             e.prefetch(later.ll, i)
-        u = kind.unpack(e, w.ll)
+        u = unpack(e, w.ll)
         bias = kind.bias_of(e, u.scale, u.bias)
-        for k in range(8):
+        for k in range(columns // 32):
             halves = []
             for half in (0, 1):
                 first = 32 * (k % 2) + 16 * half
@@ -46,19 +45,7 @@ def _super_to_lines(kind: type[WeightType]) -> Any:
                 halves.append(e.fma(e.to_float(codes), u.scale.take(group), bias.take(group)))
             e.store(tiles.brain_pairs(e, *halves), line.ll, tiles.BYTES * k)
 
-    return unpack
-
-
-def _block_to_line(kind: type[Block32]) -> Any:
-    @emitted(types.void, address, address)
-    def unpack(e: Emitter, w: Vec, line: Vec) -> None:
-        """The same for one block of 32 columns."""
-        codes, scale, bias = single_block(kind, e, w.ll)
-        scales, biases = (e.splat(v.lane(0), 32) for v in (scale, bias))
-        values = e.fma(e.to_float(e.widen_unsigned(codes, I32)), scales, biases)
-        e.store(tiles.brain_pairs(e, values.take(range(16)), values.take(range(16, 32))), line.ll)
-
-    return unpack
+    return to_lines
 
 
 def slab_unpacker(name: str) -> Any:
@@ -69,9 +56,9 @@ def slab_unpacker(name: str) -> Any:
     if name in FLOATS:
         return _float_slab_unpacker(name)
     kind = QUANTIZED[name]
-    super_to_lines, has_tail = _super_to_lines(kind), issubclass(kind, Block32)
-    block_to_line = _block_to_line(kind) if has_tail else super_to_lines
-    super_bytes, block_bytes = 256 // kind.block * kind.block_bytes, kind.block_bytes
+    super_to_lines, has_tail = _to_lines(kind, SUPER), kind.block < SUPER
+    block_to_lines = _to_lines(kind, kind.block) if has_tail else super_to_lines
+    super_bytes, block_bytes, per = kind.super_bytes(), kind.block_bytes, kind.block // 32
 
     @device
     def unpack(w, row_bytes, rows, k0, count, slab):  # type: ignore[no-untyped-def]
@@ -84,8 +71,9 @@ def slab_unpacker(name: str) -> Any:
                 at = np.uint64(i * super_bytes)
                 super_to_lines(row + at, line + np.uint64(8 * i * tiles.BYTES), later + at)
             if has_tail:
-                for i in range(count // 8 * 8, count):
-                    block_to_line(row + np.uint64(i * block_bytes), line + np.uint64(i * tiles.BYTES))
+                for i in range(count // 8 * 8, count, per):
+                    at = np.uint64(i // per * block_bytes)
+                    block_to_lines(row + at, line + np.uint64(i * tiles.BYTES), later + at)
 
     return unpack
 

@@ -68,6 +68,13 @@ class WeightType:
         raise TypeError(f"{cls.__name__} does not say how it unpacks")
 
     @classmethod
+    def unpack_block(cls, e: Emitter, at: ir.Value) -> Unpacked:
+        """One block at address `at`, of less than 256 columns: the end of a row. There may be more lanes of scales and
+        biases than groups; what is in the others means nothing.
+        """
+        raise TypeError(f"{cls.__name__} does not say how one of its blocks unpacks")
+
+    @classmethod
     def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
         """The same for a product of rows. Types override it where their bytes lie better than columns in order do."""
         u = cls.unpack(e, at)
