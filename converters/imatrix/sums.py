@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 
 from ...formats.errors import InvalidRequest, ModelFileError
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor, GGUFWriter, Metadata, ValueType
+from ...formats.gguf.durable import DurableFile
+from ...formats.gguf.source import Source, open_source
 from ...formats.quants import decode
+from . import dat
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 ORIGIN = "halfbyte.imatrix.origin"  # what a run was made of, so that only that run is gone on with
@@ -38,17 +42,22 @@ class Sums:
             self.squares[name] = np.zeros((experts, x.shape[1]))
             self.counts[name] = np.zeros(experts)
         # As a product: some hundred rows lose nothing in float32, and adding up columns would be slower.
-        self.squares[name][expert] += np.ones(len(x), np.float32) @ (x * x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            added = np.ones(len(x), np.float32) @ (x * x)
+        if not np.isfinite(added).all():
+            raise ModelFileError(f"{name!r} is multiplied with NaN or infinity: this model cannot be measured")
+        self.squares[name][expert] += added
         self.counts[name][expert] += len(x)
 
     def merge(self, other: Sums) -> None:
         """Add what another has. InvalidRequest where it is of another model."""
         for name, squares in other.squares.items():
-            own = self.squares.setdefault(name, np.zeros_like(squares))
-            if own.shape != squares.shape:
+            own, counts = self.squares.get(name, np.zeros_like(squares)), self.counts.get(name, np.zeros(len(squares)))
+            rows, fewer = max(len(own), len(squares)), min(len(own), len(squares))
+            if own.size != squares.size or fewer not in (1, rows):  # one count may be for all experts
                 raise InvalidRequest(f"{name!r} is {own.shape} in one importance matrix and {squares.shape} in another")
-            self.squares[name] = own + squares
-            self.counts[name] = self.counts.get(name, np.zeros(len(squares))) + other.counts[name]
+            self.squares[name] = own.reshape(rows, -1) + squares.reshape(rows, -1)
+            self.counts[name] = np.zeros(rows) + counts + other.counts[name]
         self.datasets += [dataset for dataset in other.datasets if dataset not in self.datasets]
         self.chunks += other.chunks
         self.chunk_size = self.chunk_size or other.chunk_size
@@ -61,8 +70,19 @@ class Sums:
             found[name] = np.where(counts > 0, squares / np.where(counts > 0, counts, 1), 1).astype(np.float32)
         return found
 
+    def unused(self) -> dict[str, int]:
+        """How many experts of a matrix were never asked, where there are such."""
+        missing = {name: int((counts == 0).sum()) for name, counts in self.counts.items()}
+        return {name: n for name, n in missing.items() if n}
+
     def write(self, path: str | os.PathLike[str]) -> None:
-        """As GGUF, in llama.cpp's form. The file is complete when it appears under its name."""
+        """In llama.cpp's form, GGUF; in its older one where the name ends with .dat.
+
+        The file is complete when it appears under its name.
+        """
+        if is_dat(path):
+            self._write_dat(path)
+            return
         writer = GGUFWriter(path)
         writer.add("general.type", "imatrix")
         writer.add("imatrix.datasets", self.datasets, ValueType.STRING)
@@ -84,9 +104,33 @@ class Sums:
             found[name + COUNTS] = self.counts[name].astype(np.float32)[:, None]
         return found
 
+    def _write_dat(self, path: str | os.PathLike[str]) -> None:
+        entries = {}
+        for name, means in self.means().items():
+            if self.counts[name].any():
+                calls = math.ceil(self.counts[name].max() / max(self.chunk_size, 1))
+                entries[name] = calls, means.reshape(-1) * np.float32(calls)
+        file = DurableFile(path)
+        try:
+            file.write(dat.encode(entries, self.chunks, self.datasets[0] if self.datasets else ""))
+            file.seal()
+            file.publish()
+        except BaseException:
+            file.discard()
+            raise
+
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Sums:
-        """What `write` wrote, or llama-imatrix. ModelFileError for anything else."""
+    def read(cls, path: str | os.PathLike[str], *, rows_per_call: int = 1) -> Sums:
+        """What `write` wrote, or llama-imatrix. ModelFileError for anything else.
+
+        Files in the older form count calls, of an unknown number of rows each: `rows_per_call` matters to `merge`.
+        """
+        source = open_source(path)
+        try:
+            if bytes(source.view[:4]) != b"GGUF":
+                return cls._of_dat(source, rows_per_call)
+        finally:
+            source.close()
         with GGUFFile.open(Path(path)) as file:
             metadata = file.metadata
             if metadata.optional("general.type", str, "") != "imatrix":
@@ -102,8 +146,22 @@ class Sums:
                 if counts is None or not _belong_together(sums, counts):
                     raise ModelFileError("sums without a count for each row", path=path, field=name + SUMS)
                 found.squares[name] = _numbers(sums).reshape(-1, sums.ne[0])
-                found.counts[name] = _numbers(counts).reshape(-1)
+                found.counts[name] = np.floor(_numbers(counts).reshape(-1) + 0.5)  # whole, as llama.cpp takes them
         return found
+
+    @classmethod
+    def _of_dat(cls, source: Source, rows_per_call: int) -> Sums:
+        entries, chunks, dataset = dat.parse(source)
+        found = cls([dataset] if dataset else [], chunks)
+        for name, (calls, values) in entries.items():
+            found.squares[name] = values.astype(np.float64).reshape(1, -1) * rows_per_call
+            found.counts[name] = np.array([float(calls * rows_per_call)])
+        return found
+
+
+def is_dat(path: str | os.PathLike[str]) -> bool:
+    """A file of this name is written in the older form."""
+    return Path(path).suffix == ".dat"
 
 
 def _count(metadata: Metadata, key: str) -> int:

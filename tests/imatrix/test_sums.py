@@ -50,6 +50,34 @@ def test_merging_is_as_if_all_had_been_one() -> None:
     assert (one.datasets, one.chunks) == (["text1", "text2"], 4)
 
 
+def test_the_older_form(tmp_path: Path) -> None:
+    sums, _ = some()
+    sums.add("unasked_exps.weight", np.ones((0, 3), np.float32), experts=2)
+    sums.write(tmp_path / "a.dat")
+    seen, old = sums.means(), Sums.read(tmp_path / "a.dat", rows_per_call=64)
+    assert set(old.squares) == {"a.weight", "b_exps.weight"}  # llama.cpp leaves out what it knows nothing of
+    for name, means in old.means().items():
+        np.testing.assert_allclose(means.reshape(seen[name].shape), seen[name], rtol=1e-6)
+        assert old.counts[name] == [64]  # one call, which is a window
+    assert (old.datasets, old.chunks) == (["text1"], 2)
+    for one, other in ((old, sums), (sums, old)):  # one count for all experts, and one for each
+        merged = Sums()
+        merged.merge(one)
+        merged.merge(other)
+        np.testing.assert_array_equal(merged.counts["b_exps.weight"], [64, 68, 64])
+        assert merged.squares["b_exps.weight"].shape == (3, 3)
+
+
+def test_what_models_cannot_be_multiplied_with() -> None:
+    for value in (np.nan, np.inf, 1e30):
+        with pytest.raises(ModelFileError, match=r"'a.weight' is multiplied with NaN or infinity"):
+            Sums().add("a.weight", np.float32([[1, value]]))
+
+
+def test_experts_that_were_never_asked() -> None:
+    assert some()[0].unused() == {"b_exps.weight": 2}
+
+
 def test_other_models_and_other_files(tmp_path: Path) -> None:
     one, other = some()[0], Sums()
     other.add("a.weight", np.ones((2, 6), np.float32))

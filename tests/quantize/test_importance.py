@@ -68,6 +68,12 @@ def test_experts_that_were_never_asked_have_ones(tmp_path: Path) -> None:
     assert_same(read_importance(tmp_path / "a.gguf").columns, {**COLUMNS, name: np.float32([[1, 2], [1, 1], [5, 6]])})
 
 
+def test_counts_are_whole_as_llama_cpp_takes_them(tmp_path: Path) -> None:
+    values = np.float32([[8, 4], [8, 4]])
+    write_gguf(tmp_path / "a.gguf", {"x": values}, {"x": np.float32([[2.5], [0.25]])})
+    assert_same(read_importance(tmp_path / "a.gguf").columns, {"x": np.float32([[20 / 3, 10 / 3], [1, 1]])})
+
+
 def test_the_oldest_files_end_with_the_last_entry(tmp_path: Path) -> None:
     write_dat(tmp_path / "a.dat", COLUMNS, end=b"")
     found = read_importance(tmp_path / "a.dat")

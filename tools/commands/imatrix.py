@@ -50,9 +50,9 @@ def command(
     """Measure the importance of the columns of MODEL's matrices on a TEXT, for `halfbyte quantize --imatrix`.
 
     Run the model that is to be quantized, not a quantized one, over text like that which it is for. The file has
-    llama.cpp's form.
+    llama.cpp's form: GGUF, or the older one if its name ends with .dat.
     """
-    from ...converters.imatrix import Sums, collect
+    from ...converters.imatrix import Sums, collect, is_dat
     from ...converters.paths import must_not_be_read
     from ...runtime.backends.cpu.executor import CPUExecutor
     from ..perplexity import check_length, cut_windows
@@ -60,7 +60,9 @@ def command(
     target, words = output or Path(f"{Path(model).name.removesuffix('.gguf')}.imatrix.gguf"), read_text(text)
     if target.exists() and not (overwrite or resume):
         raise InvalidRequest(f"{target} exists; --resume it, give another --output, or --overwrite")
-    others = [Sums.read(path) for path in merge]
+    if resume and is_dat(target):
+        raise InvalidRequest(f"{target}: files of the form .dat do not say what they are of; --resume needs GGUF")
+    others = [Sums.read(path, rows_per_call=context) for path in merge]
     with open_model(model, LoadChoices(threads, context, "cpu")) as loaded, ProgressLine() as progress:
         must_not_be_read(target, [loaded.path, text])
         if not isinstance(loaded.executor, CPUExecutor):
@@ -83,7 +85,15 @@ def command(
         sums.merge(other)
         sums.origin = ""
     sums.write(target)
-    about = {"output": str(target), "chunks": sums.chunks, "context": context, "tensors": len(sums.squares)}
+    unused = sums.unused()
+    if unused:
+        most = max(unused, key=lambda name: unused[name])
+        console.note(f"note: {sum(unused.values())} experts of {len(unused)} matrices were never asked, {unused[most]} "
+                     f"of {most}; their columns count alike. A longer text of more kinds reaches more")  # fmt: skip
+    about = {
+        "output": str(target), "chunks": sums.chunks, "context": context, "tensors": len(sums.squares),
+        "unused_experts": sum(unused.values()),
+    }  # fmt: skip
     if as_json:
         console.write_json(about)
     else:
