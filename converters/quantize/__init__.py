@@ -1,9 +1,13 @@
 """Quantize GGUF models: the types of llama.cpp's recipes, the bytes of its encoders, in a stream of constant memory.
 
-    recipes.py     the recipes, as one table
-    importance.py  what errors of each column cost, from an imatrix file
-    plan.py        what each tensor of a model becomes, and why
-    run.py         reading, encoding and writing
+    recipes.py       the recipes, as one table
+    architecture.py  what types depend on beside them: numbers of the model, and rules of its architecture
+    importance.py    what errors of each column cost, from an imatrix file
+    prune.py         leaving layers out
+    plan.py          what each tensor of a model becomes, and why
+    checks.py        what can be wrong with a plan
+    files.py         into which files the tensors go
+    run.py           reading, encoding and writing
 """
 
 from __future__ import annotations

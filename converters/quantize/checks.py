@@ -22,7 +22,8 @@ _EXPONENTS = {
 
 def check_plan(planned: list[Planned], importance: Importance | None, *, allow_requantize: bool) -> None:
     """InvalidRequest or UnsupportedError name the tensor for which the plan cannot be carried out as it was asked."""
-    if importance is not None and not any(one.tensor.name in importance.columns for one in planned):
+    multiplied = [one.tensor.name for one in planned if one.kind not in (Kind.EMBEDDING, Kind.OUTPUT)]
+    if importance is not None and multiplied and importance.columns.keys().isdisjoint(multiplied):
         raise InvalidRequest("the importance matrix is of another model: it knows none of these tensors")
     for one in planned:
         if one.is_copied:
@@ -36,7 +37,8 @@ def check_plan(planned: list[Planned], importance: Importance | None, *, allow_r
                 "weights. Quantize those, or allow it (allow_requantize)"
             )
         if columns_of(one, importance) is None and one.needs_importance:
-            raise InvalidRequest(f"{what} would become {one.type.name}, which needs an importance matrix to be of use")
+            lacking = "" if importance is None else ", and the one that is given says nothing of it"
+            raise InvalidRequest(f"{what} would become {one.type.name}, which needs an importance matrix{lacking}")
 
 
 def columns_of(one: Planned, importance: Importance | None) -> NDArray[np.float32] | None:

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import overload
-
-import numpy as np
 
 from ...formats.errors import InvalidRequest, ModelFileError
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor
 from ...formats.quants import CODECS
 from . import recipes
-from .recipes import RECIPES, SHORT_NAMES, Kind, Place, Recipe, kind_of
+from .architecture import Architecture
+from .prune import renamed
+from .recipes import FEED_FORWARD, RECIPES, SHORT_NAMES, Kind, Place, Recipe, kind_of
 
-# Tensors that are kept whatever the recipe: small, and much depends on them. Parts of names.
-KEPT_NAMES = ("position_embd.weight", "token_types.weight")
-KEPT_PARTS = (
-    "_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj",
-    "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight", "time_mix_first.weight",
-    "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight", "time_mix_v0.weight", "time_mix_v1.weight",
-    "time_mix_v2.weight", "time_mix_a0.weight", "time_mix_a1.weight", "time_mix_a2.weight", "time_mix_g1.weight",
-    "time_mix_g2.weight", "time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight",
-    "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd",
-    ".patch_merger", "a.rvq.codebook", "mm.a.code_embd",
-)  # fmt: skip
 ACTIVATIONS = (GGMLType.Q8_1, GGMLType.Q8_K)  # types that ggml has for what it multiplies weights with
-SEVENTY_B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}  # layers
 
 
 @dataclass(frozen=True)
@@ -38,6 +26,8 @@ class Choices:
 
     overrides   (pattern, type): the first regular expression found in a tensor's name decides
     pure        every matrix gets the recipe's own type
+    keep_split  tensors stay in the order of the source's files
+    prune       numbers of layers that are left out
     """
 
     overrides: Sequence[tuple[str, GGMLType | str]] = ()
@@ -46,13 +36,19 @@ class Choices:
     embedding_type: GGMLType | str | None = None
     keep_output: bool = False
     has_importance: bool = False
+    keep_split: bool = False
+    prune: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One tensor. `reason` is for people: what made it `type`, where that is not the recipe's plain one."""
+    """One tensor of the source, and what becomes of it.
+
+    `reason` is for people: what made it `type`, where that is not the recipe's plain one.
+    """
 
     tensor: GGUFTensor
+    name: str  # the tensor's own, unless layers were left out before it
     type: GGMLType
     reason: str
     needs_importance: bool
@@ -76,9 +72,7 @@ def recipe_named(name: str) -> tuple[str, Recipe]:
     known = {full.upper(): full for full in RECIPES} | SHORT_NAMES
     full = known.get(name.upper())
     if full is None:
-        near = get_close_matches(name.upper(), known, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else "known are"
-        raise InvalidRequest(f"no recipe is called {name!r}; {hint} All: {', '.join(RECIPES)}")
+        raise _unknown("recipe", name, RECIPES)
     return full, RECIPES[full]
 
 
@@ -93,10 +87,15 @@ def as_type(name: GGMLType | str | None) -> GGMLType | None:
     encoded = {kind.name: kind for kind in CODECS if kind not in ACTIVATIONS}
     found = encoded.get(name.upper())
     if found is None:
-        near = get_close_matches(name.upper(), encoded, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InvalidRequest(f"no type that can be written is called {name!r}{hint}")
+        raise _unknown("type that can be written", name, encoded)
     return found
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> InvalidRequest:
+    known = list(known)
+    near = get_close_matches(name.upper(), known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? All" if near else "there are"
+    return InvalidRequest(f"no {what} is called {name!r}; {hint}: {', '.join(known)}")
 
 
 def plan(file: GGUFFile, recipe_name: str, choices: Choices | None = None) -> list[Planned]:
@@ -104,8 +103,11 @@ def plan(file: GGUFFile, recipe_name: str, choices: Choices | None = None) -> li
 
     Raises InvalidRequest for an unknown recipe or a pattern that is no regular expression.
     """
-    planner = _Planner(file, *recipe_named(recipe_name), choices or Choices())
-    return [planner.planned(file.tensors[name]) for name in sorted(file.tensors, key=by_layer)]
+    choices = choices or Choices()
+    names = renamed(file.tensors, choices.prune)
+    planner = _Planner(file, *recipe_named(recipe_name), choices, names.values())
+    ordered = names if choices.keep_split else sorted(names, key=by_layer)
+    return [planner.planned(file.tensors[name], names[name]) for name in ordered]
 
 
 def by_layer(name: str) -> tuple[int, str]:
@@ -115,30 +117,29 @@ def by_layer(name: str) -> tuple[int, str]:
 
 
 class _Planner:
-    def __init__(self, file: GGUFFile, name: str, recipe: Recipe, choices: Choices) -> None:
+    def __init__(self, file: GGUFFile, name: str, recipe: Recipe, choices: Choices, tensors: Iterable[str]) -> None:
         self._name, self._recipe, self._choices = name, recipe, choices
         self._output_type, self._embedding_type = as_type(choices.output_type), as_type(choices.embedding_type)
-        self._model = _Model.of(file)
-        self._is_tied = "output.weight" not in file.tensors
-        self._n_values = sum(kind_of(name) is Kind.VALUE for name in file.tensors)
+        self._model = Architecture.of(file)
+        kinds = Counter(map(kind_of, tensors))
+        self._is_tied, self._n_values = not kinds[Kind.OUTPUT], kinds[Kind.VALUE]
         self._seen: Counter[Kind] = Counter()
         self._patterns = list(_compiled(choices.overrides))
 
-    def planned(self, tensor: GGUFTensor) -> Planned:
+    def planned(self, source: GGUFTensor, name: str) -> Planned:
+        tensor = replace(source, name=name)
         if self._is_kept(tensor):
-            return Planned(tensor, tensor.type, "kept", needs_importance=False)
+            return Planned(source, name, source.type, "kept", needs_importance=False)
         type_, reason = self._chosen(tensor)
         needs = type_ in recipes.ALWAYS_NEED | self._recipe.needs_importance
-        return Planned(tensor, type_, reason, needs and kind_of(tensor.name) not in (Kind.OUTPUT, Kind.EMBEDDING))
+        return Planned(source, name, type_, reason, needs and kind_of(name) not in (Kind.OUTPUT, Kind.EMBEDDING))
 
     def _is_kept(self, tensor: GGUFTensor) -> bool:
         name = tensor.name
         return (
             max((i for i, n in enumerate(tensor.ne) if n > 1), default=0) < 1  # a vector, whatever it is declared as
             or not tensor.n_elements
-            or not name.endswith("weight")
-            or name in KEPT_NAMES
-            or any(part in name for part in KEPT_PARTS)
+            or self._model.keeps(name)
             or (self._choices.keep_output and name == "output.weight")
         )
 
@@ -150,11 +151,9 @@ class _Planner:
             return _fits(self._embedding_type, tensor), "embedding type"
         if self._output_type is not None and kind is Kind.OUTPUT:
             return _fits(self._output_type, tensor), "output type"
-        if plain.block_size == 1:
-            return plain, ""
         if override is not None:
             type_, reason = override, "override"
-        elif choices.pure:
+        elif choices.pure or plain.block_size == 1:
             type_, reason = plain, ""
         else:
             type_ = self._by_recipe(tensor, kind)
@@ -164,10 +163,12 @@ class _Planner:
 
     def _by_recipe(self, tensor: GGUFTensor, kind: Kind) -> GGMLType:
         plain = self._recipe.plain
+        if self._model.wants_q8_0(tensor.name):
+            return GGMLType.Q8_0
         if kind is Kind.OUTPUT or (self._is_tied and kind is Kind.EMBEDDING):
             return self._of_output(tensor) if self._output_type is None else self._output_type
         if self._name == "MXFP4_MOE":
-            return GGMLType.MXFP4 if len(tensor.ne) > 2 and tensor.ne[2] > 1 else GGMLType.Q8_0
+            return GGMLType.MXFP4 if self._model.has_experts(tensor, kind) else GGMLType.Q8_0
         if kind is Kind.EMBEDDING:
             return recipes.EMBEDDING.get(self._name, plain)
         type_ = self._recipe.type_of(kind, self._place(tensor, kind))
@@ -188,38 +189,12 @@ class _Planner:
     def _place(self, tensor: GGUFTensor, kind: Kind) -> Place:
         model, number = self._model, self._seen[kind]
         self._seen[kind] += 1
-        if model.experts > 1 and kind in (Kind.GATE, Kind.UP, Kind.DOWN) and not self._recipe.is_tiny:
+        if model.experts > 1 and kind in FEED_FORWARD and not self._recipe.is_tiny:
             number = _layer_of(tensor, model.layers)  # experts are several tensors a layer
         layers = self._n_values if kind is Kind.VALUE else model.layers
         return Place(
             number, layers, model.heads_per_kv, model.experts, self._choices.has_importance, model.is_falcon
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Model:
-    layers: int
-    heads_per_kv: int
-    experts: int
-    is_falcon: bool
-    is_70b: bool
-
-    @classmethod
-    def of(cls, file: GGUFFile) -> _Model:
-        architecture = file.metadata.optional("general.architecture", str, "")
-
-        def number(key: str, default: int) -> int:
-            value = file.metadata.get(f"{architecture}.{key}", default)
-            if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu":  # one for each layer
-                value = int(value[0])
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ModelFileError("not a number", path=file.path, field=f"{architecture}.{key}", got=value)
-            return value
-
-        layers, heads = number("block_count", 0), number("attention.head_count", 0)
-        kv = number("attention.head_count_kv", heads)
-        is_70b = SEVENTY_B.get(architecture) == layers and not (architecture == "llama" and heads == kv)
-        return cls(layers, heads // kv if kv else 0, number("expert_count", 0), architecture == "falcon", is_70b)
 
 
 def _layer_of(tensor: GGUFTensor, layers: int) -> int:

@@ -28,6 +28,9 @@ class Kind(Enum):
     OTHER = auto()
 
 
+FEED_FORWARD = frozenset({Kind.GATE, Kind.UP, Kind.DOWN})
+
+
 @dataclass(frozen=True)
 class Place:
     """A tensor's place: the how manyeth of how many of its kind, and what its model is like."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,12 @@ from ...formats.quants import CodecError, NotFiniteError, decode
 from ...runtime.backends.base import CancelFlag, Progress
 from ...runtime.backends.cpu.encode import Encoders
 from ...runtime.topology import physical_cores, usable_cpus
-from ..paths import must_not_be_read
+from ..paths import check_targets
 from .checks import check_plan, columns_of, require_finite
+from .files import Files
 from .importance import Importance, read_importance
 from .plan import Choices, Planned, plan, recipe_named
+from .prune import changed_metadata
 from .recipes import Kind
 
 PIECE_WEIGHTS = 1 << 20  # encoded at once: 4 MB as float32, which stay in the last cache
@@ -34,10 +37,12 @@ Job = Callable[[], NDArray[np.uint8]]
 class Summary:
     """What a quantization did, or would do: bytes of tensors before and after, and its plan.
 
-    without_importance: the matrices that an importance matrix says nothing of, where there is one.
+    path                the file to open: of several the first; `files` are all of them, with their sizes
+    without_importance  the matrices that an importance matrix says nothing of, where there is one
     """
 
     path: Path
+    files: tuple[tuple[Path, int], ...]
     bytes_before: int
     bytes_after: int
     tensors: tuple[Planned, ...]
@@ -57,6 +62,11 @@ def quantize(
     importance: Importance | str | os.PathLike[str] | None = None,
     allow_requantize: bool = False,
     allow_nonfinite: bool = False,
+    prune_layers: Sequence[int] = (),
+    keep_split: bool = False,
+    split_max_bytes: int | None = None,
+    split_max_tensors: int | None = None,
+    overwrite: bool = True,
     dry_run: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -72,6 +82,10 @@ def quantize(
     importance      an imatrix file, or what `read_importance` made of one: what errors of each column cost
     allow_requantize  allow weights that are quantized already
     allow_nonfinite   weights that are NaN or infinite become zero where a type has neither, and else stay
+    prune_layers    leave out the layers of these numbers
+    keep_split      a file for each of the source's, with the same tensors: of NAME.gguf, NAME-00001-of-0000N.gguf
+    split_max_bytes, split_max_tensors  begin another such file before one has more (bytes are those of tensors)
+    overwrite       replace files that are there
     dry_run         plan and check, and write nothing
     threads         at most as many as there are processors; default: one for each physical core
     progress        is told stages "compile" and "quantize", the latter in bytes of the source
@@ -88,42 +102,42 @@ def quantize(
     if given is not None and not isinstance(given, Importance):
         paths = [Path(given)]
         given = read_importance(given)
-    choices = Choices(overrides, pure, output_type, embedding_type, keep_output, has_importance=given is not None)
+    files = Files(keep_split, split_max_bytes, split_max_tensors)
+    choices = Choices(
+        overrides, pure, output_type, embedding_type, keep_output, given is not None, keep_split, prune_layers
+    )  # fmt: skip
     with GGUFFile.open(source) as file:
-        must_not_be_read(Path(target), [*file.paths, *paths])
         planned = plan(file, recipe, choices)
         check_plan(planned, given, allow_requantize=allow_requantize)
-        writer = _declared(Path(target), file, planned, recipe_named(recipe)[1].file_type, given)
+        writer = GGUFWriter(files.named(Path(target)), **files.options(file, planned))
+        file_type = {"general.file_type": recipe_named(recipe)[1].file_type}
+        _declare(writer, file, planned, {**file_type, **_origin(given), **changed_metadata(file, prune_layers)})
+        made = {one.path: one.size for one in writer.plan()}
         if not dry_run:
+            check_targets(made, [*file.paths, *paths], overwrite=overwrite)
             team = min(threads or physical_cores(), usable_cpus())
             with _Quantization(planned, given, allow_nonfinite, team, progress, cancel) as work, writer.open():
                 for one in planned:
-                    writer.write_tensor(one.tensor.name, work.pieces(one))
+                    writer.write_tensor(one.name, work.pieces(one))
                     one.tensor.forget()  # the pages that two pieces shared
-    return _summary(Path(target), planned, given)
+    return _summary(made, planned, given)
 
 
-def _summary(target: Path, planned: list[Planned], importance: Importance | None) -> Summary:
+def _summary(files: dict[Path, int], planned: list[Planned], importance: Importance | None) -> Summary:
     before, after = sum(one.tensor.n_bytes for one in planned), sum(one.n_bytes for one in planned)
     matrices = [one for one in planned if not one.is_copied and one.kind not in (Kind.EMBEDDING, Kind.OUTPUT)]
     unknown = [one.tensor.name for one in matrices if importance and columns_of(one, importance) is None]
-    return Summary(target, before, after, tuple(planned), tuple(unknown))
+    return Summary(next(iter(files)), tuple(files.items()), before, after, tuple(planned), tuple(unknown))
 
 
-def _declared(
-    target: Path, file: GGUFFile, planned: list[Planned], file_type: int, importance: Importance | None
-) -> GGUFWriter:
-    """The new file's metadata, the old one's but for what says how weights are stored; and its tensors."""
-    own: dict[str, str | int] = {
-        "general.quantization_version": QUANTIZATION_VERSION, "general.file_type": file_type, **_origin(importance)
-    }  # fmt: skip
-    writer = GGUFWriter(target)
+def _declare(writer: GGUFWriter, file: GGUFFile, planned: list[Planned], changed: Mapping[str, Any]) -> None:
+    """The new file's metadata, the old one's but for what has changed; and its tensors."""
+    own = {"general.quantization_version": QUANTIZATION_VERSION, **changed}
     writer.add_all(file.metadata, exclude=own)
     for key, value in own.items():
         writer.add(key, value)
     for one in planned:
-        writer.add_tensor(one.tensor.name, one.tensor.shape, one.type)
-    return writer
+        writer.add_tensor(one.name, one.tensor.shape, one.type)
 
 
 def _origin(importance: Importance | None) -> dict[str, str | int]:

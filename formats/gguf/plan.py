@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from struct import Struct
 
@@ -52,9 +53,13 @@ def plan_files(
     tensors: Sequence[Declared],
     max_bytes: int | None,
     max_tensors: int | None,
+    counts: Sequence[int] | None = None,
 ) -> list[ShardPlan]:
-    """Plans for one file named `path`, or for NAME-00001-of-0000N.gguf where the limits ask for several."""
-    groups = _group(tensors, layout.alignment, max_bytes, max_tensors)
+    """Plans for one file named `path`, or for NAME-00001-of-0000N.gguf where the limits ask for several.
+
+    `counts` says instead how many tensors each file has.
+    """
+    groups = _group(tensors, layout.alignment, max_bytes, max_tensors) if counts is None else _cut(tensors, counts)
     if len(groups) == 1:
         return [_plan(path, layout, entries, groups[0])]
     if len(groups) > MAX_SHARDS:
@@ -75,7 +80,7 @@ def plan_files(
 
 def _group(
     tensors: Sequence[Declared], alignment: int, max_bytes: int | None, max_tensors: int | None
-) -> list[list[Declared]]:
+) -> list[Sequence[Declared]]:
     """Cut the list where the next tensor would pass a limit. A tensor above the limit gets a file of its own."""
     groups: list[list[Declared]] = [[]]
     used = 0
@@ -88,7 +93,14 @@ def _group(
             used = 0
         groups[-1].append(tensor)
         used += size
-    return groups
+    return list(groups)
+
+
+def _cut(tensors: Sequence[Declared], counts: Sequence[int]) -> list[Sequence[Declared]]:
+    if not counts or min(counts) < 0 or sum(counts) != len(tensors):
+        raise WriteError(f"the files would have {sum(counts)} tensors, {len(tensors)} were declared")
+    ends = list(accumulate(counts))
+    return [tensors[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
 def _plan(path: Path, layout: Layout, entries: Mapping[str, bytes], tensors: Sequence[Declared]) -> ShardPlan:

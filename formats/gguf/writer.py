@@ -36,6 +36,8 @@ from .types import GGMLType, ValueType
 class GGUFWriter:
     """Writes one GGUF file, or shards where `split_max_bytes` (of tensor data) or `split_max_tensors` ask for them.
 
+    `split_counts` gives the numbers of tensors of all files instead; the first may hold none.
+
     Raises WriteError for misuse and for what the operating system refuses, ResourceError for a full disk.
     """
 
@@ -48,14 +50,17 @@ class GGUFWriter:
         alignment: int = DEFAULT_ALIGNMENT,
         split_max_bytes: int | None = None,
         split_max_tensors: int | None = None,
+        split_counts: Sequence[int] | None = None,
     ) -> None:
         if version not in (2, 3) or byte_order not in ("<", ">"):
             raise WriteError(f"version is 2 or 3 and byte_order '<' or '>', not {version!r} and {byte_order!r}")
         if any(limit is not None and limit < 1 for limit in (split_max_bytes, split_max_tensors)):
             raise WriteError("split limits are at least 1")
+        if split_counts is not None and (split_max_bytes, split_max_tensors) != (None, None):
+            raise WriteError("either limits say where files are split, or numbers of tensors")
         self.path = Path(path)
         self.version, self.byte_order, self.alignment = version, byte_order, DEFAULT_ALIGNMENT
-        self._limits = (split_max_bytes, split_max_tensors)
+        self._limits = (split_max_bytes, split_max_tensors, split_counts)
         self._entries: dict[str, bytes] = {}
         self._tensors: dict[str, Declared] = {}
         self._output: Output | None = None

@@ -68,4 +68,6 @@ def test_what_goes_wrong(halfbyte: Halfbyte, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("Once")
     done = halfbyte("imatrix", "stories260k", "short.txt", *WINDOW)
     assert done.returncode == 2 and "one window needs 64" in done.stderr
+    folder = halfbyte("imatrix", "stories260k", "text.txt", *WINDOW, "-o", "nowhere/a.gguf")
+    assert folder.returncode == 2 and "there is no folder" in folder.stderr
     assert not list(tmp_path.glob("*.gguf"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.tools.commands.quantize import default_output
 
+from ..quantize.test_importance import write_dat, write_gguf
 from ..recipe_models import importance_of, write
 from .conftest import Halfbyte
 
@@ -50,8 +52,6 @@ def test_dry_run_and_json(halfbyte: Halfbyte, model: Path, tmp_path: Path) -> No
 
 
 def test_an_importance_matrix_in_both_forms(halfbyte: Halfbyte, model: Path, tmp_path: Path) -> None:
-    from ..quantize.test_importance import write_dat, write_gguf
-
     columns = {name: values.reshape(1, -1) for name, values in importance_of(model).items()}
     write_dat(tmp_path / "a.dat", columns)
     write_gguf(tmp_path / "a.gguf", columns)
@@ -67,12 +67,17 @@ def test_an_importance_matrix_in_both_forms(halfbyte: Halfbyte, model: Path, tmp
     ("arguments", "code", "words"),
     [
         (["tiny-f16.gguf", "Q4_K_X"], 2, "did you mean Q4_K"),
+        (["tiny-f16.gguf", "zzz"], 2, "no recipe is called 'zzz'; there are: F32, F16, "),
+        (["tiny-f16.gguf", "Q4_0", "--split-max-size", "2T"], 2, "is not a size, such as 2G"),
+        (["tiny-f16.gguf", "Q4_0", "--split-max-size", "2G", "--keep-split"], 2, "either the source says"),
+        (["tiny-f16.gguf", "Q4_0", "--prune-layers", "1,x"], 2, "is not a list of layers"),
         (["tiny-f16.gguf", "Q4_0", "--tensor-type", "Q6_K"], 2, "is not REGEX=TYPE"),
         (["tiny-f16.gguf", "Q4_0", "--tensor-type", "(=Q6_K"], 2, "is not a regular expression"),
         (["tiny-f16.gguf", "Q4_0", "--output-type", "Q9"], 2, "no type that can be written"),
         (["tiny-f16.gguf", "IQ2_XS"], 2, "needs an importance matrix"),
         (["tiny-f16.gguf", "Q4_0", "-o", "tiny-f16.gguf", "--overwrite"], 2, "is the file that is read"),
-        (["tiny-f16.gguf", "Q4_0", "-o", "nowhere/x.gguf"], 2, "nowhere"),
+        (["tiny-f16.gguf", "Q4_0", "-o", "nowhere/x.gguf"], 2, "there is no folder"),
+        (["tiny-f16.gguf", "Q4_0", "-o", "."], 2, "is a directory"),
         (["tiny-f16.gguf", "Q4_0", "--imatrix", "tiny-f16.gguf"], 3, "not an importance matrix, but a model"),
         (["missing.gguf", "Q4_0"], 2, "missing.gguf"),
     ],
@@ -87,6 +92,71 @@ def test_what_goes_wrong(
     assert done.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-f16.gguf"]
     assert model.read_bytes() == before
+
+
+def damaged(model: Path, kind: str) -> list[str]:
+    """What quantizes a file that was changed in one way, or with something that is not of it."""
+    folder, name = model.parent, "blk.3.ffn_up.weight"
+    if kind == "truncated":
+        (folder / "bad.gguf").write_bytes(model.read_bytes()[:-64])
+        return ["bad.gguf", "Q4_0"]
+    if kind == "not finite":
+        with GGUFFile.open(model) as file:
+            at = file.tensors[name].offset + 2 * (256 + 5)
+        data = bytearray(model.read_bytes())
+        data[at : at + 2] = np.float16(np.inf).tobytes()
+        (folder / "bad.gguf").write_bytes(data)
+        return ["bad.gguf", "Q4_0"]
+    columns = {key: values.reshape(1, -1) for key, values in importance_of(model).items()}
+    if kind == "imatrix without a matrix":
+        del columns[name]
+    elif kind == "imatrix with too few columns":
+        columns[name] = columns[name][:, :128]
+    else:
+        columns = {key.replace("blk", "layers"): values for key, values in columns.items()}
+    write_gguf(folder / "bad.gguf", columns)
+    return ["tiny-f16.gguf", "IQ2_XS", "--imatrix", "bad.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "words"),
+    [
+        ("truncated", 3, "The file is damaged or incomplete"),
+        ("not finite", 3, "tensor 'blk.3.ffn_up.weight': Q4_0: weight 5 of row 1 is inf"),
+        ("imatrix without a matrix", 2, "would become IQ2_XS, which needs an importance matrix, and the one that"),
+        ("imatrix with too few columns", 2, "has 128 numbers for it, not 256: it is of another model"),
+        ("imatrix of another model", 2, "it knows none of these tensors"),
+    ],
+)
+def test_damaged_files(halfbyte: Halfbyte, model: Path, tmp_path: Path, kind: str, code: int, words: str) -> None:
+    arguments = damaged(model, kind)
+    before = sorted(tmp_path.iterdir())
+    done = halfbyte("quantize", *arguments, "-o", "out.gguf")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+    assert done.stderr.startswith("error: ") and words in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_one_file_for_each_of_the_source(halfbyte: Halfbyte, tmp_path: Path) -> None:
+    write(tmp_path / "m-f16.gguf", "alone", split_counts=(1, 100, 22))
+    arguments = ("quantize", "m-f16-00002-of-00003.gguf", "Q8_0", "--keep-split", "--prune-layers", "3,4")
+    dry = json.loads(halfbyte(*arguments, "--dry-run", "--json").stdout)
+    done = halfbyte(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "m-Q8_0-00001-of-00003.gguf"
+    made = {path.name: path.stat().st_size for path in tmp_path.glob("m-Q8_0-*")}
+    assert {one["path"]: one["bytes"] for one in dry["files"]} == made and len(made) == 3
+    again = halfbyte(*arguments)
+    assert again.returncode == 2 and "m-Q8_0-00001-of-00003.gguf exists" in again.stderr
+
+
+def test_twice_quantized_is_allowed_with_a_warning(halfbyte: Halfbyte, model: Path) -> None:
+    assert halfbyte("quantize", model.name, "Q8_0", "-o", "8.gguf").returncode == 0
+    refused = halfbyte("quantize", "8.gguf", "Q4_0")
+    assert refused.returncode == 2 and "is Q8_0 already" in refused.stderr
+    done = halfbyte("quantize", "8.gguf", "Q4_0", "--allow-requantize")
+    assert done.returncode == 0, done.stderr
+    assert "warning: 121 tensors were quantized already; a model made of them is worse" in done.stderr
 
 
 @pytest.mark.parametrize(

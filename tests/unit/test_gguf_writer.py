@@ -136,9 +136,16 @@ def test_alignment_is_checked(bad: Any, tmp_path: Path) -> None:
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
-    for options in ({"version": 1}, {"byte_order": "="}, {"split_max_tensors": 0}):
+    for options in (
+        {"version": 1}, {"byte_order": "="}, {"split_max_tensors": 0}, {"split_max_tensors": 1, "split_counts": [1]},
+    ):  # fmt: skip
         with pytest.raises(WriteError):
             GGUFWriter(tmp_path / "m.gguf", **options)  # type: ignore[arg-type]
+    for counts in ([], [1, 1], [2, -1]):
+        writer = GGUFWriter(tmp_path / "m.gguf", split_counts=counts)
+        writer.add_tensor("a", (1,), GGMLType.I8)
+        with pytest.raises(WriteError, match="1 were declared"):
+            writer.open()
 
 
 def test_data_may_come_in_any_form(tmp_path: Path) -> None:
@@ -377,9 +384,10 @@ def test_a_large_strided_array_is_copied_in_parts(tmp_path: Path) -> None:
     ({"split_max_bytes": 1000}, [["a", "b"], ["c"], ["d", "e"]]),  # c alone is larger
     ({"split_max_bytes": 10_000}, [["a", "b", "c", "d", "e"]]),
     ({"split_max_bytes": 1}, [["a"], ["b"], ["c"], ["d"], ["e"]]),
+    ({"split_counts": [0, 1, 3, 1]}, [[], ["a"], ["b", "c", "d"], ["e"]]),
 ])  # fmt: skip
-def test_shards(options: dict[str, int], groups: list[list[str]], tmp_path: Path) -> None:
-    writer = GGUFWriter(tmp_path / "big.v1.gguf", alignment=64, **options)  # type: ignore[arg-type]
+def test_shards(options: dict[str, Any], groups: list[list[str]], tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "big.v1.gguf", alignment=64, **options)
     writer.add("general.name", "x")
     sizes = {"a": 100, "b": 400, "c": 2000, "d": 400, "e": 64}
     for name, n in sizes.items():

@@ -53,7 +53,7 @@ def command(
     llama.cpp's form: GGUF, or the older one if its name ends with .dat.
     """
     from ...converters.imatrix import Sums, collect, is_dat
-    from ...converters.paths import must_not_be_read
+    from ...converters.paths import check_targets
     from ...runtime.backends.cpu.executor import CPUExecutor
     from ..perplexity import check_length, cut_windows
 
@@ -64,7 +64,7 @@ def command(
         raise InvalidRequest(f"{target}: files of the form .dat do not say what they are of; --resume needs GGUF")
     others = [Sums.read(path, rows_per_call=context) for path in merge]
     with open_model(model, LoadChoices(threads, context, "cpu")) as loaded, ProgressLine() as progress:
-        must_not_be_read(target, [loaded.path, text])
+        check_targets([target], [loaded.path, text])
         if not isinstance(loaded.executor, CPUExecutor):
             raise UnsupportedError("an importance matrix is made by the CPU backend")
         sums = Sums([text.name], chunk_size=context, origin=_origin(loaded.path, words, context, process_output))

@@ -35,6 +35,10 @@ _TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4
 @click.option("--keep-output", is_flag=True, help="Leave output.weight as it is.")
 @click.option("--allow-requantize", is_flag=True, help="Allow weights that are quantized already: they lose twice.")
 @click.option("--allow-nonfinite", is_flag=True, help="Allow NaN and infinity: zero where a type has neither.")
+@click.option("--prune-layers", metavar="NUMBERS", help="Leave these layers out, such as 20,21. The others move up.")
+@click.option("--keep-split", is_flag=True, help="A file for each one of a split MODEL, with the same tensors.")
+@click.option("--split-max-size", metavar="SIZE", help="Begin another file before one has more, such as 2G or 500M.")
+@click.option("--split-max-tensors", type=click.IntRange(1), help="Begin another file after so many tensors.")
 @click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core; at most all processors.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and the size, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, with each tensor's type.")
@@ -51,6 +55,10 @@ def command(
     keep_output: bool,
     allow_requantize: bool,
     allow_nonfinite: bool,
+    prune_layers: str | None,
+    keep_split: bool,
+    split_max_size: str | None,
+    split_max_tensors: int | None,
     threads: int | None,
     dry_run: bool,
     as_json: bool,
@@ -65,27 +73,31 @@ def command(
     full_name, _ = recipe_named(recipe)
     with ProgressLine() as progress:
         source = hub.resolve(model, progress=progress)
-        target = output or default_output(source, full_name)
-        if target.exists() and not overwrite and not dry_run:
-            raise InvalidRequest(f"{target} exists; give another --output, or --overwrite")
         summary = quantize(
-            source, target, full_name, overrides=[_pair(text) for text in overrides], pure=pure,
-            output_type=output_type, embedding_type=embedding_type, keep_output=keep_output, importance=imatrix,
-            allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite, dry_run=dry_run, threads=threads,
-            progress=progress,
+            source, output or default_output(source, full_name), full_name,
+            overrides=[_pair(text) for text in overrides], pure=pure, output_type=output_type,
+            embedding_type=embedding_type, keep_output=keep_output, importance=imatrix,
+            allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
+            prune_layers=_numbers(prune_layers), keep_split=keep_split,
+            split_max_bytes=_size(split_max_size), split_max_tensors=split_max_tensors,
+            overwrite=overwrite, dry_run=dry_run, threads=threads, progress=progress,
         )  # fmt: skip
     planned = summary.tensors
     for remark in remarks(summary):
-        console.note(f"note: {remark}")
+        console.note(remark)
     about = describe(planned, full_name)
     if as_json:
-        console.write_json({"output": None if dry_run else str(target), **about, "tensors": _tensors(planned)})
+        files = [{"path": str(path), "bytes": size} for path, size in summary.files]
+        made = None if dry_run else str(summary.path)
+        console.write_json({"output": made, "files": files, **about, "tensors": _tensors(planned)})
         return
     console.write_table(_rows(about))
     console.say(f"{about['bytes_before'] / 1e6:,.1f} MB -> {about['bytes_after'] / 1e6:,.1f} MB, "
                 f"{about['bits_per_weight']:.2f} bits per weight")  # fmt: skip
+    for path, size in summary.files if dry_run or len(summary.files) > 1 else ():
+        console.say(f"{path}: {size:,} bytes")
     if not dry_run:
-        console.say(str(target))
+        console.say(str(summary.path))
 
 
 def remarks(summary: Summary) -> list[str]:
@@ -93,11 +105,12 @@ def remarks(summary: Summary) -> list[str]:
     found, changed = [], [one for one in summary.tensors if not one.is_copied]
     twice = sum(one.tensor.type.block_size > 1 for one in changed)
     if twice:
-        found.append(f"{twice} tensors were quantized already: their errors add up")
+        found.append(f"warning: {twice} tensors were quantized already; a model made of them is worse than one that is "
+                     "made of the original weights")  # fmt: skip
     if unfit := [one for one in changed if one.reason.startswith("rows of")]:
-        found.append(f"{len(unfit)} tensors got another type than the recipe's: {unfit[0].reason}")
+        found.append(f"note: {len(unfit)} tensors got another type than the recipe's: {unfit[0].reason}")
     if unknown := summary.without_importance:
-        found.append(f"the importance matrix says nothing of {len(unknown)} matrices, {unknown[0]} among them")
+        found.append(f"note: the importance matrix says nothing of {len(unknown)} matrices, {unknown[0]} among them")
     return found
 
 
@@ -112,6 +125,23 @@ def _pair(text: str) -> tuple[str, str]:
     if not sign or not pattern:
         raise InvalidRequest(f"--tensor-type {text!r} is not REGEX=TYPE, such as ffn_down=Q6_K")
     return pattern, name
+
+
+def _numbers(text: str | None) -> list[int]:
+    numbers = [] if text is None else text.split(",")
+    if not all(re.fullmatch(r"\d{1,9}", number, re.ASCII) for number in numbers):
+        raise InvalidRequest(f"--prune-layers {text!r} is not a list of layers, such as 20,21")
+    return [int(number) for number in numbers]
+
+
+def _size(text: str | None) -> int | None:
+    """Bytes: 2G is two billion, as in llama-gguf-split."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,15})([KMGkmg]?)", text, re.ASCII)
+    if match is None:
+        raise InvalidRequest(f"--split-max-size {text!r} is not a size, such as 2G or 500M")
+    return int(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2].upper()]
 
 
 def describe(planned: Sequence[Planned], recipe: str) -> dict[str, Any]:
@@ -133,7 +163,7 @@ def describe(planned: Sequence[Planned], recipe: str) -> dict[str, Any]:
 def _tensors(planned: Sequence[Planned]) -> list[dict[str, Any]]:
     return [
         {
-            "name": one.tensor.name, "shape": list(one.tensor.shape), "before": one.tensor.type.name,
+            "name": one.name, "shape": list(one.tensor.shape), "before": one.tensor.type.name,
             "after": one.type.name, "bytes": one.n_bytes, "reason": one.reason,
         }
         for one in planned
