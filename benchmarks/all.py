@@ -45,7 +45,6 @@ SCRIPTS = (
     Script("desktop", "--model smollm2 --scale 0.1"),
     Script("sampling", ""),
     Script("quantize", "--model synthetic:F16@tiny --recipe Q8_0 --rounds 1", needs_peer=True),
-    Script("lattice", "--model synthetic:F16@tiny --recipe IQ2_XS --rounds 1", needs_peer=True),
     Script("kernels", "--type Q4_0"),
     Script("ahead", "--type Q4_0"),
     Script(

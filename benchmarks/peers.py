@@ -11,15 +11,18 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .common import give_up
 from .engines import MAX_TOKENS
+
+if TYPE_CHECKING:
+    from halfbyte.converters.quantize import Importance
 
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 
@@ -54,16 +57,15 @@ def start() -> None:
     _initialize(_library())
 
 
-class _Columns(ctypes.Structure):
-    """llama_model_imatrix_data"""
-
-    _fields_ = (("name", ctypes.c_char_p), ("data", ctypes.POINTER(ctypes.c_float)), ("size", ctypes.c_size_t))
-
-
 def quantize(
-    source: Path, target: Path, file_type: int, *, threads: int = 2,
-    importance: Mapping[str, NDArray[np.float32]] | None = None, **options: bool,
-) -> None:  # fmt: skip
+    source: Path,
+    target: Path,
+    file_type: int,
+    *,
+    threads: int = 2,
+    importance: Importance | None = None,
+    **options: bool,
+) -> None:
     """llama_model_quantize by the recipe with this number. `options` are fields of its parameters."""
     api = _library()
     _initialize(api)
@@ -72,24 +74,61 @@ def quantize(
     for name, value in options.items():
         setattr(params, name, value)
     if importance is not None:
-        floats = ctypes.POINTER(ctypes.c_float)
-        entries = [(name.encode(), row.ctypes.data_as(floats), row.size) for name, row in importance.items()]
-        table = (_Columns * (len(entries) + 1))(*entries)  # an empty one ends it
-        params.imatrix = ctypes.cast(table, type(params.imatrix))
+        columns, origin = _imatrix(api, importance), _origin(api, importance)  # which live until the call returns
+        params.imatrix, params.kv_overrides = (
+            ctypes.cast(made, type(field))
+            for made, field in ((columns, params.imatrix), (origin, params.kv_overrides))
+        )
     status = api.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
     if status:
         give_up(f"llama.cpp cannot quantize {source.name} by recipe {file_type}: status {status}")
 
 
+def _imatrix(api: Any, importance: Importance) -> Any:
+    """llama_model_imatrix_data of every tensor, and the end."""
+    floats = ctypes.POINTER(ctypes.c_float)
+    entries = [
+        (name.encode(), np.ascontiguousarray(values).ctypes.data_as(floats), values.size)
+        for name, values in importance.columns.items()
+    ]
+    return (api.llama_model_imatrix_data * (len(entries) + 1))(*entries)
+
+
+def _origin(api: Any, importance: Importance) -> Any:
+    """What llama-quantize adds to a file's metadata, as llama_model_kv_override, and the end."""
+    texts = {"file": importance.file, "dataset": importance.dataset}
+    numbers = {"entries_count": len(importance.columns), "chunks_count": importance.chunks}
+    table = (api.llama_model_kv_override * (len(texts) + len(numbers) + 1))()
+    for row, (key, value) in zip(table, [*texts.items(), *numbers.items()], strict=False):
+        row.key = f"quantize.imatrix.{key}".encode()
+        if isinstance(value, str):
+            row.tag, row.value.val_str = api.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()[:127]
+        else:
+            row.tag, row.value.val_i64 = api.LLAMA_KV_OVERRIDE_TYPE_INT, value
+    return table
+
+
 class LlamaCpp:
-    """A model and one context of `sequences` sequences, `context` tokens each. See engines.Engine."""
+    """A model and one context of `sequences` sequences, `context` tokens each. See engines.Engine.
+
+    With `repack` false weights stay as the file has them, and AMX is not used.
+    """
 
     def __init__(
-        self, path: Path, *, context: int, threads: int, flash_attention: str = "auto", sequences: int = 1
+        self,
+        path: Path,
+        *,
+        context: int,
+        threads: int,
+        flash_attention: str = "auto",
+        sequences: int = 1,
+        repack: bool = True,
     ) -> None:
         self._api = api = _library()
         _initialize(api)
-        self._model = api.llama_model_load_from_file(os.fsencode(path), api.llama_model_default_params())
+        model_params = api.llama_model_default_params()
+        model_params.use_extra_bufts = repack
+        self._model = api.llama_model_load_from_file(os.fsencode(path), model_params)
         if not self._model:
             give_up(f"llama.cpp cannot load {path.name}")
         params = api.llama_context_default_params()

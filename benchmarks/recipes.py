@@ -21,7 +21,7 @@ class Recipe:
     def type_of(self, name: str, layer: int, shape: Shape) -> GGMLType:
         """The type of a tensor of any width; `fitting` gives it to rows that are no multiple of its block."""
         n_layer = shape.n_layer
-        if name.endswith("norm.weight"):
+        if name.endswith(("norm.weight", "ffn_gate_inp.weight")):
             return GGMLType.F32
         if name == ("token_embd.weight" if shape.tied else "output.weight"):
             return self.output

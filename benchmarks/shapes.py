@@ -20,6 +20,7 @@ class Shape:
     context: int = 2048
     rms_eps: float = 1e-5
     tied: bool = False  # the embedding is the output head too
+    n_expert: int = 0  # of each layer; 0: no mixture
 
     @property
     def d_kv(self) -> int:
@@ -32,6 +33,7 @@ SHAPES = {
     "135m": Shape(576, 1536, 30, 9, 3, 49152, tied=True),
     "360m": Shape(960, 2560, 32, 15, 5, 49152, tied=True),
     "1.1b": Shape(2048, 5632, 22, 32, 4, 32000),
+    "moe": Shape(1024, 512, 12, 16, 4, 32000, n_expert=16),
     "3b": Shape(3072, 8192, 28, 24, 8, 128256, tied=True),
     "7b": Shape(4096, 11008, 32, 32, 32, 32000),
 }

@@ -10,6 +10,7 @@ feed-forward width, layers, heads, heads of keys and values, and vocabulary.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class _Tiles:
         if len(dims) == 1:
             yield self._rng.uniform(0.5, 1.5, dims).astype("<f4")
             return
-        rows, cols = dims
+        rows, cols = math.prod(dims[:-1]), dims[-1]
         key = (kind, cols)
         if key not in self._made:
             self._made[key] = random_blocks(kind, (TILE_ROWS, cols), self._rng)
@@ -94,6 +95,7 @@ def _metadata(shape: Shape, name: str) -> dict[str, object]:
         "rope.dimension_count": shape.d_model // shape.n_head,
         "rope.freq_base": 10000.0,
         "vocab_size": shape.vocab_size,
+        **({"expert_count": shape.n_expert, "expert_used_count": 2} if shape.n_expert else {}),
     }
     return {
         "general.architecture": "llama",
@@ -132,14 +134,20 @@ def _tensors(s: Shape) -> Iterator[tuple[int, str, tuple[int, ...]]]:
             ("attn_v", (s.d_kv, s.d_model)),
             ("attn_output", (s.d_model, s.d_model)),
             ("ffn_norm", (s.d_model,)),
-            ("ffn_gate", (s.d_ff, s.d_model)),
-            ("ffn_up", (s.d_ff, s.d_model)),
-            ("ffn_down", (s.d_model, s.d_ff)),
+            *_feed_forward(s),
         ):
             yield i, f"blk.{i}.{name}.weight", dims
     yield 0, "output_norm.weight", (s.d_model,)
     if not s.tied:
         yield 0, "output.weight", (s.vocab_size, s.d_model)
+
+
+def _feed_forward(s: Shape) -> list[tuple[str, tuple[int, ...]]]:
+    shapes = {"gate": (s.d_ff, s.d_model), "up": (s.d_ff, s.d_model), "down": (s.d_model, s.d_ff)}
+    if not s.n_expert:
+        return [(f"ffn_{name}", dims) for name, dims in shapes.items()]
+    experts = [(f"ffn_{name}_exps", (s.n_expert, *dims)) for name, dims in shapes.items()]
+    return [("ffn_gate_inp", (s.n_expert, s.d_model)), *experts]
 
 
 def main() -> None:

@@ -32,12 +32,7 @@ PROMPT_SHARE = 0.8  # of the microkernel's peak: the same models
 DEPTH = Target(1.8, 1.2)  # a prompt of 4,096 tokens, and decode behind it, beside llama.cpp with flash attention
 BATCH = (8, 3.0)  # so many sequences together give so many times the tokens per second of one
 
-QUANTIZE = {  # model and recipe -> times llama.cpp's speed
-    **dict.fromkeys([("synthetic:F16", recipe) for recipe in ("Q8_0", "Q4_0", "Q6_K", "Q4_K_M", "IQ4_NL")], 1.5),
-    **dict.fromkeys([("synthetic:F16@51m", recipe) for recipe in (
-        "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M",
-    )], 1.5),
-}  # fmt: skip
+QUANTIZE = dict.fromkeys(("Q8_0", "Q4_0", "Q6_K", "Q4_K_M", "IQ4_NL"), 1.5)  # times llama.cpp's speed
 QUANTIZE_MEMORY = 400e6  # bytes at most, whatever the size of the model
 
 LOAD_SECONDS = 0.2  # a file of 0.6 GB in the page cache

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from halfbyte.formats.gguf import GGMLType
-from tests.builders import Case, to_gguf, write
+from tests.builders import Arrays, Case, to_gguf, write
 
 from . import common, peers
 from .divergence import Divergence, divergence
@@ -59,17 +59,21 @@ class Checkpoint(Case):
         return found
 
 
-def write_float32(folder: Path) -> Path:
-    """The folder's model as a GGUF file in the cache folder."""
-    path = common.cache_dir() / f"types-{folder.name}-F32.gguf"
+def read_checkpoint(folder: Path) -> tuple[dict[str, Any], Arrays]:
+    """Metadata without a vocabulary, and tensors of the folder's model as GGUF has them."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = {**config.get("rope_parameters", {}), **config}
     case = Checkpoint(folder.name, config)
     object.__setattr__(case, "folder", folder)
     metadata, tensors = to_gguf(case)
-    # llama.cpp wants to know that there is no vocabulary.
-    metadata |= {"tokenizer.ggml.model": "none", "llama.vocab_size": config["vocab_size"]}
-    return write(metadata, tensors, path, GGMLType.F32)
+    return {**metadata, "llama.vocab_size": config["vocab_size"]}, tensors
+
+
+def write_float32(folder: Path) -> Path:
+    """The folder's model as a GGUF file in the cache folder."""
+    metadata, tensors = read_checkpoint(folder)
+    metadata["tokenizer.ggml.model"] = "none"  # llama.cpp wants to know that there is no vocabulary
+    return write(metadata, tensors, common.cache_dir() / f"types-{folder.name}-F32.gguf", GGMLType.F32)
 
 
 def measure(path: Path, ids: list[int], threads: int) -> dict[str, dict[str, Divergence]]:
