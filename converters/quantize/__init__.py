@@ -5,6 +5,7 @@
     importance.py    what errors of each column cost, from an imatrix file
     prune.py         leaving layers out
     plan.py          what each tensor of a model becomes, and why
+    searches.py      how its codes are found
     checks.py        what can be wrong with a plan
     files.py         into which files the tensors go
     run.py           reading, encoding and writing
@@ -16,8 +17,9 @@ from .importance import Importance, read_importance
 from .plan import Choices, Planned, as_type, plan, recipe_named
 from .recipes import RECIPES
 from .run import Summary, quantize
+from .searches import SEARCHES, with_search
 
 __all__ = [
-    "RECIPES", "Choices", "Importance", "Planned", "Summary", "as_type", "plan", "quantize", "read_importance",
-    "recipe_named",
+    "RECIPES", "SEARCHES", "Choices", "Importance", "Planned", "Summary", "as_type", "plan", "quantize",
+    "read_importance", "recipe_named", "with_search",
 ]  # fmt: skip

@@ -45,6 +45,7 @@ class Planned:
     """One tensor of the source, and what becomes of it.
 
     `reason` is for people: what made it `type`, where that is not the recipe's plain one.
+    `search`: how its codes are found, where that is not llama.cpp's way, see searches.py.
     """
 
     tensor: GGUFTensor
@@ -52,6 +53,7 @@ class Planned:
     type: GGMLType
     reason: str
     needs_importance: bool
+    search: str | None = None
 
     @property
     def kind(self) -> Kind:

@@ -26,6 +26,7 @@ from .importance import Importance, read_importance
 from .plan import Choices, Planned, plan, recipe_named
 from .prune import changed_metadata
 from .recipes import Kind
+from .searches import SEARCH_KEY, with_search
 
 PIECE_WEIGHTS = 1 << 20  # encoded at once: 4 MB as float32, which stay in the last cache
 QUANTIZATION_VERSION = 2  # of ggml's blocks
@@ -60,6 +61,7 @@ def quantize(
     embedding_type: GGMLType | str | None = None,
     keep_output: bool = False,
     importance: Importance | str | os.PathLike[str] | None = None,
+    search: str = "reference",
     allow_requantize: bool = False,
     allow_nonfinite: bool = False,
     prune_layers: Sequence[int] = (),
@@ -80,6 +82,7 @@ def quantize(
     output_type     of output.weight, or of the embedding where it is both; embedding_type: of token_embd.weight
     keep_output     leave output.weight as it is
     importance      an imatrix file, or what `read_importance` made of one: what errors of each column cost
+    search          "reference": the bytes of llama.cpp's encoders; "best": a lower error, of types with such an encoder
     allow_requantize  allow weights that are quantized already
     allow_nonfinite   weights that are NaN or infinite become zero where a type has neither, and else stay
     prune_layers    leave out the layers of these numbers
@@ -107,7 +110,7 @@ def quantize(
         overrides, pure, output_type, embedding_type, keep_output, given is not None, keep_split, prune_layers
     )  # fmt: skip
     with GGUFFile.open(source) as file:
-        planned = plan(file, recipe, choices)
+        planned = with_search(plan(file, recipe, choices), search)
         check_plan(planned, given, allow_requantize=allow_requantize)
         writer = GGUFWriter(files.named(Path(target)), **files.options(file, planned))
         file_type = {"general.file_type": recipe_named(recipe)[1].file_type}
@@ -133,7 +136,9 @@ def _summary(files: dict[Path, int], planned: list[Planned], importance: Importa
 def _declare(writer: GGUFWriter, file: GGUFFile, planned: list[Planned], changed: Mapping[str, Any]) -> None:
     """The new file's metadata, the old one's but for what has changed; and its tensors."""
     own = {"general.quantization_version": QUANTIZATION_VERSION, **changed}
-    writer.add_all(file.metadata, exclude=own)
+    if searches := {one.search for one in planned if one.search}:
+        own[SEARCH_KEY] = searches.pop()
+    writer.add_all(file.metadata, exclude={*own, SEARCH_KEY})
     for key, value in own.items():
         writer.add(key, value)
     for one in planned:
@@ -168,7 +173,9 @@ class _Quantization:
         self._done, self._total = 0, sum(one.tensor.n_bytes for one in planned)
         report = (lambda done, total: progress("compile", done, total)) if progress else None
         changed = [one for one in planned if not one.is_copied]
-        kinds = {(one.tensor.type, one.type, columns_of(one, importance) is not None) for one in changed}
+        kinds = {
+            (one.tensor.type, one.type, columns_of(one, importance) is not None, bool(one.search)) for one in changed
+        }
         Encoders.prepare(kinds, threads, report)
         self._encoders = Encoders(threads)
         self._ahead = ThreadPoolExecutor(1, "halfbyte-quantize")
@@ -224,12 +231,12 @@ class _Quantization:
         """Rows from number `first` on. Errors say which tensor, and which of all its rows."""
         where = f"{one.tensor.path}: tensor {one.tensor.name!r}"
         try:
-            made = self._encoders.transcode(rows, one.tensor.type, one.type, columns)
+            made = self._encoders.transcode(rows, one.tensor.type, one.type, columns, best=bool(one.search))
         except NotFiniteError as error:
             if not self._allow_nonfinite:
                 raise NotFiniteError(error.type_name, first + error.row, error.column, error.value, where) from None
             weights = np.nan_to_num(decode(rows, one.tensor.type), nan=0.0, posinf=0.0, neginf=0.0)
-            made = self._encoders.encode(weights, one.type, columns)
+            made = self._encoders.encode(weights, one.type, columns, best=bool(one.search))
         except CodecError as error:
             raise CodecError(f"{where}: {error}") from None
         if not self._allow_nonfinite:

@@ -12,7 +12,7 @@ The class itself is the codec; it has no instances.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -70,6 +70,10 @@ class BlockImportance:
         return self.columns * np.sqrt(power + x * x)
 
 
+# Blocks, their weights float32[n, block_size], the type and what errors cost -> blocks.
+Improved = Callable[[Blocks, Floats, GGMLType, BlockImportance | None], Blocks]
+
+
 class BlockCodec:
     """How one GGML type stores weights: `block` documents the bytes, `decode` and `encode` are exact."""
 
@@ -121,11 +125,12 @@ class BlockCodec:
         return out
 
     @classmethod
-    def encode(cls, weights: Floats, importance: Floats | None = None) -> Bytes:
+    def encode(cls, weights: Floats, importance: Floats | None = None, improved: Improved | None = None) -> Bytes:
         """float32[..., cols] -> uint8[..., row_bytes], byte-exact with ggml's encoder.
 
         `importance` is float32 that broadcasts to the shape of the weights, one row for a matrix: what an error of each
-        column costs. Types that ggml gives no use for it ignore it.
+        column costs. Types that ggml gives no use for it ignore it. `improved` may make other blocks of the type from
+        those that ggml makes.
 
         Raises CodecError for values that a scaled type cannot hold: NaN, infinity, beyond its float16 scale.
         """
@@ -136,13 +141,15 @@ class BlockCodec:
         given: list[Floats] = []
         if importance is not None and weights.size:
             check_importance(cls, weights, importance)
-            power = row_powers(weights) if cls.needs_row_power else np.zeros(weights.shape[:-1], np.float32)
+            power = row_powers(weights) if cls.needs_row_power or improved else np.zeros(weights.shape[:-1], np.float32)
             given = [np.broadcast_to(v, weights.shape) for v in (importance, power[..., None])]
         with np.errstate(all="ignore"):
             for target, *sources in _chunks(out, weights, cls.block_size, *given):
                 x, *costs = (np.ascontiguousarray(s, np.float32).reshape(-1, cls.block_size) for s in sources)
                 cost = BlockImportance(costs[0], costs[1][:, :1], cls.type.name) if costs else None
                 blocks = cls.encode_blocks(x, cost)
+                if improved is not None:
+                    blocks = improved(blocks, x, cls.type, cost)
                 target[...] = blocks.view(np.uint8).reshape(target.shape)
         return out
 

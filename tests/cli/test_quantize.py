@@ -172,3 +172,15 @@ def test_twice_quantized_is_allowed_with_a_warning(halfbyte: Halfbyte, model: Pa
 )
 def test_default_output(source: str, expected: str) -> None:
     assert default_output(Path("somewhere", source), "Q4_0") == Path(expected)
+
+
+def test_a_search_by_name(halfbyte: Halfbyte, model: Path) -> None:
+    done = halfbyte("quantize", model.name, "Q4_0", "--search", "best", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    searched = {row["name"]: row["search"] for row in json.loads(done.stdout)["tensors"]}
+    assert searched["blk.0.attn_q.weight"] == "best"
+    assert searched["blk.0.attn_norm.weight"] is None
+    assert "tensors are searched (best)" in done.stderr
+    wrong = halfbyte("quantize", model.name, "Q4_0", "--search", "bset")
+    assert wrong.returncode == 2
+    assert "no search is called 'bset'; did you mean best?" in wrong.stderr

@@ -28,6 +28,7 @@ _TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: MODEL-RECIPE.gguf in this folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 @click.option("--imatrix", type=click.Path(path_type=Path), help="What errors of each column cost (.dat or GGUF).")
+@click.option("--search", default="reference", metavar="NAME", help="best: a lower error than llama.cpp's encoders.")
 @click.option("--pure", is_flag=True, help="The recipe's own type for every matrix, without exceptions.")
 @click.option("--tensor-type", "overrides", multiple=True, metavar="REGEX=TYPE", help="By name; repeatable.")
 @click.option("--output-type", metavar="TYPE", help="For output.weight, or the embedding where it is both.")
@@ -48,6 +49,7 @@ def command(
     output: Path | None,
     overwrite: bool,
     imatrix: Path | None,
+    search: str,
     pure: bool,
     overrides: Sequence[str],
     output_type: str | None,
@@ -65,8 +67,8 @@ def command(
 ) -> None:
     """Write MODEL with its weights in the types of RECIPE, such as Q4_K_M.
 
-    Tensors get the types that llama.cpp's recipe of that name gives them, and the bytes of its encoders. The source is
-    never touched, and the output appears under its name when it is complete.
+    Tensors get the types that llama.cpp's recipe of that name gives them, and the bytes of its encoders unless another
+    --search is named. The source is never touched, and the output appears under its name when it is complete.
     """
     from ...converters.quantize import quantize, recipe_named
 
@@ -76,7 +78,7 @@ def command(
         summary = quantize(
             source, output or default_output(source, full_name), full_name,
             overrides=[_pair(text) for text in overrides], pure=pure, output_type=output_type,
-            embedding_type=embedding_type, keep_output=keep_output, importance=imatrix,
+            embedding_type=embedding_type, keep_output=keep_output, importance=imatrix, search=search,
             allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
             prune_layers=_numbers(prune_layers), keep_split=keep_split,
             split_max_bytes=_size(split_max_size), split_max_tensors=split_max_tensors,
@@ -109,6 +111,9 @@ def remarks(summary: Summary) -> list[str]:
                      "made of the original weights")  # fmt: skip
     if unfit := [one for one in changed if one.reason.startswith("rows of")]:
         found.append(f"note: {len(unfit)} tensors got another type than the recipe's: {unfit[0].reason}")
+    if searched := [one for one in changed if one.search]:
+        found.append(f"note: {len(searched)} of {len(changed)} tensors are searched ({searched[0].search}): they are not "
+                     "llama.cpp's bytes, and have a lower error")  # fmt: skip
     if unknown := summary.without_importance:
         found.append(f"note: the importance matrix says nothing of {len(unknown)} matrices, {unknown[0]} among them")
     return found
@@ -165,6 +170,7 @@ def _tensors(planned: Sequence[Planned]) -> list[dict[str, Any]]:
         {
             "name": one.name, "shape": list(one.tensor.shape), "before": one.tensor.type.name,
             "after": one.type.name, "bytes": one.n_bytes, "reason": one.reason,
+            "search": one.search,
         }
         for one in planned
     ]  # fmt: skip

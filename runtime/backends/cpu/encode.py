@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....formats.gguf.types import GGMLType
-from ....formats.quants import check_importance, codec_for, decode, row_powers
+from ....formats.quants import FORMS, check_importance, codec_for, decode, encode_best, row_powers
 from ..base import CancelFlag
 from . import objects
 from .args import ENCODE_SCRATCH_BYTES, GROUPS, STEP, args_of
@@ -20,23 +21,24 @@ from .team import FUNCTIONS, Team
 
 # Types with a kernel, and how many groups make a block of them. NumPy encodes the others.
 KERNEL_TYPES = {
-    **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"), 1),
-    **dict.fromkeys(("NVFP4", "Q2_0"), 4),
+    **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "Q2_0"), 1),
+    "NVFP4": 4,
     **dict.fromkeys(("Q4_K", "Q5_K", "IQ4_XS", "Q1_0", "IQ1_S", "IQ2_XXS", "IQ3_XXS", "IQ3_S"), 8),
     **dict.fromkeys(("Q2_K", "Q3_K", "Q6_K", "TQ1_0", "TQ2_0", "IQ1_M", "IQ2_XS", "IQ2_S"), 16),
 }
 # Those that there is no encoding of without an importance.
 ALWAYS_WEIGHTED = frozenset({"IQ1_S", "IQ2_XXS", "IQ2_XS"})
-# Those that an importance changes nothing of.
+# Those that an importance changes nothing of, unless they are searched.
 UNWEIGHTED = frozenset({"Q8_0", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"})
 WIDENED = (GGMLType.F16, GGMLType.BF16)  # become float32 by kernels; NumPy decodes the others
 
 
-def kernel_of(ggml_type: GGMLType, *, weighted: bool) -> str:
-    """The kernel that encodes a type, with or without an importance; "" where there is none."""
-    if ggml_type.name not in KERNEL_TYPES or (ggml_type.name in ALWAYS_WEIGHTED and not weighted):
+def kernel_of(ggml_type: GGMLType, *, weighted: bool, best: bool = False) -> str:
+    """The kernel that encodes a type, with or without an importance, as ggml or better; "" where there is none."""
+    name, best = ggml_type.name, best and ggml_type in FORMS
+    if name not in KERNEL_TYPES or (name in ALWAYS_WEIGHTED and not weighted):
         return ""
-    return f"encode.{ggml_type.name}{'.weighted' * (weighted and ggml_type.name not in UNWEIGHTED)}"
+    return f"encode.{name}{'.weighted' * (weighted and (best or name not in UNWEIGHTED))}{'.best' * best}"
 
 
 class Encoders:
@@ -56,12 +58,12 @@ class Encoders:
 
     @staticmethod
     def prepare(
-        kinds: Iterable[tuple[GGMLType, GGMLType, bool]], threads: int, report: Report | None = None
+        kinds: Iterable[tuple[GGMLType, GGMLType, bool, bool]], threads: int, report: Report | None = None
     ) -> int:
-        """Compile the kernels of (type before, type after, with an importance); returns how many were missing."""
+        """Compile the kernels of (type before, type after, with an importance, best); returns how many were missing."""
         names: set[str] = set()
-        for before, after, weighted in kinds:
-            name = kernel_of(after, weighted=weighted)
+        for before, after, weighted, best in kinds:
+            name = kernel_of(after, weighted=weighted, best=best)
             names |= {name, f"embed.{before.name}"} if name and before in WIDENED else {name}
         return ensure_compiled({*FUNCTIONS, *names} - {""}, workers=threads, report=report)
 
@@ -71,10 +73,12 @@ class Encoders:
         before: GGMLType,
         after: GGMLType,
         importance: NDArray[np.float32] | None = None,
+        *,
+        best: bool = False,
     ) -> NDArray[np.uint8]:
         """Rows of one type to rows of another: uint8 [rows, bytes] -> uint8 [rows, bytes]."""
         widened = decode(data, before) if before not in WIDENED or not data.size else self._widened(data, before)
-        return self.encode(widened, after, importance)
+        return self.encode(widened, after, importance, best=best)
 
     def _widened(self, data: NDArray[np.uint8], ggml_type: GGMLType) -> NDArray[np.float32]:
         """Rows of 16-bit floats as float32."""
@@ -87,13 +91,22 @@ class Encoders:
         return out
 
     def encode(
-        self, weights: NDArray[np.float32], ggml_type: GGMLType, importance: NDArray[np.float32] | None = None
+        self,
+        weights: NDArray[np.float32],
+        ggml_type: GGMLType,
+        importance: NDArray[np.float32] | None = None,
+        *,
+        best: bool = False,
     ) -> NDArray[np.uint8]:
-        """float32 [rows, cols] -> uint8 [rows, row_bytes], see `BlockCodec.encode`; importance float32 [cols]."""
-        codec, name = codec_for(ggml_type), kernel_of(ggml_type, weighted=importance is not None)
+        """float32 [rows, cols] -> uint8 [rows, row_bytes], see `BlockCodec.encode`; importance float32 [cols].
+
+        `best`: as `encode_best` does it.
+        """
+        codec, name = codec_for(ggml_type), kernel_of(ggml_type, weighted=importance is not None, best=best)
+        by_numpy = partial(encode_best, ggml_type) if best else codec.encode
         is_plain = weights.dtype == np.float32 and weights.ndim == 2 and weights.size > 0
         if not name or not is_plain or (importance is not None and importance.ndim != 1):
-            return codec.encode(weights, importance)
+            return by_numpy(weights, importance)
         rows, row_bytes = codec.byte_shape(weights.shape)
         blocks, at_once = rows * row_bytes // codec.block_bytes, GROUPS // KERNEL_TYPES[ggml_type.name]
         batches = -(-blocks // at_once)
@@ -103,14 +116,14 @@ class Encoders:
         if importance is not None:
             check_importance(codec, weights, importance)
             given["columns"] = np.ascontiguousarray(importance)
-            if codec.needs_row_power:
+            if codec.needs_row_power or best:
                 given["power"] = np.append(row_powers(weights), np.zeros(GROUPS, np.float32))
         if ggml_type.name in LATTICE_TYPES:
             given["points"] = table_of(ggml_type.name)
         bad = np.zeros(1, np.int64)
         self._run(name, {"x": x, "out": out, "n": batches, "cols": weights.shape[1], "bad": bad, **given})
         if bad[0]:
-            return codec.encode(weights, importance)  # which names the weight that cannot be encoded
+            return by_numpy(weights, importance)  # which names the weight that cannot be encoded
         return out[: rows * row_bytes].reshape(rows, row_bytes)
 
     def _run(self, name: str, arguments: dict[str, Any]) -> None:

@@ -82,14 +82,16 @@ class Q8_0(Encoder):
 
     @classmethod
     def encode(cls, b: Batch) -> None:
-        e, g = b.e, b.g
-        most = largest(b)
-        d = most / 127.0
-        inverse, bits = reciprocal(d), b.half(d)
-        rows = byte_rows([round_half_away(g.x(j) * inverse) & 255 for j in range(32)])
+        d = largest(b) / 127.0
+        g, inverse, bits = b.g, reciprocal(d), b.half(d)
+        cls.store(b, lambda j: round_half_away(g.x(j) * inverse), bits)
+
+    @classmethod
+    def store(cls, b: Batch, codes: Codes, d: Vec) -> None:
+        rows = byte_rows([codes(j) & 255 for j in range(32)])
         for k, (at, _) in enumerate(b.blocks()):
-            e.store(bits.lane(k), at)
-            e.store(rows[k], at, 2)
+            b.e.store(d.lane(k), at)
+            b.e.store(rows[k], at, 2)
 
 
 def largest(b: Batch) -> Vec:

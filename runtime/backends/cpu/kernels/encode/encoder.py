@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from ...args import ENCODE_LINES, LINE_BYTES
@@ -22,6 +24,7 @@ class Batch:
         self.points = points  # where the table of the points of a grid is, for types that have one
         self.weighted = weighted  # there is an importance: it stands in the lines of costs
         self.power: Vec | None = None  # float32 [16]: of a group's row or block, for types that ask for it
+        self.put_costs: Callable[[], None]  # what errors cost a search, into its lines: see `_cost` in quants/best.py
         self._out, self._block_bytes = out, kind.block_bytes
         self._free_at, self._free = free_at, ENCODE_LINES - 3 * kind.size
         self.is_bad = g.e.const(I1, [0] * LANES)

@@ -22,11 +22,14 @@ class MXFP4(Encoder):
     def encode(cls, b: Batch) -> None:
         e, most = b.e, largest(b)
         exponent = e.select(e.less(e.like(most, 0.0), most), _floor_log2(most) + 125, e.zero(I32, LANES)) & 255
-        codes = _nearest(b, power_of_two(e, exponent))
+        cls.store(b, _nearest(b, power_of_two(e, exponent)), exponent)
+
+    @classmethod
+    def store(cls, b: Batch, codes: Codes, exponent: Vec) -> None:
         rows = byte_rows([codes(j) | codes(j + 16) << 4 for j in range(16)])
         for k, (at, _) in enumerate(b.blocks()):
-            e.store(e.truncate(exponent.lane(k), I8), at)
-            e.store(rows[k], at, 1)
+            b.e.store(b.e.truncate(exponent.lane(k), I8), at)
+            b.e.store(rows[k], at, 1)
 
 
 class NVFP4(Encoder):
@@ -34,9 +37,12 @@ class NVFP4(Encoder):
 
     @classmethod
     def encode(cls, b: Batch) -> None:
+        scale = to_e4m3(largest(b) / 6.0)
+        cls.store(b, _nearest(b, half_of_e4m3(b.e, scale)), scale)
+
+    @classmethod
+    def store(cls, b: Batch, codes: Codes, scale: Vec) -> None:
         e = b.e
-        scale = _to_e4m3(largest(b) / 6.0)
-        codes = _nearest(b, half_of_e4m3(e, scale))
         rows = byte_rows([codes(j) | codes(j + 8) << 4 for j in range(8)] * 2)
         for at, group in b.blocks():
             e.store(e.truncate(scale.take(range(group, group + 4)), I8), at)
@@ -94,7 +100,7 @@ def _rounded_up() -> Sequence[tuple[int, int]]:
     return found
 
 
-def _to_e4m3(x: Vec) -> Vec:
+def to_e4m3(x: Vec) -> Vec:
     """Unsigned E4M3 as ggml makes it: see `to_ue4m3` in formats/quants/fp4.py."""
     e = x.e
     bits = e.bitcast(x, I32, x.n)

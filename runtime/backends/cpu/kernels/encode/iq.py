@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import pairwise
 
 from llvmlite import ir
@@ -40,13 +40,16 @@ class IQ4_XS(Encoder):
         d = negated(signed_largest(scale, cls.per)) / 32.0
         six = e.limited(nearest(_inverse(d) * scale), -32, 31)
         inverse = _inverse(d * e.to_float(six))
-        bits, six = b.half(d), six + 32
-        codes: Codes = lambda j: _code(inverse * g.x(j))  # noqa: E731
+        cls.store(b, lambda j: _code(inverse * g.x(j)), six + 32, b.half(d))
+
+    @classmethod
+    def store(cls, b: Batch, codes: Codes, six: Vec, d: Vec) -> None:
+        e = b.e
         rows = byte_rows([codes(j) | codes(j + 16) << 4 for j in range(16)])
         for at, group in b.blocks():
             own = six.take(range(group, group + cls.per))
             low, high = own & 15, (own >> 4) << e.const(I32, range(0, 16, 2))
-            e.store(bits.lane(group), at)
+            e.store(d.lane(group), at)
             e.store(e.truncate(e.call("llvm.vector.reduce.or.v8i32", I32, high), I16), at, 2)
             e.store(e.truncate(low.take(range(0, 8, 2)) | low.take(range(1, 8, 2)) << 4, I8), at, 4)
             for k in range(cls.per):
@@ -87,19 +90,19 @@ def _scales(b: Batch) -> Vec:
 
 def _level(x: Vec) -> Vec:
     """The level next to each number, as float32."""
-    return _climbed(x, x.e.like(x, LEVELS[0]), lambda k: float(LEVELS[k + 1] - LEVELS[k]))
+    return climbed(x, _MIDDLES, [x.e.like(x, level) for level in LEVELS])
 
 
 def _code(x: Vec) -> Vec:
     """Its number, as int32."""
-    return _climbed(x, x.e.zero(I32, x.n), lambda _: 1)
+    return climbed(x, _MIDDLES, [x.e.const(I32, [k] * x.n) for k in range(len(LEVELS))])
 
 
-def _climbed(x: Vec, value: Vec, rise: Callable[[int], float]) -> Vec:
-    """`value` after one rise for each middle that a number has reached."""
-    e = x.e
-    for k, middle in enumerate(_MIDDLES):
-        value = e.select(e.compare(x, ">=", middle), value + rise(k), value)
+def climbed(x: Vec, steps: Sequence[float], values: Sequence[Vec]) -> Vec:
+    """The first of the values, or that behind the last of the rising steps that a number has reached."""
+    value = values[0]
+    for step, higher in zip(steps, values[1:], strict=True):
+        value = x.e.select(x.e.compare(x, ">=", step), higher, value)
     return value
 
 

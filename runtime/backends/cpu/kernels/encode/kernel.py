@@ -1,4 +1,7 @@
-"""The kernel `encode.TYPE`: rows of float32 to blocks. With `.weighted`, errors cost what an importance says."""
+"""The kernel `encode.TYPE`: rows of float32 to blocks.
+
+With `.weighted`, errors cost what an importance says; with `.best`, scales are searched further than ggml does.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from ...jit import Kernel, kernel_family
 from ...simd.emit import F32, I32, I64, Emitter, Vec
 from ...simd.types import address, emitted
 from ..share import share
+from .best import searched
 from .encoder import LANES, LINE_BYTES, Batch, Encoder
 from .lanes import Groups, block_means, turn
 from .table import ENCODERS
@@ -20,9 +24,9 @@ i64 = types.int64
 @kernel_family("encode", exact=True)
 def encode(variant: str) -> Kernel:
     """Batch i becomes 16 / per blocks. `bad` becomes 1 where one holds no number, or none that its scale could hold."""
-    name, _, weighted = variant.partition(".")
-    kind = ENCODERS[name]
-    encode_batch = _batch_encoder(kind, bool(weighted))
+    name, *options = variant.split(".")
+    kind = searched(ENCODERS[name]) if "best" in options else ENCODERS[name]
+    encode_batch = _batch_encoder(kind, "weighted" in options)
     n_weights, n_bytes = LANES * kind.size, LANES // kind.per * kind.block_bytes
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
@@ -43,10 +47,20 @@ def _batch_encoder(kind: type[Encoder], weighted: bool):  # type: ignore[no-unty
         g = Groups(e, kind.size, space)
         turn(e, [e.at(x, 4 * kind.size * k) for k in range(LANES)], kind.size, g.put_x)
         b = Batch(kind, g, x, out, e.at(space, 3 * LINE_BYTES * kind.size), points, weighted)
+        b.put_costs = lambda: g.set_costs(lambda line, _: e.like(line, 1.0))
         if weighted:
             starts = [e.b.add(first.ll, ir.Constant(I64, kind.size * k)) for k in range(LANES)]
-            turn(e, [e.index(columns, e.b.srem(at, cols.ll), 4) for at in starts], kind.size, g.put_cost)
-            b.power = _power(e, kind, x, [e.index(power, e.b.sdiv(at, cols.ll), 4) for at in starts])
+            own = [e.index(columns, e.b.srem(at, cols.ll), 4) for at in starts]
+            rows = [e.index(power, e.b.sdiv(at, cols.ll), 4) for at in starts]
+            turn(e, own, kind.size, g.put_cost)
+            b.power = _power(e, kind, x, rows)
+
+            def put_costs() -> None:
+                turn(e, own, kind.size, g.put_cost)
+                b.power = e.gather([e.load(F32, 0, row) for row in rows])
+                b.weigh()
+
+            b.put_costs = put_costs
         kind.encode(b)
         is_bad = e.b.or_(e.any(b.is_bad), e.any(_no_numbers(g)))
         e.when(is_bad, [], lambda _: _note(e, bad))

@@ -54,15 +54,20 @@ def _trits(digits: list[Vec]) -> Vec:
 
 
 class Q2_0(Encoder):
-    size, per, block_bytes = 16, 4, 18
+    size, block_bytes = 64, 18
 
     @classmethod
     def encode(cls, b: Batch) -> None:
         d, codes = _scaled(b)
-        words = merged([(codes(j) & 3) << 2 * j for j in range(16)])
-        for at, group in b.blocks():
-            b.e.store(d.lane(group), at)
-            b.e.store(words.take(range(group, group + 4)), at, 2)
+        cls.store(b, codes, d)
+
+    @classmethod
+    def store(cls, b: Batch, codes: Codes, d: Vec) -> None:
+        words = [merged([(codes(first + j) & 3) << 2 * j for j in range(16)]) for first in range(0, 64, 16)]
+        for k, (at, _) in enumerate(b.blocks()):
+            b.e.store(d.lane(k), at)
+            for i, word in enumerate(words):
+                b.e.store(word.lane(k), at, 2 + 4 * i)
 
 
 class Q1_0(Encoder):
