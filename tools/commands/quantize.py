@@ -112,8 +112,8 @@ def remarks(summary: Summary) -> list[str]:
     if unfit := [one for one in changed if one.reason.startswith("rows of")]:
         found.append(f"note: {len(unfit)} tensors got another type than the recipe's: {unfit[0].reason}")
     if searched := [one for one in changed if one.search]:
-        found.append(f"note: {len(searched)} of {len(changed)} tensors are searched ({searched[0].search}): they are not "
-                     "llama.cpp's bytes, and have a lower error")  # fmt: skip
+        found.append(f"note: {len(searched)} of {len(changed)} tensors are searched ({searched[0].search}): they are "
+                     "not llama.cpp's bytes, and have a lower error")  # fmt: skip
     if unknown := summary.without_importance:
         found.append(f"note: the importance matrix says nothing of {len(unknown)} matrices, {unknown[0]} among them")
     return found
