@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..formats.errors import InvalidRequest, ResourceError
-from ..formats.gguf.durable import translate_errors
+from ..formats.gguf.durable import partial_of, real_target, translate_errors
+from ..formats.gguf.journal import journal_of
 
 
 def check_targets(targets: Iterable[Path], sources: Iterable[Path], *, overwrite: bool = True) -> None:
@@ -37,7 +38,8 @@ def _must_be_a_file(path: Path) -> None:
 
 
 def _must_not_be_read(path: Path, sources: list[Path]) -> None:
-    """Neither the file, also by another name, nor the one it is while it is made."""
-    for own in (path, path.with_name(f"{path.name}.partial")):
+    """Neither the file, also by another name, nor what lies beside it while it is made."""
+    partial = partial_of(real_target(path))
+    for own in (path, partial, journal_of(partial)):
         if any(own.exists() and source.exists() and own.samefile(source) for source in sources):
             raise InvalidRequest(f"{own} is the file that is read; give the result another name")

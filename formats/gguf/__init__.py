@@ -17,7 +17,8 @@ Reading, in the order of the data:
     metadata  typed access                              reader   GGUFFile
 
 Writing: `encode` (values to bytes), `plan` (exact sizes and offsets before the first byte), `pieces` (data of any form
-to bytes), `durable` (.partial, fsync, rename), `output` (order and completeness), `writer` (GGUFWriter).
+to bytes), `durable` (.partial, fsync, rename; `reserve`: its space), `output` (order and completeness), `writer`
+(GGUFWriter); and where work that was stopped goes on: `journal` (what is whole), `checksum`, `resume` (whether it is).
 
 Files are hostile until proven otherwise: sizes are exact Python ints, a length is compared with the bytes that remain
 before it is used, and each way to be wrong has its own class in `errors` with file, offset, field, value and bound.

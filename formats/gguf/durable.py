@@ -1,8 +1,9 @@
 """Write a file so that its name holds the old content or the complete new content, whatever happens.
 
-    NAME.partial is created and locked -> written -> fsync -> renamed to NAME -> fsync of the folder
+    NAME.partial is created and locked -> space is reserved -> written -> fsync -> renamed to NAME -> folder fsynced
 
 The lock goes away with the process, so a `.partial` left by a crash is taken over, and one in use is not.
+A NAME that is a symbolic link stays one: what it points to is replaced. Only regular files are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -19,9 +21,11 @@ from pathlib import Path
 from ..errors import ResourceError
 from .cursor import PathLike
 from .errors import WriteError
+from .reserve import allocated, reserve
 
 _NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REPLACE_TRIES = 5  # virus scanners on Windows hold fresh files for a moment
+_CHUNK = 4 << 20  # bytes read at a time
 
 if sys.platform == "win32":
     import msvcrt
@@ -44,26 +48,72 @@ else:
 
 
 class DurableFile:
-    """`write`, then `seal` and `publish`; or `discard`, which leaves no trace."""
+    """`write`, then `seal` and `publish`. Or `close`, which keeps the partial file; or `discard`, which leaves no trace.
 
-    def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
+    Of a file whose `size` is known, what an earlier run left is there to `read`: `cut` comes before the first write.
+    """
+
+    def __init__(self, path: PathLike, size: int | None = None) -> None:
+        self.path = real_target(path)
+        self.partial, self.size = partial_of(self.path), size or 0
         self.written = 0
         with translate_errors(self.path):
             self._fd = _create(self.partial)
-            self._file = os.fdopen(self._fd, "wb", buffering=1 << 20)
+            self.is_new = not os.fstat(self._fd).st_size
+        self._file = os.fdopen(self._fd, "wb", buffering=1 << 20)
+        if size is None:
+            self.cut(0)
+
+    @property
+    def missing(self) -> int:
+        """Bytes that the file still has to get from the disk."""
+        return self.size - allocated(self._fd, self.size)
+
+    def read(self, start: int, n_bytes: int) -> Iterator[bytes]:
+        """Bytes that are there, in chunks; fewer where the file ends. Before `start`, or after `seal`."""
+        with translate_errors(self.path):
+            self._file.seek(start)
+            while n_bytes > 0 and (chunk := os.read(self._fd, min(n_bytes, _CHUNK))):
+                n_bytes -= len(chunk)
+                yield chunk
+
+    def cut(self, offset: int) -> None:
+        """Keep the first `offset` bytes: what comes after them is given back, and written next."""
+        with translate_errors(self.path):
+            os.ftruncate(self._fd, offset)
+            self._file.seek(offset)
+        self.written = offset
+
+    def reserve(self) -> None:
+        """Take the space of the whole file. ResourceError if there is not as much."""
+        with translate_errors(self.path, self.missing):
+            reserve(self._fd, self.size)
 
     def write(self, data: bytes | memoryview) -> None:
-        with translate_errors(self.path):
+        with translate_errors(self.path, self.size - self.written):
             self._file.write(data)
         self.written += len(data)
 
+    def flush(self) -> None:
+        """Hand everything written to the system: it stays if this process is killed."""
+        with translate_errors(self.path, self.size - self.written):
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Bring what was flushed to the disk."""
+        with translate_errors(self.path):
+            os.fsync(self._fd)
+
     def seal(self) -> None:
         """Bring everything written to the disk."""
-        with translate_errors(self.path):
-            self._file.flush()
-            os.fsync(self._fd)
+        self.flush()
+        self.sync()
+
+    def forget(self) -> None:
+        """Let the system forget what it remembers of a sealed file, so that `read` asks the disk, where it can."""
+        if sys.platform == "linux":
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def publish(self) -> None:
         """Give the sealed file its name. When the system refuses, the complete partial file stays."""
@@ -84,11 +134,29 @@ class DurableFile:
             self.partial.unlink()
 
 
+def partial_of(path: Path) -> Path:
+    """What a file is called while it is written."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def real_target(path: PathLike) -> Path:
+    """The file that will be replaced: `path`, or what it links to. WriteError for what is there and is no file."""
+    with translate_errors(path):
+        target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+        try:
+            mode = os.stat(target).st_mode
+        except FileNotFoundError:
+            return target
+    if stat.S_ISDIR(mode):
+        raise WriteError(f"{path} is a directory; give the name of a file")
+    if not stat.S_ISREG(mode):
+        raise WriteError(f"{path} is not a regular file; it cannot be replaced by one")
+    return target
+
+
 def check_free_space(path: PathLike, needed: int) -> None:
     """Raise ResourceError unless the folder of `path` has room for `needed` bytes and 1 %."""
     folder = Path(path).absolute().parent
-    if Path(path).is_dir():
-        raise WriteError(f"{path} is a directory; give the name of a file")
     with translate_errors(path):
         free = shutil.disk_usage(folder).free
     if needed + needed // 100 > free:
@@ -97,19 +165,37 @@ def check_free_space(path: PathLike, needed: int) -> None:
 
 
 @contextmanager
-def translate_errors(path: PathLike) -> Iterator[None]:
-    """OSError -> ResourceError for a full disk, WriteError for the rest."""
+def translate_errors(path: PathLike, needed: int = 0) -> Iterator[None]:
+    """OSError -> ResourceError for a full disk, with the bytes that are needed; WriteError for the rest."""
     try:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE:
-            raise ResourceError(f"{path}: the disk is full; make room or choose another folder") from error
+            about = _about_space(path, needed)
+            raise ResourceError(f"{path}: the disk is full{about}; make room or choose another folder") from error
         raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _create(partial: Path) -> int:
+def _about_space(path: PathLike, needed: int) -> str:
+    try:
+        free = shutil.disk_usage(Path(path).absolute().parent).free
+    except OSError:
+        return ""
+    return f": {needed:,} more bytes are needed, {free:,} are free" if needed > 0 else f": {free:,} bytes are free"
+
+
+def create_file(path: Path) -> int:
+    """Open a regular file of ours to read and write, or make one. OSError, or WriteError for a link or a device."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    fd = os.open(partial, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+    fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise WriteError(f"{path} is not a regular file; remove it")
+    return fd
+
+
+def _create(partial: Path) -> int:
+    fd = create_file(partial)
     try:
         try:
             _lock(fd)
@@ -118,7 +204,6 @@ def _create(partial: Path) -> int:
         # Between open and lock its owner may have published or removed it: then this is no longer the named file.
         if not os.path.samestat(os.fstat(fd), os.stat(partial)):
             raise WriteError(f"{partial} was finished by another process just now; try again")
-        os.ftruncate(fd, 0)
     except BaseException:
         os.close(fd)
         raise

@@ -8,18 +8,27 @@
 
 The file appears under its name when the block ends without an error, complete and on disk; until then it is
 NAME.partial, and after an error it is gone.
+
+Where `made_of` says what the tensors are made of, work that was stopped is gone on with: after Ctrl-C, a full disk or
+kill -9, the same declarations with the same `made_of` find the tensors that are whole already.
+
+    w = GGUFWriter("model.gguf", made_of={"source": identity_of_source})
+    ...
+    with w.open():
+        for name, rows in tensors:
+            if not w.is_written(name):
+                w.write_tensor(name, rows)
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from .cursor import PathLike
-from .durable import check_free_space
 from .encode import encode_entry, encode_name
 from .errors import GGUFError, WriteError
 from .header import ALIGNMENT_KEY, is_alignment
@@ -28,6 +37,7 @@ from .metadata import Metadata
 from .output import Output
 from .pieces import flatten
 from .plan import Declared, Layout, ShardPlan, plan_files
+from .resume import Report
 from .split import SPLIT_KEYS
 from .tensors import check_shape, check_size, swap_order
 from .types import GGMLType, ValueType
@@ -37,6 +47,10 @@ class GGUFWriter:
     """Writes one GGUF file, or shards where `split_max_bytes` (of tensor data) or `split_max_tensors` ask for them.
 
     `split_counts` gives the numbers of tensors of all files instead; the first may hold none.
+
+    made_of   what the tensors are made of, in words (name -> identity): given, what is done is kept after an error that
+              running again may mend, such as a full disk or Ctrl-C, and a writer of the same goes on with it
+    verify    read everything from the disk again before the file gets its name
 
     Raises WriteError for misuse and for what the operating system refuses, ResourceError for a full disk.
     """
@@ -51,6 +65,8 @@ class GGUFWriter:
         split_max_bytes: int | None = None,
         split_max_tensors: int | None = None,
         split_counts: Sequence[int] | None = None,
+        made_of: Mapping[str, str] | None = None,
+        verify: bool = False,
     ) -> None:
         if version not in (2, 3) or byte_order not in ("<", ">"):
             raise WriteError(f"version is 2 or 3 and byte_order '<' or '>', not {version!r} and {byte_order!r}")
@@ -61,6 +77,7 @@ class GGUFWriter:
         self.path = Path(path)
         self.version, self.byte_order, self.alignment = version, byte_order, DEFAULT_ALIGNMENT
         self._limits = (split_max_bytes, split_max_tensors, split_counts)
+        self._made_of, self._verify = made_of, verify
         self._entries: dict[str, bytes] = {}
         self._tensors: dict[str, Declared] = {}
         self._output: Output | None = None
@@ -119,13 +136,20 @@ class GGUFWriter:
         layout = Layout(self.version, self.byte_order, self.alignment)
         return plan_files(self.path, layout, self._entries, list(self._tensors.values()), *self._limits)
 
-    def open(self) -> GGUFWriter:
-        """Check the free space and write the header. Use as a context manager."""
+    def open(self, report: Report | None = None) -> GGUFWriter:
+        """Find what an earlier run left, take the space, and write the header. Use as a context manager.
+
+        `report` is told how many bytes of an earlier run were read again, and of how many.
+        """
         self._must_be_planning("open")
-        plans = self.plan()
-        check_free_space(self.path, sum(plan.size for plan in plans))
-        self._output = Output(plans, self.alignment, self.byte_order)
+        self._output = Output(
+            self.plan(), self.alignment, self.byte_order, self._made_of, verify=self._verify, report=report
+        )
         return self
+
+    def is_written(self, name: str) -> bool:
+        """Whether a declared tensor is in the file by now."""
+        return self._output is not None and name in self._output.written
 
     def write_tensor(self, name: str, data: Any) -> None:
         """Write the next declared tensor: bytes-like, an array, or an iterable of them, in little-endian layout.
@@ -145,10 +169,13 @@ class GGUFWriter:
         if self._output is not None and not self._output.finished:
             self._output.publish()
 
-    def abort(self) -> None:
-        """Give up and remove what was written. The target name keeps what it held before."""
+    def abort(self, error: BaseException | None = None) -> None:
+        """Give up and remove what was written. The target name keeps what it held before.
+
+        With `made_of`, an error that running again may mend lets what is done stay as it is.
+        """
         if self._output is not None and not self._output.finished:
-            self._output.discard()
+            self._output.give_up(error)
 
     def __enter__(self) -> GGUFWriter:
         return self
@@ -159,7 +186,7 @@ class GGUFWriter:
         if kind is None:
             self.close()
         else:
-            self.abort()
+            self.abort(error)
 
     def _must_be_planning(self, what: str) -> None:
         if self._output is not None:
