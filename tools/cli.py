@@ -18,8 +18,9 @@ from .. import __version__
 from ..formats.errors import HalfbyteError
 from . import console
 from .commands import COMMANDS
+from .stopping import Terminated
 
-EXIT_BUG, EXIT_USAGE, EXIT_FILE, EXIT_RESOURCE, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_BUG, EXIT_USAGE, EXIT_FILE, EXIT_RESOURCE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 3, 4, 130, 143
 
 EPILOG = """\b
 Exit codes:
@@ -30,6 +31,7 @@ Exit codes:
   4    not enough memory or disk, or a folder that cannot be written
   5    a valid file or request that this version does not support
   130  interrupted
+  143  terminated
 
 \b
 First steps:
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except BaseException as error:
         code = _explain(error, debug=debug)
-        if code == EXIT_INTERRUPTED:
+        if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
             _leave_at_once(code)
     sys.exit(code)
 
@@ -120,6 +122,9 @@ def _report(error: BaseException) -> int:
         # a terminal has just echoed ^C
         console.note("\ninterrupted" if console.is_terminal(sys.stderr) else "interrupted")
         return EXIT_INTERRUPTED
+    if isinstance(error, Terminated):
+        console.note("terminated")
+        return EXIT_TERMINATED
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context is not None else ""

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -32,10 +32,15 @@ def prepare() -> None:
         logger.addHandler(NoteHandler(logging.WARNING))
 
 
+on_screen: list[Callable[[], None]] = []  # what removes lines that are rewritten in place
+
+
 class NoteHandler(logging.Handler):
     """Warnings of the library, as remarks."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        for clear in on_screen:
+            clear()
         note(f"note: {record.getMessage()}")
 
 

@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 import click
 
-from .console import is_terminal
+from .console import is_terminal, on_screen
 from .escape import one_line
 
 REDRAW_S = 0.1
 WIDTH = 24  # characters of the bar
-STAGES = {"compile": "compiling kernels, first run only", "reading": "reading the model"}
+STAGES = {
+    "compile": "compiling kernels, first run only", "reading": "reading the model", "resume": "checking what is there",
+}  # fmt: skip
 
 
 class ProgressLine:
@@ -30,9 +32,11 @@ class ProgressLine:
         self._length = 0  # of the text that is on the screen now
 
     def __enter__(self) -> ProgressLine:
+        on_screen.append(self.clear)
         return self
 
     def __exit__(self, *_: object) -> None:
+        on_screen.remove(self.clear)
         self.clear()
 
     def __call__(self, stage: str, done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import __version__
 from ...formats.errors import Cancelled, InvalidRequest
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor, GGUFWriter
 from ...formats.quants import CodecError, NotFiniteError, decode
 from ...runtime.backends.base import CancelFlag, Progress
 from ...runtime.backends.cpu.encode import Encoders
 from ...runtime.topology import physical_cores, usable_cpus
+from ..identity import identity_of
 from ..paths import check_targets
 from .checks import check_plan, columns_of, require_finite
 from .files import Files
@@ -70,6 +73,8 @@ def quantize(
     split_max_tensors: int | None = None,
     overwrite: bool = True,
     dry_run: bool = False,
+    resume: bool = False,
+    verify: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
     cancel: CancelFlag | None = None,
@@ -90,11 +95,14 @@ def quantize(
     split_max_bytes, split_max_tensors  begin another such file before one has more (bytes are those of tensors)
     overwrite       replace files that are there
     dry_run         plan and check, and write nothing
+    resume          go on with what the same call left when it was stopped, and leave it so when this one is: by Ctrl-C,
+                    `cancel`, a full disk or kill -9. The result is the same file
+    verify          read the new file from the disk again before it gets its name
     threads         at most as many as there are processors; default: one for each physical core
-    progress        is told stages "compile" and "quantize", the latter in bytes of the source
+    progress        is told stages "resume" (bytes that are checked), "compile" and "quantize" (bytes of the source)
 
-    The source is only read, and nothing but TARGET.partial is written before all is done; a file called TARGET is
-    replaced then.
+    The source is only read, and nothing but TARGET.partial (and TARGET.partial.journal, to resume) is written before
+    all is done; a file called TARGET is replaced then. Without `resume` an error leaves neither.
 
     Raises InvalidRequest, GGUFError subclasses, CodecError for weights that a type cannot hold, WriteError,
     ResourceError for a full disk, and Cancelled.
@@ -112,15 +120,21 @@ def quantize(
     with GGUFFile.open(source) as file:
         planned = with_search(plan(file, recipe, choices), search)
         check_plan(planned, given, allow_requantize=allow_requantize)
-        writer = GGUFWriter(files.named(Path(target)), **files.options(file, planned))
+        made_of = _made_of(file, recipe, f"{choices} {search} {allow_nonfinite}", given) if resume else None
+        options = files.options(file, planned)
+        writer = GGUFWriter(files.named(Path(target)), made_of=made_of, verify=verify, **options)
         file_type = {"general.file_type": recipe_named(recipe)[1].file_type}
         _declare(writer, file, planned, {**file_type, **_origin(given), **changed_metadata(file, prune_layers)})
         made = {one.path: one.size for one in writer.plan()}
         if not dry_run:
             check_targets(made, [*file.paths, *paths], overwrite=overwrite)
             team = min(threads or physical_cores(), usable_cpus())
-            with _Quantization(planned, given, allow_nonfinite, team, progress, cancel) as work, writer.open():
+            checked = partial(progress, "resume") if progress else None
+            with _Quantization(planned, given, allow_nonfinite, team, progress, cancel) as work, writer.open(checked):
                 for one in planned:
+                    if writer.is_written(one.name):
+                        work.skip(one)
+                        continue
                     writer.write_tensor(one.name, work.pieces(one))
                     one.tensor.forget()  # the pages that two pieces shared
     return _summary(made, planned, given)
@@ -131,6 +145,18 @@ def _summary(files: dict[Path, int], planned: list[Planned], importance: Importa
     matrices = [one for one in planned if not one.is_copied and one.kind not in (Kind.EMBEDDING, Kind.OUTPUT)]
     unknown = [one.tensor.name for one in matrices if importance and columns_of(one, importance) is None]
     return Summary(next(iter(files)), tuple(files.items()), before, after, tuple(planned), tuple(unknown))
+
+
+def _made_of(file: GGUFFile, recipe: str, options: str, importance: Importance | None) -> dict[str, str]:
+    """What decides about the bytes of the new file: half of one is gone on with where all of it is the same."""
+    columns = hashlib.sha256()
+    for name, values in sorted((importance.columns if importance else {}).items()):
+        columns.update(f"{name} {values.dtype} {values.shape} ".encode("utf-8", "surrogateescape"))
+        columns.update(values.tobytes())
+    return {
+        "source": identity_of(file.paths), "recipe": recipe_named(recipe)[0], "choice of options": options,
+        "importance matrix": columns.hexdigest(), "version of Halfbyte": __version__,
+    }  # fmt: skip
 
 
 def _declare(writer: GGUFWriter, file: GGUFFile, planned: list[Planned], changed: Mapping[str, Any]) -> None:
@@ -179,6 +205,10 @@ class _Quantization:
         Encoders.prepare(kinds, threads, report)
         self._encoders = Encoders(threads)
         self._ahead = ThreadPoolExecutor(1, "halfbyte-quantize")
+
+    def skip(self, one: Planned) -> None:
+        """A tensor that is there already."""
+        self._done += one.tensor.n_bytes
 
     def pieces(self, one: Planned) -> Iterator[NDArray[np.uint8]]:
         """The bytes of a tensor as it will be. What a piece was made of is forgotten once the piece is written."""
@@ -246,6 +276,9 @@ class _Quantization:
     def __enter__(self) -> _Quantization:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ahead.shutdown(wait=True, cancel_futures=True)
-        self._encoders.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After Ctrl-C nobody waits for the piece that is being made: with some types that would take seconds."""
+        waits = kind is None or issubclass(kind, Exception)
+        self._ahead.shutdown(wait=waits, cancel_futures=True)
+        if waits:
+            self._encoders.close()

@@ -48,7 +48,7 @@ else:
 
 
 class DurableFile:
-    """`write`, then `seal` and `publish`. Or `close`, which keeps the partial file; or `discard`, which leaves no trace.
+    """`write`, then `seal` and `publish`. Or `close`, which keeps the partial file, or `discard`, which leaves nothing.
 
     Of a file whose `size` is known, what an earlier run left is there to `read`: `cut` comes before the first write.
     """

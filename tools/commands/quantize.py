@@ -14,6 +14,7 @@ from ...formats.errors import InvalidRequest
 from ...runtime import hub
 from .. import console
 from ..progress import ProgressLine
+from ..stopping import resumable
 
 if TYPE_CHECKING:
     from ...converters.quantize import Planned, Summary
@@ -41,6 +42,7 @@ _TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4
 @click.option("--split-max-size", metavar="SIZE", help="Begin another file before one has more, such as 2G or 500M.")
 @click.option("--split-max-tensors", type=click.IntRange(1), help="Begin another file after so many tensors.")
 @click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core; at most all processors.")
+@click.option("--verify", is_flag=True, help="Read the new file from the disk again before it gets its name.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and the size, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, with each tensor's type.")
 def command(
@@ -62,28 +64,32 @@ def command(
     split_max_size: str | None,
     split_max_tensors: int | None,
     threads: int | None,
+    verify: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Write MODEL with its weights in the types of RECIPE, such as Q4_K_M.
 
     Tensors get the types that llama.cpp's recipe of that name gives them, and the bytes of its encoders unless another
-    --search is named. The source is never touched, and the output appears under its name when it is complete.
+    --search is named. The source is never touched, and the output appears under its name when it is complete. After an
+    interruption or a full disk the same command goes on where it stopped.
     """
     from ...converters.quantize import quantize, recipe_named
 
     full_name, _ = recipe_named(recipe)
     with ProgressLine() as progress:
         source = hub.resolve(model, progress=progress)
-        summary = quantize(
-            source, output or default_output(source, full_name), full_name,
-            overrides=[_pair(text) for text in overrides], pure=pure, output_type=output_type,
-            embedding_type=embedding_type, keep_output=keep_output, importance=imatrix, search=search,
-            allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
-            prune_layers=_numbers(prune_layers), keep_split=keep_split,
-            split_max_bytes=_size(split_max_size), split_max_tensors=split_max_tensors,
-            overwrite=overwrite, dry_run=dry_run, threads=threads, progress=progress,
-        )  # fmt: skip
+        target = output or default_output(source, full_name)
+        with resumable(target, progress):
+            summary = quantize(
+                source, target, full_name,
+                overrides=[_pair(text) for text in overrides], pure=pure, output_type=output_type,
+                embedding_type=embedding_type, keep_output=keep_output, importance=imatrix, search=search,
+                allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
+                prune_layers=_numbers(prune_layers), keep_split=keep_split,
+                split_max_bytes=_size(split_max_size), split_max_tensors=split_max_tensors,
+                overwrite=overwrite, dry_run=dry_run, resume=True, verify=verify, threads=threads, progress=progress,
+            )  # fmt: skip
     planned = summary.tensors
     for remark in remarks(summary):
         console.note(remark)
