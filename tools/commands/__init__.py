@@ -15,6 +15,8 @@ COMMANDS: dict[str, str] = {
     "quantize": "Write a model with smaller weights.",
     "imatrix": "Measure which columns of a model's matrices matter.",
     "compare": "Show what other weights cost a model.",
+    "hash": "Print the hashes of a model's weights.",
+    "verify": "Compare a model with such hashes.",
     "tokenize": "Show how a model splits text.",
     "perplexity": "Measure how well a model predicts a text.",
     "bench": "Measure tokens per second.",
