@@ -43,7 +43,7 @@ def weights() -> Floats:
 
 
 def _edges() -> Floats:
-    x = np.zeros((18, COLS), np.float32)
+    x = np.zeros((19, COLS), np.float32)
     x[1] = -0.0
     x[2] = 1.5
     x[3] = -1.5
@@ -63,6 +63,7 @@ def _edges() -> Floats:
     zeros = np.where(_uniform(16, 1)[0] < 0, np.float32(-0.0), np.float32(0))  # which of them is the smallest?
     some = np.where(np.arange(COLS) % 3, np.abs(_uniform(17, 1)[0]), zeros)
     x[17] = np.where(np.arange(COLS) % 128 < 96, zeros, some)
+    x[18] = np.where(np.arange(COLS) % 2, np.float32(-0.0), np.float32(-1.5))  # sums of products that are -0
     return x
 
 

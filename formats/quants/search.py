@@ -28,7 +28,12 @@ def nearest(x: Floats) -> Ints:
 
 
 def total(terms: Floats) -> Floats:
-    """Sum of each row, one after the other as C adds them: [n, size] -> [n, 1]."""
+    """Sum of each row, one after the other as C adds them to 0, which makes a -0 of them 0: [n, size] -> [n, 1]."""
+    return _total_from_first(terms) + np.float32(0)
+
+
+def _total_from_first(terms: Floats) -> Floats:
+    """The same of terms that are added to the first of them: all -0 stay -0."""
     running: Floats = np.add.accumulate(terms, axis=1)
     return running[:, -1:]
 
@@ -113,7 +118,7 @@ def affine(
     least = np.where(least > 0, np.float32(0), least)
     most = x.max(axis=1, keepdims=True)
     is_flat = most <= least
-    all_w, all_x = total(w), total(w * x)
+    all_w, all_x = total(w), _total_from_first(w * x)
 
     def fit(inverse: Floats) -> Ints:
         return np.clip(nearest(inverse * (x - least)), 0, levels)

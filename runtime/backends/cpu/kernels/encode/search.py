@@ -144,7 +144,7 @@ def affine(
         x, w = g.x(j), g.cost(j)
         return [e.minimum(x, least), e.maximum(x, most), all_w + w, all_x + w * x]
 
-    least, most, all_w, all_x = g.each([first, first, zero, zero], ends)
+    least, most, all_w, all_x = g.each([first, first, zero, negated(zero)], ends)  # -0 + x is x, also of -0
     least = e.select(e.less(zero, least), zero, least)
     is_flat = e.compare(most, "<=", least)
 
