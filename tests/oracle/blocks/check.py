@@ -12,7 +12,7 @@ from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.formats.quants import CODECS, CodecError
 
 from . import reasons
-from .inputs import COLS, KINDS, importance, weights
+from .inputs import COLS, IMPORTANCES, KINDS, importance, weights
 
 CHUNK_BLOCKS = 4096  # of 32 weights; of longer blocks as many as have the same number of weights, in each chunk
 
@@ -42,7 +42,8 @@ class Found:
 
     blocks: Counter[str] = field(default_factory=Counter)  # by encoder, and DECODING
     differing: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    squares: list[float] = field(default_factory=lambda: [0.0, 0.0])  # of errors and of weights, kind "normal"
+    # Sums of squares of errors and of weights, of the kind "normal", with no importance but such as is measured.
+    squares: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
 
     def differ(self, what: str) -> int:
         """Blocks of an encoder, or of the decoder, that differ, for whatever reason."""
@@ -82,8 +83,10 @@ def check(
         given = importance(rng, number) if weighted else None
         some = {name: encode for name, encode in sides.encoders.items() if number % every.get(name, 1) == 0}
         encoded = _encoders(found, ggml_type, replace(sides, encoders=some), kind, x, given)
-        _decoders(found, ggml_type, sides, kind, x, encoded)
-        _decoders(found, ggml_type, sides, RANDOM, None, rng.integers(0, 256, codec.byte_shape(x.shape), np.uint8))
+        if kind == "normal" and number % IMPORTANCES == 0:
+            found.squares += [np.square(v, dtype=np.float64).sum() for v in (codec.decode(encoded) - x, x)]
+        _decoders(found, ggml_type, sides, kind, encoded)
+        _decoders(found, ggml_type, sides, RANDOM, rng.integers(0, 256, codec.byte_shape(x.shape), np.uint8))
     return found
 
 
@@ -127,16 +130,11 @@ def _differing(ggml_type: GGMLType, x: Floats, ours: Bytes, theirs: Bytes) -> re
     return reasons.Blocks(ggml_type, x.reshape(-1, size)[where], a[where], b[where])
 
 
-def _decoders(found: Found, ggml_type: GGMLType, sides: Sides, kind: str, x: Floats | None, data: Bytes) -> None:
-    """Compare NumPy's with ggml's, on blocks that were made of `x`, or of nothing."""
-    with np.errstate(all="ignore"):
-        ours = CODECS[ggml_type].decode(data)
-    if kind == "normal" and x is not None:
-        found.squares[0] += float(np.square(ours - x, dtype=np.float64).sum())
-        found.squares[1] += float(np.square(x, dtype=np.float64).sum())
+def _decoders(found: Found, ggml_type: GGMLType, sides: Sides, kind: str, data: Bytes) -> None:
+    """Compare NumPy's with ggml's."""
     if sides.their_decoder is None or ggml_type.name in NOT_DECODED:
         return
-    theirs = sides.their_decoder(ggml_type, data)
+    ours, theirs = CODECS[ggml_type].decode(data), sides.their_decoder(ggml_type, data)
     size = max(ggml_type.block_size, 32)
     found.blocks[DECODING] += ours.size // size
     same = (ours.view(np.uint32) == theirs.view(np.uint32)) | (np.isnan(ours) & np.isnan(theirs))

@@ -104,6 +104,7 @@ KINDS: dict[str, Kind] = {
     "any bits": _bits,
 }
 
+IMPORTANCES = 6  # kinds; the first is like what is measured
 HELD = 6e4  # the largest weight that every float16 scale can serve
 RANGE = 3.4e38
 
@@ -130,4 +131,4 @@ def importance(rng: np.random.Generator, number: int) -> Floats:
         lambda: np.where(place % 16 == rng.integers(16), 10.0 ** rng.uniform(3, 7, COLS), 1),
         lambda: np.where((place == rng.integers(32)) | (place == rng.integers(32)), sizes, 0),
     ]
-    return np.asarray(made[number % len(made)](), np.float32)
+    return np.asarray(made[number % IMPORTANCES](), np.float32)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from halfbyte.formats.gguf.types import GGMLType
 
 from benchmarks.report import Report
@@ -20,8 +21,8 @@ _ABOUT = (
     "`python -m tests.oracle.blocks`. Weights of twenty kinds, as many blocks of each, are encoded by NumPy (the "
     "definition), by kernels where there are some, and by ggml: *differ* counts the blocks that are not ggml's byte "
     "for byte. What ggml encoded, and as many blocks of random bytes, are decoded by NumPy and by ggml: *differ* "
-    "counts those of which a bit of a weight is not the same. The relative RMSE is that of normal weights, without the "
-    "importance. Floats are counted in blocks of 32; ggml has no decoder of F32 and Q8_1."
+    "counts those of which a bit of a weight is not the same. The relative RMSE is that of normal weights; it does not "
+    "count errors by their importance. Floats are counted in blocks of 32; ggml has no decoder of F32 and Q8_1."
 )
 
 
@@ -54,14 +55,14 @@ class Run:
         found = self.found
         return {
             "type": self.type, "weighted": self.weighted, "seed": self.seed, "blocks": dict(found.blocks),
-            "squares": found.squares, "planted": dict(self.planted),
+            "squares": found.squares.tolist(), "planted": dict(self.planted),
             "differing": [[*key, n] for key, n in sorted(found.differing.items())],
         }  # fmt: skip
 
     @classmethod
     def of_data(cls, data: Mapping[str, Any]) -> Run:
         differing = Counter({(what, kind, reason): n for what, kind, reason, n in data["differing"]})
-        found = Found(Counter(data["blocks"]), differing, data["squares"])
+        found = Found(Counter(data["blocks"]), differing, np.array(data["squares"]))
         return cls(data["type"], data["weighted"], data["seed"], found, data["planted"])
 
 
