@@ -36,6 +36,9 @@ UNIT_STD = {
     GGMLType.Q2_0: 1.12,
     GGMLType.Q8_1: 73.9,
     GGMLType.Q8_K: 73.9,
+    **dict.fromkeys((t for t in GGMLType if t.name.startswith("NF4")), 0.53),
+    **dict.fromkeys((t for t in GGMLType if t.name.startswith("FP4")), 0.49),
+    GGMLType.INT8: 73.9,
 }
 
 # Types whose weights would not average to zero otherwise: the field that shifts them, in units of d.

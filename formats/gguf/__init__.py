@@ -15,10 +15,12 @@ Reading, in the order of the data:
     values    metadata values, decoded when asked       tensors  shapes, sizes, zero-copy data
     header    all of the above into a validated header  split    shards and the keys that tie them
     metadata  typed access                              reader   GGUFFile
+    kinds     tensors that files store as bytes         container  how they appear as what they stand for
 
 Writing: `encode` (values to bytes), `plan` (exact sizes and offsets before the first byte), `pieces` (data of any form
 to bytes), `durable` (.partial, fsync, rename; `reserve`: its space), `output` (order and completeness), `writer`
-(GGUFWriter); and where work that was stopped goes on: `journal` (what is whole), `checksum`, `resume` (whether it is).
+(GGUFWriter); where work that was stopped goes on: `journal` (what is whole), `checksum`, `resume` (whether it is); and
+`packing` and `nested` make the bytes and keys of tensors that files have no type for.
 
 Files are hostile until proven otherwise: sizes are exact Python ints, a length is compared with the bytes that remain
 before it is used, and each way to be wrong has its own class in `errors` with file, offset, field, value and bound.

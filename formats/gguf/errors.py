@@ -24,6 +24,7 @@ ModelFileError
     |-- TensorOffsetError     offset differs from the running padded sum
     |-- TensorDataError       tensor data lies outside the file: the file is truncated
     |-- SplitError            a set of shards is incomplete or contradicts itself
+    |-- ContainerError        keys about tensors of bitsandbytes' kinds contradict each other or the tensors
     |-- MetadataError         a key the model needs is missing or has the wrong type
 
 HalfbyteError
@@ -125,6 +126,10 @@ class TensorDataError(GGUFError):
 
 class SplitError(GGUFError):
     """A set of shards is incomplete or its parts contradict each other."""
+
+
+class ContainerError(GGUFError):
+    """What keys say about tensors that are stored as bytes cannot be true."""
 
 
 class MetadataError(GGUFError):

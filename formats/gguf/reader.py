@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
+from .container import logical_tensors
 from .cursor import PathLike
 from .errors import DuplicateTensorError, SplitError
 from .header import Header, parse_header
@@ -20,10 +21,11 @@ class GGUFFile:
     """A validated GGUF model. Use `GGUFFile.open`, as a context manager or with `close()`.
 
     `path` is the file that was opened (the first shard of a set), `paths` all of them, `size` their bytes together.
-    `metadata` and `tensors` are mappings in file order.
+    `metadata` and `tensors` are mappings in file order. Tensors that a file stores as bytes, of the kinds in kinds.py,
+    appear as what they stand for.
     """
 
-    def __init__(self, sources: list[Source], headers: list[Header]) -> None:
+    def __init__(self, sources: list[Source], headers: list[Header], *, complete: bool = True) -> None:
         first = headers[0]
         self._sources = sources
         self.path = Path(sources[0].path)
@@ -31,7 +33,9 @@ class GGUFFile:
         self.version, self.byte_order, self.alignment = first.version, first.byte_order, first.alignment
         self.size = sum(source.size for source in sources)
         self.metadata = Metadata(first, sources[0])
-        self.tensors: Mapping[str, GGUFTensor] = MappingProxyType(_merge(sources, headers))
+        stored = _merge(sources, headers)
+        tensors = logical_tensors(self.metadata, stored, complete=complete)
+        self.tensors: Mapping[str, GGUFTensor] = MappingProxyType(tensors)
 
     @classmethod
     def open(cls, path: PathLike, *, use_mmap: bool = True, follow_splits: bool = True) -> GGUFFile:
@@ -49,7 +53,7 @@ class GGUFFile:
             if count > 1:
                 sources.pop().close()
                 headers = _open_shards(path, count, use_mmap, sources)
-            return cls(sources, headers)
+            return cls(sources, headers, complete=follow_splits)
         except BaseException:
             for source in sources:
                 source.close()

@@ -58,7 +58,7 @@ SWAPPED: dict[GGMLType, tuple[tuple[int, int], ...]] = {
     GGMLType.Q8_1: ((0, 2), (2, 2)),
     GGMLType.Q8_K: ((0, 4), *((260 + 2 * i, 2) for i in range(16))),
 }
-_TYPES = {int(t): t for t in GGMLType}
+_TYPES = {int(t): t for t in GGMLType if t.on_disk}
 _REMOVED = {
     4: "Q4_2",
     5: "Q4_3",
@@ -99,6 +99,11 @@ class GGUFTensor:
     @property
     def row_bytes(self) -> int:
         return self.type.row_bytes(self.ne[0])
+
+    @property
+    def made_of(self) -> GGMLType | None:
+        """The type whose codes these weights are said to be, where there is one that takes less (container.py)."""
+        return None
 
     @property
     def path(self) -> str:

@@ -2,15 +2,21 @@
 
 Source: the GGUF specification and ggml's type table (`ggml.h`, COUNT = 43). Removed ids are absent on purpose: they
 are refused.
+
+Ids from 1000 on are Halfbyte's own names for what a file stores as other types and keys (container.py). No file has
+them: the reader refuses such an id, and so does the writer.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
+FIRST_IN_MEMORY = 1000
+BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # of bitsandbytes
+
 
 class GGMLType(IntEnum):
-    """Tensor element types as stored on disk."""
+    """Tensor element types as stored on disk, and those of bitsandbytes, which are stored in other ways."""
 
     F32 = 0
     F16 = 1
@@ -47,6 +53,18 @@ class GGMLType(IntEnum):
     NVFP4 = 40
     Q1_0 = 41
     Q2_0 = 42
+    # Four bits and an absmax for each block of 64 weights, or as many as the name says; with DQ the absmaxes were
+    # quantized too, and in memory they are float32.
+    NF4_32, NF4, NF4_128, NF4_256, NF4_512, NF4_1024, NF4_2048, NF4_4096 = range(1000, 1008)
+    NF4_DQ_32, NF4_DQ, NF4_DQ_128, NF4_DQ_256, NF4_DQ_512, NF4_DQ_1024, NF4_DQ_2048, NF4_DQ_4096 = range(1008, 1016)
+    FP4_32, FP4, FP4_128, FP4_256, FP4_512, FP4_1024, FP4_2048, FP4_4096 = range(1016, 1024)
+    FP4_DQ_32, FP4_DQ, FP4_DQ_128, FP4_DQ_256, FP4_DQ_512, FP4_DQ_1024, FP4_DQ_2048, FP4_DQ_4096 = range(1024, 1032)
+    INT8 = 1032  # Q8_0 whose blocks of a row all have its one scale, as LLM.int8 has it
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether a file may say that a tensor is of this type."""
+        return self < FIRST_IN_MEMORY
 
     @property
     def block_size(self) -> int:
@@ -100,7 +118,13 @@ BLOCKS: dict[GGMLType, tuple[int, int]] = {
     GGMLType.NVFP4: (64, 36),
     GGMLType.Q1_0: (128, 18),
     GGMLType.Q2_0: (64, 18),
+    GGMLType.INT8: (32, 34),
 }
+for _i, _size in enumerate(BLOCK_SIZES):
+    for _first in (GGMLType.NF4_32, GGMLType.FP4_32):
+        BLOCKS[GGMLType(_first + _i)] = (_size, 2 + _size // 2)
+    for _first in (GGMLType.NF4_DQ_32, GGMLType.FP4_DQ_32):
+        BLOCKS[GGMLType(_first + _i)] = (_size, 4 + _size // 2)
 
 
 class ValueType(IntEnum):

@@ -115,6 +115,8 @@ class GGUFWriter:
         encode_name(name, MAX_TENSOR_NAME_BYTES, "tensor name", self.byte_order)
         if name in self._tensors:
             raise WriteError(f"tensor {name!r} was declared twice")
+        if not type.on_disk:
+            raise WriteError(f"tensor {name!r}: no file can say {type.name}; it is stored as other types (packing.py)")
         if self.byte_order == ">":
             swap_order(type, f"tensor {name!r}")
         ne = tuple(int(n) for n in reversed(shape))

@@ -11,7 +11,7 @@ These are the definition that fast kernels are tested against.
 
 from __future__ import annotations
 
-from . import basic, floats, fp4, iq, iq1, iq2, iq3, k, low  # noqa: F401  (importing a family registers its codecs)
+from . import basic, floats, fp4, int8, iq, iq1, iq2, iq3, k, low, nf4  # noqa: F401  (importing registers codecs)
 from .best import encode_best
 from .codec import CODECS, BlockCodec, CodecError, NotFiniteError, check_importance, codec_for, decode, row_powers
 from .forms import FORMS

@@ -115,7 +115,7 @@ class BlockCodec:
 
         Beside the result it needs a few MiB, whatever the size or the strides of `data`.
         """
-        _require_dtype(cls, data, np.uint8)
+        require_dtype(cls, data, np.uint8)
         out = np.empty(cls.weight_shape(data.shape), np.float32)
         # An infinite scale times zero is NaN by design; NumPy need not warn about it.
         with np.errstate(all="ignore"):
@@ -134,7 +134,7 @@ class BlockCodec:
 
         Raises CodecError for values that a scaled type cannot hold: NaN, infinity, beyond its float16 scale.
         """
-        _require_dtype(cls, weights, np.float32)
+        require_dtype(cls, weights, np.float32)
         if cls.block_size > 1:
             require_finite(cls.type.name, weights)
         out = np.empty(cls.byte_shape(weights.shape), np.uint8)
@@ -159,11 +159,11 @@ CODECS = MappingProxyType(_REGISTRY)
 
 
 def codec_for(ggml_type: GGMLType) -> type[BlockCodec]:
-    """The codec of a type; UnsupportedError names the type and the ones there are."""
+    """The codec of a type; UnsupportedError names the type and the ones that files have."""
     codec = CODECS.get(ggml_type)
     if codec is None:
         name = ggml_type.name if isinstance(ggml_type, GGMLType) else repr(ggml_type)
-        known = ", ".join(t.name for t in sorted(CODECS))
+        known = ", ".join(t.name for t in sorted(CODECS) if t.on_disk)
         raise UnsupportedError(f"weights of type {name} cannot be read; supported types: {known}")
     return codec
 
@@ -185,7 +185,7 @@ def _whole_blocks(codec: type[BlockCodec], shape: Shape, unit: int, noun: str) -
     return count
 
 
-def _require_dtype(codec: type[BlockCodec], array: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
+def require_dtype(codec: type[BlockCodec], array: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
     if array.dtype != dtype:
         raise CodecError(f"{codec.type.name}: expected an array of {np.dtype(dtype).name}, got {array.dtype}")
 
@@ -203,7 +203,7 @@ def require_finite(type_name: str, weights: Floats) -> None:
 
 def check_importance(codec: type[BlockCodec], weights: Floats, importance: Floats) -> None:
     """CodecError where an importance is of other columns than the weights, or not of finite numbers from zero on."""
-    _require_dtype(codec, importance, np.float32)
+    require_dtype(codec, importance, np.float32)
     if importance.shape[-1:] != weights.shape[-1:]:
         raise CodecError(
             f"{codec.type.name}: an importance of {importance.shape[-1:]} columns for rows of {weights.shape[-1]}"

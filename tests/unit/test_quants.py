@@ -18,11 +18,13 @@ NIBBLES = bytes(j | (15 - j) << 4 for j in range(16))  # low nibbles count up, h
 ONE, TWO, HALF, MINUS_ONE = b"\x00\x3c", b"\x00\x40", b"\x00\x38", b"\x00\xbc"  # float16
 LEVELS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
 E2M1_DOUBLED = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
-CODED = [t for t in sorted(CODECS) if CODECS[t].block_size > 1]
-HALF_SCALED = [t for t in CODED if t.name not in ("MXFP4", "NVFP4", "Q8_K")]
+# Of bitsandbytes, whose kinds differ in the size of a block only, one for each layout.
+TYPES = [t for t in sorted(CODECS) if t.on_disk or t.name in ("NF4_32", "NF4", "NF4_DQ", "FP4_128", "INT8")]
+CODED = [t for t in TYPES if CODECS[t].block_size > 1]
+HALF_SCALED = [t for t in CODED if t.name not in ("MXFP4", "NVFP4", "Q8_K", "NF4_DQ")]
 # Their encoders find the grid of weights that are on one already; those that look for a scale may find another.
 GRIDS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "MXFP4")
-EXACT = [t for t in sorted(CODECS) if t not in CODED or t.name in GRIDS]
+EXACT = [t for t in TYPES if t not in CODED or t.name in GRIDS]
 EIGHTS = np.array([[0] * 8, [2] + [0] * 7, [1, 1] + [0] * 6, [0, 2] + [0] * 6])  # levels of points 0 ... 3 of IQ1, IQ2
 SIGN_BITS = np.array([0, 0x81, 0xFF, 0x82])  # an even number of minus signs: of the stored 0, 1, 127, 2
 SIGNS = 1 - 2 * (SIGN_BITS[:, None] >> np.arange(8) & 1)
@@ -106,6 +108,20 @@ def test_q6_k():
     codes = [1 - 32, 16 + 2 - 32, 32 + 3 - 32, 48 + 4 - 32]
     expected = np.repeat([2 * (g - 8) * codes[g // 2 % 4] for g in range(16)], 16)
     check(GGMLType.Q6_K, low + high + scales.tobytes() + TWO, expected)
+
+
+def test_nf4_and_fp4():
+    from halfbyte.formats.gguf.kinds import CODEBOOKS
+
+    # Byte j: code j, and code j + 32 (in blocks of 32: j + 16) in the upper half. Of a block of 128, one half after
+    # the other.
+    nf4, fp4 = (np.array(CODEBOOKS[codes], np.float32) for codes in ("nf4", "fp4"))
+    check(GGMLType.NF4_32, HALF + NIBBLES, 0.5 * np.r_[nf4, nf4[::-1]])
+    check(GGMLType.NF4, TWO + NIBBLES * 2, 2 * np.r_[nf4, nf4, nf4[::-1], nf4[::-1]])
+    last = bytes(31) + b"\x30"  # code 3 of the last weight
+    check(GGMLType.FP4_128, TWO + NIBBLES * 2 + last, 2 * np.r_[fp4, fp4, fp4[::-1], fp4[::-1], np.zeros(63), 1])
+    tenth = np.float32(0.1)
+    check(GGMLType.NF4_DQ, tenth.tobytes() + b"\xff" + bytes(31), tenth * nf4[([15] + [0] * 31) * 2])
 
 
 def test_iq4_nl():
@@ -224,7 +240,7 @@ def test_an_unknown_type_is_named_with_the_known_ones():
         codec_for(77)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ggml_type", sorted(CODECS), ids=lambda t: t.name)
+@pytest.mark.parametrize("ggml_type", TYPES, ids=lambda t: t.name)
 def test_a_row_that_is_not_whole_blocks(ggml_type: GGMLType):
     c = CODECS[ggml_type]
     with pytest.raises(CodecError, match=f"{ggml_type.name}.*{3 * c.block_bytes + 1} bytes") as caught:
@@ -247,7 +263,7 @@ def test_other_array_types_and_no_dimension():
         q8_0.decode(np.zeros((), np.uint8))
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 256), (3, 0), (2, 0, 256)])
+@pytest.mark.parametrize("shape", [(0,), (0, 4096), (3, 0), (2, 0, 4096)])
 def test_empty_arrays(shape: tuple[int, ...]):
     for c in CODECS.values():
         data = np.zeros(c.byte_shape(shape), np.uint8)
@@ -255,7 +271,7 @@ def test_empty_arrays(shape: tuple[int, ...]):
         assert c.encode(np.zeros(shape, np.float32)).shape == data.shape
 
 
-@pytest.mark.parametrize("ggml_type", sorted(CODECS), ids=lambda t: t.name)
+@pytest.mark.parametrize("ggml_type", TYPES, ids=lambda t: t.name)
 def test_strides_and_chunk_borders_change_nothing(ggml_type: GGMLType, monkeypatch: pytest.MonkeyPatch):
     c = CODECS[ggml_type]
     data = random_blocks(ggml_type, (3, 5, 7 * 256), np.random.default_rng(5))
@@ -275,7 +291,7 @@ def test_strides_and_chunk_borders_change_nothing(ggml_type: GGMLType, monkeypat
     np.testing.assert_array_equal(c.decode(mixed), whole)
 
 
-@pytest.mark.parametrize("ggml_type", sorted(CODECS), ids=lambda t: t.name)
+@pytest.mark.parametrize("ggml_type", TYPES, ids=lambda t: t.name)
 def test_decoding_needs_little_memory_beside_the_result(ggml_type: GGMLType):
     c = CODECS[ggml_type]
     data = np.zeros((2, 64, c.byte_shape((1 << 15,))[0]), np.uint8)[:, ::2]  # 2 Mi weights, strided
@@ -324,7 +340,7 @@ def test_decoding_undoes_encoding_once_encoded(ggml_type: GGMLType):
     assert np.abs(once - x).max() < np.abs(x).max() / (3 if ggml_type is GGMLType.MXFP4 else 8)
 
 
-@pytest.mark.parametrize("ggml_type", sorted(CODECS), ids=lambda t: t.name)
+@pytest.mark.parametrize("ggml_type", TYPES, ids=lambda t: t.name)
 def test_random_blocks_look_like_weights(ggml_type: GGMLType):
     w = decode(random_blocks(ggml_type, (64, 512), np.random.default_rng(1)), ggml_type)
     assert w.shape == (64, 512)
