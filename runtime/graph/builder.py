@@ -86,7 +86,7 @@ class GraphBuilder:
             codec_for(tensor.type)
         except UnsupportedError as error:
             raise UnsupportedError(f"{self.path}: {tensor.name!r}: {error}") from None
-        return Weight(tensor.name, tensor.type, tensor.shape, tensor.data)
+        return Weight(tensor.name, tensor.type, tensor.shape, tensor.data, tensor.made_of)
 
     @property
     def n_params(self) -> int:

@@ -43,13 +43,14 @@ class Weight:
     """A tensor of the model file, used in place.
 
     `data` is the raw block data, uint8 [..., rows, row_bytes]; `shape` counts elements in NumPy order: (cols,) for a
-    vector, (rows, cols) for a matrix, (experts, rows, cols) for stacked experts.
+    vector, (rows, cols) for a matrix, (experts, rows, cols) for stacked experts. `made_of`: see GGUFTensor.
     """
 
     name: str
     type: GGMLType
     shape: tuple[int, ...]
     data: NDArray[np.uint8]
+    made_of: GGMLType | None = None
 
     @property
     def cols(self) -> int:
@@ -61,7 +62,8 @@ class Weight:
 
     def rows(self, start: int, stop: int) -> Weight:
         """Rows [start, stop) of a matrix, without a copy (rows are contiguous in every GGUF type)."""
-        return Weight(f"{self.name}[{start}:{stop}]", self.type, (stop - start, self.cols), self.data[start:stop])
+        name, shape = f"{self.name}[{start}:{stop}]", (stop - start, self.cols)
+        return Weight(name, self.type, shape, self.data[start:stop], self.made_of)
 
 
 @dataclass(frozen=True)

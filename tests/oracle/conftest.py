@@ -7,7 +7,8 @@ from halfbyte.formats.gguf.types import GGMLType
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
 from halfbyte.runtime.backends.cpu.encode import KERNEL_TYPES as ENCODED
 from halfbyte.runtime.backends.cpu.encode import kernel_of
-from halfbyte.runtime.backends.cpu.matrices import KERNEL_TYPES
+
+from .test_kernels_linear import FLOATS, QUANTIZED
 
 PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "quantize_packets", "rope", "kv_store",
          "take_rows", "moe_route"]  # fmt: skip
@@ -20,9 +21,10 @@ def compiled(request: pytest.FixtureRequest) -> None:
     """Only when many tests are run: a single one compiles what it needs itself."""
     if request.session.testscollected < 100:
         return
-    products = [f"{kernel}.{kind}" for kernel in ("linear_rows", "linear_gemm", "embed") for kind in KERNEL_TYPES]
+    kinds = (*QUANTIZED, *FLOATS)
+    products = [f"{kernel}.{kind}" for kernel in ("linear_rows", "linear_gemm", "embed") for kind in kinds]
     acts = [f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ACTS]
-    acts += [f"linear_glu.{kind}.silu" for kind in KERNEL_TYPES]
+    acts += [f"linear_glu.{kind}.silu" for kind in kinds]
     attention = ["attention", *(f"attention_decode.{rows}" for rows in (0, 1, 2, 4, 8))]
     types = [GGMLType[name] for name in ENCODED]
     encoders = {kernel_of(t, weighted=weighted) for t in types for weighted in (False, True)} - {""}

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from tests.builders_quants import random_blocks
 from tests.kernel_harness import call
-from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS, INT16_TERMS
+from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS, INT16_TERMS, NF4_PANELS, NF4_ROWS
 
 QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
 QUANTIZED += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"]
 QUANTIZED += ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"]
+QUANTIZED += ["NF4", "NF4_32"]  # FP4 and FP4_32 are these with another table
 FLOATS = ["F32", "F16", "BF16"]
 
 
@@ -106,21 +107,30 @@ def columns(kind: GGMLType) -> list[int]:
     return [256, 768, 2304] if block == 256 else [block, 3 * block, 256, 512 + 3 * block, 2048 + 3 * block]
 
 
+def tolerance(kernel: str, name: str) -> float:
+    """Of a product by rows or by panels, relative to the sum of absolute products."""
+    if kernel == "linear_gemm" and name.startswith(("NF4", "FP4")):
+        return NF4_PANELS
+    if name.startswith("NF4"):
+        return NF4_ROWS
+    return INT16_TERMS if kernel == "linear_gemm" and name in QUANTIZED else FLOAT32_SUM
+
+
 @pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])
-@pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS])
+@pytest.mark.parametrize("name", [*QUANTIZED, *FLOATS, "FP4"])
 def test_products(name: str, kernel: str) -> None:
     kind, rng = GGMLType[name], np.random.default_rng(len(name))
-    sizes = columns(kind) if name in QUANTIZED else [1, 15, 16, 31, 172, 2134]
+    sizes = columns(kind) if name not in FLOATS else [1, 15, 16, 31, 172, 2134]
     for cols in sizes:
         for n, tokens, nth in ((1, 1, 1), (37, 7, 3), (65, 13, 2)):
             weight = random_blocks(kind, (n, cols), rng)
             x = rng.standard_normal((tokens, cols)).astype(np.float32)
             bias = rng.standard_normal(n).astype(np.float32) if n > 1 else None
             operand, seen = {"x": x}, x.astype(np.float64)
-            if name in QUANTIZED and kernel == "linear_rows":
+            if name not in FLOATS and kernel == "linear_rows":
                 operand = {"x": in_packets(x)}
                 seen = seen_in(operand["x"], cols)
-            elif name in QUANTIZED:
+            elif name not in FLOATS:
                 operand, seen = quantized(x), as_seen(x)
             residual = rng.standard_normal((tokens, n)).astype(np.float32) if tokens != 7 else None
             out = np.full((tokens, n), np.nan, np.float32)
@@ -138,8 +148,7 @@ def test_products(name: str, kernel: str) -> None:
             if residual is not None:
                 expected += residual
                 worst += np.abs(residual)
-            most = INT16_TERMS if kernel == "linear_gemm" and name in QUANTIZED else FLOAT32_SUM
-            assert (np.abs(out - expected) <= most * worst).all(), (name, cols, n)
+            assert (np.abs(out - expected) <= tolerance(kernel, name) * worst).all(), (name, cols, n)
 
 
 @pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])

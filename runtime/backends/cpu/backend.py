@@ -17,6 +17,7 @@ from .features import LEVELS, rejected_levels, target
 from .lower import KV_DTYPE, Lowering
 from .matrices import KERNEL_TYPES
 from .objects import kernel_dir
+from .repack import repacked
 from .team import FUNCTIONS, Team
 
 
@@ -30,7 +31,7 @@ class CPUBackend:
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None
     ) -> CPUExecutor:
         """See base.Backend.compile. Reports progress as the stage "compile" with a count of kernels."""
-        graph, kv = rewrite(graph), KVPool(graph.state, n_pages, self.kv_dtype)
+        graph, kv = repacked(rewrite(graph)), KVPool(graph.state, n_pages, self.kv_dtype)
         decode, prompt = (Lowering(graph, kv, max_tokens, prompt=prompt).run() for prompt in (False, True))
         report = (lambda done, total: progress("compile", done, total)) if progress else None
         ensure_compiled(kernel_names(decode, prompt), workers=threads, report=report)

@@ -15,7 +15,7 @@ FLOATS = ("F32", "F16", "BF16")
 KERNEL_TYPES = frozenset({
     *FLOATS, "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
     "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0",
-    "Q2_0",
+    "Q2_0", "NF4", "NF4_32", "FP4", "FP4_32",
 })  # fmt: skip
 
 

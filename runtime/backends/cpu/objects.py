@@ -53,8 +53,9 @@ def fingerprint() -> str:
     digest = hashlib.sha256()
     here = Path(__file__).parent
     root = here.parents[2]
-    for folder in (here, root / "formats" / "quants"):
-        for source in sorted(folder.rglob("*.py")):
+    kinds = root / "formats" / "gguf" / "kinds.py"  # has levels of codes
+    for folder in (here, root / "formats" / "quants", kinds):
+        for source in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
             digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     machine = target()
     for fact in (

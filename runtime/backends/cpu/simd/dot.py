@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from llvmlite import ir
 
 from ..features import Isa
@@ -122,4 +123,28 @@ def lookup8(e: Emitter, table: Vec, index: Vec, count: int) -> Vec:
     result = e.splat(table.lane(0), index.n)
     for k in range(1, count):
         result = e.select(e.compare(index & 15, "==", k), e.splat(table.lane(k), index.n), result)
+    return result
+
+
+def lookup_low(e: Emitter, table: Sequence[int], index: Vec) -> Vec:
+    """table[index & 15] per int8 lane."""
+    if e.isa.picks_bytes and index.n == 64:  # an instruction that looks at six bits of an index only
+        values = e.const(I8, list(table) * 4)
+        return e.call("llvm.x86.avx512.permvar.qi.512", index.ll.type, values, index)
+    return lookup16(e, table, index & 15)
+
+
+def lookup16_floats(e: Emitter, table: Sequence[float], index: Vec) -> list[Vec]:
+    """table[index] as float32, for int8 indices 0..15: a vector for each 16 of them."""
+    parts = [range(i, i + 16) for i in range(0, index.n, 16)]
+    if e.isa.lanes == 16:
+        values = e.const(F32, table)
+        wide = [e.widen_unsigned(index.take(part), I32) for part in parts]
+        return [e.call("llvm.x86.avx512.permvar.sf.512", values.ll.type, values, part) for part in wide]
+    planes = np.array(table, np.float32).view(np.uint8).reshape(16, 4).T.tolist()
+    found = [lookup16(e, plane, index) for plane in planes]
+    result = []
+    for part in parts:
+        words = [e.widen_unsigned(plane.take(part), I32) << 8 * k for k, plane in enumerate(found)]
+        result.append(e.bitcast((words[0] | words[1]) | (words[2] | words[3]), F32, 16))
     return result

@@ -21,7 +21,7 @@ from ...simd.dot import dot, is_centred, sum_fours
 from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
 from .ahead import ask_ahead
 from .part import Part, parts_product, rows_product
-from .weights import InLanes, WeightType
+from .weights import LOW_BITS, InLanes, WeightType
 
 _BYTE_SUM_BITS = 6  # codes up to so many bits can be added as bytes, four of them
 
@@ -122,26 +122,39 @@ class RowProducts:
         result = None
         for part, scale in enumerate(w.scale):
             codes = w.codes[part * 4 // parts : (part + 1) * 4 // parts]
-            if self.kind.bits <= _BYTE_SUM_BITS:
-                while len(codes) > 1:
-                    codes = [a + b for a, b in zip(codes[::2], codes[1::2], strict=True)]
             total = e.like(e.zero(I32, 16), -16 // parts * (self.kind.offset or 0))
-            for vector in codes:
-                total = sum_fours(e, total, vector)
+            total = self._sum_of_codes(total, codes, self.kind.bits)
+            if w.low:
+                total = self._sum_of_codes(total << LOW_BITS, w.low, LOW_BITS)
             value = e.to_float(total)
             result = value * scale if result is None else e.fma(value, scale, result)
         assert result is not None
         return result
 
+    def _sum_of_codes(self, total: Vec, codes: list[Vec], bits: int) -> Vec:
+        if bits <= _BYTE_SUM_BITS:
+            while len(codes) > 1:
+                codes = [a + b for a, b in zip(codes[::2], codes[1::2], strict=True)]
+        for vector in codes:
+            total = sum_fours(self.e, total, vector)
+        return total
+
     def _products(self, w: InLanes, packet: ir.Value) -> list[Vec]:
         """int32 sums of (code - offset) * activation code, for each vector of scales."""
         e, parts = self.e, len(w.scale)
+        assert parts == 1 or not w.low, "codes of two parts with groups of 16 columns"
         starts = self._starts(packet, parts)
         for m, vector in enumerate(w.codes):
             part = m * parts // 4
-            x = e.load(I8, 64, packet, PACKET_PARTS["codes"] + 64 * m)
-            starts[part] = dot(e, starts[part], vector, x, self.kind.bits)
+            starts[part] = dot(e, starts[part], vector, self._codes(packet, m), self.kind.bits)
+        if w.low:
+            starts[0] = starts[0] << LOW_BITS
+            for m, vector in enumerate(w.low):
+                starts[0] = dot(e, starts[0], vector, self._codes(packet, m), LOW_BITS)
         return starts
+
+    def _codes(self, packet: ir.Value, m: int) -> Vec:
+        return self.e.load(I8, 64, packet, PACKET_PARTS["codes"] + 64 * m)
 
     def _starts(self, packet: ir.Value, parts: int) -> list[Vec]:
         """A fixed zero point is free: it is where the integer sums start."""

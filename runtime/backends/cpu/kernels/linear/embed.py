@@ -9,30 +9,24 @@ from llvmlite import ir
 from numba.core import types
 
 from ...jit import Kernel, kernel_family
-from ...simd.emit import I32, I64, Emitter, Vec
+from ...simd.emit import I64, Emitter, Vec
 from ...simd.table import i32_view
 from ...simd.types import address, emitted
 from .table import FLOATS, QUANTIZED
-from .weights import SUPER, Unpacked, WeightType
+from .weights import SUPER, WeightType
 
 
-def _store(e: Emitter, kind: type[WeightType], u: Unpacked, factor: Vec, at: ir.Value) -> None:
-    """Columns in their order as float32."""
-    bias, column = kind.bias_of(e, u.scale, u.bias), 0
-    for codes in u.codes:
-        for i in range(0, codes.n, 16):
-            values = e.to_float(e.widen_unsigned(codes.take(range(i, i + 16)), I32))
-            lanes = [column // kind.group] * 16
-            e.store(e.fma(values, u.scale.take(lanes), bias.take(lanes)) * e.splat(factor, 16), at, 4 * column)
-            column += 16
+def _store(e: Emitter, values: list[Vec], factor: Vec, at: ir.Value) -> None:
+    for i, value in enumerate(values):
+        e.store(value * e.splat(factor, 16), at, 64 * i)
 
 
 def _quantized_row(kind: type[WeightType]) -> Any:
     @emitted(types.void, address, address, types.int64, types.float32)
     def decode(e: Emitter, w: Vec, out: Vec, cols: Vec, factor: Vec) -> None:
         def whole(i: ir.Value, _: list[Vec]) -> list[Vec]:
-            u = kind.unpack(e, e.index(w.ll, i, kind.super_bytes()))
-            _store(e, kind, u, factor, e.index(out.ll, i, 1024))
+            values = kind.floats(e, e.index(w.ll, i, kind.super_bytes()), SUPER)
+            _store(e, values, factor, e.index(out.ll, i, 4 * SUPER))
             return []
 
         supers = e.b.udiv(cols.ll, ir.Constant(I64, 256))
@@ -42,8 +36,8 @@ def _quantized_row(kind: type[WeightType]) -> Any:
 
             def tail(i: ir.Value, _: list[Vec]) -> list[Vec]:
                 block = e.b.add(done, i)
-                u = kind.unpack_block(e, e.index(w.ll, block, kind.block_bytes))
-                _store(e, kind, u, factor, e.index(out.ll, block, 4 * kind.block))
+                values = kind.floats(e, e.index(w.ll, block, kind.block_bytes), kind.block)
+                _store(e, values, factor, e.index(out.ll, block, 4 * kind.block))
                 return []
 
             e.loop(e.b.sub(e.b.udiv(cols.ll, ir.Constant(I64, kind.block)), done), [], tail)

@@ -14,7 +14,7 @@ from numba.core import types
 from ...args import SLAB_COLS, SLAB_ROWS
 from ...jit import device
 from ...simd import tiles
-from ...simd.emit import I32, Emitter, Vec
+from ...simd.emit import Emitter, Vec
 from ...simd.types import address, emitted
 from .table import FLOATS, QUANTIZED
 from .weights import SUPER, WeightType
@@ -28,21 +28,14 @@ _AHEAD = 8  # rows: the columns of a slab are pieces of rows, which no prefetche
 
 def _to_lines(kind: type[WeightType], columns: int) -> Any:
     """f(w, line, later): so many columns of one row at `w`, 256 or a block, into a line of each tile from `line` on."""
-    unpack, n_bytes = kind.unpack if columns == SUPER else kind.unpack_block, columns // kind.block * kind.block_bytes
+    n_bytes = columns // kind.block * kind.block_bytes
 
     @emitted(types.void, address, address, address)
     def to_lines(e: Emitter, w: Vec, line: Vec, later: Vec) -> None:
         for i in range(0, n_bytes, 64):
             e.prefetch(later.ll, i)
-        u = unpack(e, w.ll)
-        bias = kind.bias_of(e, u.scale, u.bias)
-        for k in range(columns // 32):
-            halves = []
-            for half in (0, 1):
-                first = 32 * (k % 2) + 16 * half
-                codes = e.widen_unsigned(u.codes[k // 2].take(range(first, first + 16)), I32)
-                group = [(32 * k + 16 * half) // kind.group] * 16
-                halves.append(e.fma(e.to_float(codes), u.scale.take(group), bias.take(group)))
+        values = kind.floats(e, w.ll, columns)
+        for k, halves in enumerate(zip(values[::2], values[1::2], strict=True)):
             e.store(tiles.brain_pairs(e, *halves), line.ll, tiles.BYTES * k)
 
     return to_lines

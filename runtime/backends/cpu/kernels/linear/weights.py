@@ -9,7 +9,7 @@ type is one class.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llvmlite import ir
 
@@ -17,6 +17,7 @@ from ...simd.emit import F32, I8, I16, I32, Emitter, Vec
 from .lanes import in_lanes, spread
 
 SUPER = 256  # columns handled at once: a super-block, or eight blocks of 32
+LOW_BITS = 6  # of the second part of a code
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,20 @@ class InLanes:
     """256 columns of one row in the lanes of a packet (lanes.py).
 
     Four vectors of 64 codes; one vector of scales and one of biases (or none), or two where groups have 16 columns: for
-    codes 0 and 1, and for codes 2 and 3.
+    codes 0 and 1, and for codes 2 and 3. With `low`, which has vectors as `codes` has, a code is 64 * code + low.
     """
 
     codes: list[Vec]
     scale: list[Vec]
     bias: list[Vec]
+    low: list[Vec] = field(default_factory=list)
 
     def where(self, there: Vec) -> InLanes:
         """Scales and biases of zero in the other lanes, whatever was read there."""
         scale, bias = (
             [v.e.select(there, v, v.e.like(v, 0.0)) for v in vectors] for vectors in (self.scale, self.bias)
         )
-        return InLanes(self.codes, scale, bias)
+        return InLanes(self.codes, scale, bias, self.low)
 
 
 class WeightType:
@@ -81,6 +83,17 @@ class WeightType:
         return InLanes(in_lanes(u.codes), spread(u.scale), [] if u.bias is None else spread(u.bias))
 
     @classmethod
+    def floats(cls, e: Emitter, at: ir.Value, columns: int) -> list[Vec]:
+        """So many columns, 256 or a block, as float32: a vector for each 16."""
+        u = cls.unpack(e, at) if columns == SUPER else cls.unpack_block(e, at)
+        bias, found = cls.bias_of(e, u.scale, u.bias), []
+        for i in range(0, columns, 16):
+            codes = e.widen_unsigned(u.codes[i // 64].take(range(i % 64, i % 64 + 16)), I32)
+            group = [i // cls.group] * 16
+            found.append(e.fma(e.to_float(codes), u.scale.take(group), bias.take(group)))
+        return found
+
+    @classmethod
     def bias_of(cls, e: Emitter, scale: Vec, bias: Vec | None) -> Vec:
         """The bias as a vector, also for types with a fixed zero point."""
         return bias if bias is not None else scale * float(-(cls.offset or 0))
@@ -110,4 +123,6 @@ def loads(e: Emitter, at: Sequence[ir.Value], offset: int, n: int) -> list[Vec]:
     return [e.load(I8, n, one, offset) for one in at]
 
 
-__all__ = ["F32", "I8", "I16", "I32", "SUPER", "InLanes", "Unpacked", "WeightType", "halves", "loads", "nibbles"]
+__all__ = [
+    "F32", "I8", "I16", "I32", "LOW_BITS", "SUPER", "InLanes", "Unpacked", "WeightType", "halves", "loads", "nibbles",
+]  # fmt: skip

@@ -1,0 +1,148 @@
+"""bitsandbytes' four bits: NF4 FP4, in blocks of 64 and of 32. Layouts: `formats/quants/nf4.py`.
+
+Levels are no integers, and the nearest of 127 steps are off by half a percent of a weight: as much as activations of
+eight bits are, and nothing beside what four bits cost. Products of panels take those. A row is read from memory once
+and has time for two look-ups: levels of 14 bits, in two parts, are off by 0.005 %. (FP4 is exact in them.) In tile
+registers levels are float32 before they are rounded to bfloat16.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from llvmlite import ir
+
+from ......formats.quants.four_bit import levels_of
+from ...simd.dot import lookup16, lookup16_floats, lookup_low
+from ...simd.emit import I8, I16, I64, Emitter, Vec
+from .blocks import Nibbles
+from .lanes import REGISTER, Blocks
+from .weights import LOW_BITS, SUPER, InLanes, Unpacked, WeightType, loads, nibbles
+
+# What a level of 1 is in units of the codes: of those that fit, the one that rounds levels best where weights are
+# normal (NF4: by 0.48 % and 0.005 % of the weights' norm; FP4: by 0.35 % and nothing, its levels being 192nds).
+_ONE = {"nf4": (124.1, 8004.9), "fp4": (120.0, 7680.0)}
+
+
+class _FourBits(WeightType):
+    """Levels by a code, times an absmax; subclasses say where both are."""
+
+    bits, offset = 8, 128
+    table: ClassVar[str]
+
+    @classmethod
+    def codes(cls, e: Emitter, at: ir.Value) -> Vec:
+        """The codes of the block at `at`, in the order of columns."""
+        raise TypeError(f"{cls.__name__} does not say where its codes are")
+
+    @classmethod
+    def absmax(cls, e: Emitter, at: ir.Value, copies: int) -> Vec:
+        """Of the blocks of 256 columns, each `copies` times."""
+        raise TypeError(f"{cls.__name__} does not say where its absmaxes are")
+
+    @classmethod
+    def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
+        blocks = [cls.codes(e, block) for block in cls._blocks(e, at, SUPER)]
+        n = 64 // cls.block
+        codes = [lookup16(e, cls._rounded(0), e.concat(blocks[i : i + n])) for i in range(0, len(blocks), n)]
+        return Unpacked(codes, cls._scaled(cls.absmax(e, at, cls.block // 32), 0), None)
+
+    @classmethod
+    def unpack_block(cls, e: Emitter, at: ir.Value) -> Unpacked:
+        absmax = e.half_to_float(e.splat(e.load(I16, 0, at), 8))
+        return Unpacked([lookup16(e, cls._rounded(0), cls.codes(e, at))], cls._scaled(absmax, 0), None)
+
+    @classmethod
+    def floats(cls, e: Emitter, at: ir.Value, columns: int) -> list[Vec]:
+        levels, found = [float(level) for level in levels_of(cls.table)], []
+        for block in cls._blocks(e, at, columns):
+            absmax = e.half_to_float(e.splat(e.load(I16, 0, block), 16))
+            found += [level * absmax for level in lookup16_floats(e, levels, cls.codes(e, block))]
+        return found
+
+    @classmethod
+    def fine(cls, e: Emitter, codes: list[Vec], absmax: Vec) -> InLanes:
+        """Codes that lie in lanes already, with anything in their upper four bits, as levels of 14 bits."""
+        levels = cls._rounded(1)
+        tables = [level >> LOW_BITS for level in levels], [level % (1 << LOW_BITS) for level in levels]
+        high, low = ([lookup_low(e, table, vector) for vector in codes] for table in tables)
+        return InLanes(high, [cls._scaled(absmax, 1)], [], low)
+
+    @classmethod
+    def _rounded(cls, fine: int) -> list[int]:
+        """The levels as unsigned integers."""
+        one, zero = _ONE[cls.table][fine], cls.offset << LOW_BITS * fine
+        return [zero + round(one * float(level)) for level in levels_of(cls.table)]
+
+    @classmethod
+    def _scaled(cls, absmax: Vec, fine: int) -> Vec:
+        return absmax * (1 / _ONE[cls.table][fine])
+
+    @classmethod
+    def _blocks(cls, e: Emitter, at: ir.Value, columns: int) -> list[ir.Value]:
+        return [e.at(at, cls.block_bytes * i) for i in range(columns // cls.block)]
+
+
+class NF4(_FourBits):
+    block, block_bytes, table = 64, 34, "nf4"
+
+    @classmethod
+    def codes(cls, e: Emitter, at: ir.Value) -> Vec:
+        return nibbles(e, loads(e, [at], 2, 32))
+
+    @classmethod
+    def absmax(cls, e: Emitter, at: ir.Value, copies: int) -> Vec:
+        if e.isa.picks_bytes:
+            return e.half_to_float(cls._picked(e, at, 0, 2, copies))
+        found = e.gather([e.load(I16, 0, block) for block in cls._blocks(e, at, SUPER)])
+        return e.half_to_float(found.take([i // copies for i in range(4 * copies)]))
+
+    @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        """Of each block the m-th eight bytes, twice: their low halves are of its first 32 columns, the high ones of
+        the others. A shift of 64-bit words tells them apart.
+        """
+        shifts = e.const(I64, [0, 4] * 4)
+        codes = [e.bitcast(cls._words(e, at, 2 + 8 * m) >> shifts, I8, 64) for m in range(4)]
+        return cls.fine(e, codes, cls.absmax(e, at, 4))
+
+    @classmethod
+    def _words(cls, e: Emitter, at: ir.Value, offset: int) -> Vec:
+        """The eight bytes at `offset` of each block, twice, as 64-bit words."""
+        if e.isa.picks_bytes:
+            return e.bitcast(cls._picked(e, at, offset, 8, 2), I64, 8)
+        words = e.gather([e.load(I64, 0, block, offset) for block in cls._blocks(e, at, SUPER)])
+        return words.take([i // 2 for i in range(8)])
+
+    @classmethod
+    def _picked(cls, e: Emitter, at: ir.Value, offset: int, n: int, copies: int) -> Vec:
+        """n bytes at `offset` of each block, `copies` times, out of two registers that overlap; as int16."""
+        second = 3 * cls.block_bytes + n - REGISTER
+        a, b = (e.load(I16, REGISTER // 2, at, offset + start) for start in (0, second))
+        where = [cls.block_bytes * (i // copies) + k for i in range(4 * copies) for k in range(0, n, 2)]
+        return e.shuffle(a, b, [(p if p < second else REGISTER + p - second) // 2 for p in where])
+
+
+class FP4(NF4):
+    table = "fp4"
+
+
+class NF4_32(_FourBits, Nibbles):
+    block_bytes, table = 18, "nf4"
+
+    @classmethod
+    def codes(cls, e: Emitter, at: ir.Value) -> Vec:
+        return cls.block_codes(e, [at])
+
+    @classmethod
+    def absmax(cls, e: Emitter, at: ir.Value, copies: int) -> Vec:
+        return cls.scales(e, [Blocks(e, at, cls.block_bytes).fields(0, I16, copies)])[0]
+
+    @classmethod
+    def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
+        found = super(_FourBits, cls).in_lanes(e, at)
+        return cls.fine(e, found.codes, found.scale[0])
+
+
+class FP4_32(NF4_32):
+    table = "fp4"
