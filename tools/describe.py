@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..formats.gguf import GGUFFile, GGUFTensor, Metadata
+from ..formats.gguf.kinds import KINDS
 from ..formats.gguf.types import ValueType
 
 MAX_SHOWN = 8  # elements of a metadata array that are shown; longer ones are not even decoded
@@ -66,6 +67,7 @@ def describe(gguf: GGUFFile) -> dict[str, Any]:
         "tensors": len(gguf.tensors),
         **_weights(gguf.tensors.values()),
         "types": _summary(gguf.tensors.values(), lambda tensor: tensor.type.name),
+        "bitsandbytes": _bitsandbytes(gguf),
         "groups": _summary(gguf.tensors.values(), lambda tensor: group_of(tensor.name)),
         "shape": _shape(metadata, architecture),
         "rope": _rope(metadata, architecture),
@@ -97,6 +99,14 @@ def _get(metadata: Metadata, key: str, type_: type[T]) -> T | None:
     value = metadata[key] if key in metadata else None  # noqa: SIM401 - Mapping.get would decode to find out
     is_number = type_ is int and isinstance(value, bool)
     return value if isinstance(value, type_) and not is_number else None
+
+
+def _bitsandbytes(gguf: GGUFFile) -> dict[str, Any] | None:
+    """How many tensors are stored as bytes, by kind, and how many as Q8_0 that may become four bits again."""
+    tensors = gguf.tensors.values()
+    kinds = Counter(KINDS[tensor.type].text for tensor in tensors if tensor.type in KINDS)
+    reversible = Counter(tensor.made_of.name for tensor in tensors if tensor.made_of is not None)
+    return {"kinds": dict(kinds), "reversible": dict(reversible)} if kinds or reversible else None
 
 
 def _split(gguf: GGUFFile) -> dict[str, Any] | None:

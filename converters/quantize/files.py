@@ -12,6 +12,7 @@ from typing import Any
 from ...formats.errors import InvalidRequest
 from ...formats.gguf import GGUFFile
 from .plan import Planned
+from .storage import stored_tensors
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,6 @@ class Files:
         """For a GGUFWriter of the tensors of a plan."""
         if not self.keep_split:
             return {"split_max_bytes": self.max_bytes, "split_max_tensors": self.max_tensors}
-        counts = Counter(Path(one.tensor.path) for one in planned)
+        counts = Counter(Path(one.tensor.path) for one in planned for _ in stored_tensors(one))
         first, *others = source.paths  # the first may have metadata alone
         return {"split_counts": [counts[first], *(counts[path] for path in others if counts[path])]}

@@ -11,12 +11,15 @@ from typing import overload
 
 from ...formats.errors import InvalidRequest, ModelFileError
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor
+from ...formats.gguf.kinds import KINDS
+from ...formats.gguf.packing import stored_form
 from ...formats.quants import CODECS
 from . import recipes
 from .architecture import Architecture
 from .prune import renamed
-from .recipes import FEED_FORWARD, RECIPES, SHORT_NAMES, Kind, Place, Recipe, kind_of
+from .recipes import BITSANDBYTES, FEED_FORWARD, RECIPES, SHORT_NAMES, Kind, Place, Recipe, kind_of
 
+NATIVE, REVERSIBLE, BF16 = NF4_FORMS = ("native", "q8_0-reversible", "bf16")
 ACTIVATIONS = (GGMLType.Q8_1, GGMLType.Q8_K)  # types that ggml has for what it multiplies weights with
 
 
@@ -28,6 +31,7 @@ class Choices:
     pure        every matrix gets the recipe's own type
     keep_split  tensors stay in the order of the source's files
     prune       numbers of layers that are left out
+    nf4_as      how types of bitsandbytes are stored, one of NF4_FORMS (storage.py)
     """
 
     overrides: Sequence[tuple[str, GGMLType | str]] = ()
@@ -38,6 +42,7 @@ class Choices:
     has_importance: bool = False
     keep_split: bool = False
     prune: Sequence[int] = ()
+    nf4_as: str = NATIVE
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Planned:
     reason: str
     needs_importance: bool
     search: str | None = None
+    nf4_as: str = NATIVE
 
     @property
     def kind(self) -> Kind:
@@ -61,8 +67,14 @@ class Planned:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the tensor in its new type."""
-        return self.tensor.n_elements // self.type.block_size * self.type.block_bytes
+        """Bytes that the tensor will take in a file."""
+        return sum(one.n_bytes for one in stored_form(self.name, self.tensor.shape, self.stored_type))
+
+    @property
+    def stored_type(self) -> GGMLType:
+        """The type of the tensor for whoever opens the file."""
+        other = {REVERSIBLE: GGMLType.Q8_0, BF16: GGMLType.BF16}.get(self.nf4_as)
+        return self.type if other is None or self.type not in KINDS else other
 
     @property
     def is_copied(self) -> bool:
@@ -71,11 +83,17 @@ class Planned:
 
 def recipe_named(name: str) -> tuple[str, Recipe]:
     """The recipe and its full name; InvalidRequest offers the nearest names."""
-    known = {full.upper(): full for full in RECIPES} | SHORT_NAMES
-    full = known.get(name.upper())
+    every = RECIPES | BITSANDBYTES
+    known = {full.upper(): full for full in every} | SHORT_NAMES
+    full = known.get(_in_one_word(name))
     if full is None:
-        raise _unknown("recipe", name, RECIPES)
-    return full, RECIPES[full]
+        raise _unknown("recipe", name, every)
+    return full, every[full]
+
+
+def _in_one_word(name: str) -> str:
+    """NF4:128 is NF4_128."""
+    return name.upper().replace(":", "_")
 
 
 @overload
@@ -87,14 +105,14 @@ def as_type(name: GGMLType | str | None) -> GGMLType | None:
     if name is None or isinstance(name, GGMLType):
         return name
     encoded = {kind.name: kind for kind in CODECS if kind not in ACTIVATIONS}
-    found = encoded.get(name.upper())
+    found = encoded.get(_in_one_word(name))
     if found is None:
         raise _unknown("type that can be written", name, encoded)
     return found
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> InvalidRequest:
-    known = list(known)
+    known = [one for one in known if not re.match(r"(NF|FP)4.*_\d", one)]  # the same in blocks of other sizes
     near = get_close_matches(name.upper(), known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? All" if near else "there are"
     return InvalidRequest(f"no {what} is called {name!r}; {hint}: {', '.join(known)}")
@@ -131,10 +149,11 @@ class _Planner:
     def planned(self, source: GGUFTensor, name: str) -> Planned:
         tensor = replace(source, name=name)
         if self._is_kept(tensor):
-            return Planned(source, name, source.type, "kept", needs_importance=False)
+            return Planned(source, name, source.type, "kept", False, nf4_as=self._choices.nf4_as)
         type_, reason = self._chosen(tensor)
         needs = type_ in recipes.ALWAYS_NEED | self._recipe.needs_importance
-        return Planned(source, name, type_, reason, needs and kind_of(name) not in (Kind.OUTPUT, Kind.EMBEDDING))
+        needs = needs and kind_of(name) not in (Kind.OUTPUT, Kind.EMBEDDING)
+        return Planned(source, name, type_, reason, needs, nf4_as=self._choices.nf4_as)
 
     def _is_kept(self, tensor: GGUFTensor) -> bool:
         name = tensor.name
@@ -165,6 +184,9 @@ class _Planner:
 
     def _by_recipe(self, tensor: GGUFTensor, kind: Kind) -> GGMLType:
         plain = self._recipe.plain
+        if self._recipe.linears_only:
+            is_linear = kind not in (Kind.OUTPUT, Kind.EMBEDDING)
+            return plain if is_linear else GGMLType.F16 if tensor.type is GGMLType.F32 else tensor.type
         if self._model.wants_q8_0(tensor.name):
             return GGMLType.Q8_0
         if kind is Kind.OUTPUT or (self._is_tied and kind is Kind.EMBEDDING):

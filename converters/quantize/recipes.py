@@ -54,12 +54,13 @@ K = Kind
 
 @dataclass(frozen=True)
 class Recipe:
-    """`file_type` is what general.file_type says; `plain` the type of matrices without an exception."""
+    """`file_type` is what general.file_type says, or None; `plain` the type of matrices without an exception."""
 
-    file_type: int
+    file_type: int | None
     plain: T
     rules: Mapping[Kind, Sequence[Rule]] = field(default_factory=dict)
     is_tiny: bool = False  # one of the recipes below 3 bits, which have rules of their own for experts and embeddings
+    linears_only: bool = False  # embeddings and the output keep the type they have, or become F16 if that is F32
     needs_importance: frozenset[T] = frozenset()  # types that are of no use without one, beyond ALWAYS_NEED
 
     def type_of(self, kind: Kind, place: Place) -> T:
@@ -223,6 +224,9 @@ RECIPES: dict[str, Recipe] = {
     "Q2_0": Recipe(41, T.Q2_0),
 }  # fmt: skip
 
+# What bitsandbytes does: every linear layer but the last one. Llama.cpp knows none of these types.
+BITSANDBYTES = {t.name: Recipe(None, t, linears_only=True) for t in T if not t.on_disk}
+
 SHORT_NAMES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 
 # What the token embedding becomes where it is not the output matrix as well.
@@ -240,6 +244,7 @@ FALLBACK: dict[T, T] = {
     T.Q4_K: T.Q5_0,
     T.Q5_K: T.Q5_1,
     T.Q6_K: T.Q8_0,
+    **{recipe.plain: T.Q8_0 for recipe in BITSANDBYTES.values()},
 }
 
 # Types that are of no use for most tensors without an importance.

@@ -26,10 +26,11 @@ from ..paths import check_targets
 from .checks import check_plan, columns_of, require_finite
 from .files import Files
 from .importance import Importance, read_importance
-from .plan import Choices, Planned, plan, recipe_named
+from .plan import NATIVE, Choices, Planned, plan, recipe_named
 from .prune import changed_metadata
 from .recipes import Kind
 from .searches import SEARCH_KEY, with_search
+from .storage import check_forms, is_own_key, keys_for, stored_pieces, stored_tensors
 
 PIECE_WEIGHTS = 1 << 20  # encoded at once: 4 MB as float32, which stay in the last cache
 QUANTIZATION_VERSION = 2  # of ggml's blocks
@@ -63,6 +64,7 @@ def quantize(
     output_type: GGMLType | str | None = None,
     embedding_type: GGMLType | str | None = None,
     keep_output: bool = False,
+    nf4_as: str = NATIVE,
     importance: Importance | str | os.PathLike[str] | None = None,
     search: str = "reference",
     allow_requantize: bool = False,
@@ -86,6 +88,7 @@ def quantize(
     pure            the recipe's own type for every matrix
     output_type     of output.weight, or of the embedding where it is both; embedding_type: of token_embd.weight
     keep_output     leave output.weight as it is
+    nf4_as          how NF4 and FP4 are stored: "native", "q8_0-reversible" or "bf16" (storage.py)
     importance      an imatrix file, or what `read_importance` made of one: what errors of each column cost
     search          "reference": the bytes of llama.cpp's encoders; "best": a lower error, of types with such an encoder
     allow_requantize  allow weights that are quantized already
@@ -115,16 +118,18 @@ def quantize(
         given = read_importance(given)
     files = Files(keep_split, split_max_bytes, split_max_tensors)
     choices = Choices(
-        overrides, pure, output_type, embedding_type, keep_output, given is not None, keep_split, prune_layers
+        overrides, pure, output_type, embedding_type, keep_output, given is not None, keep_split, prune_layers, nf4_as
     )  # fmt: skip
     with GGUFFile.open(source) as file:
         planned = with_search(plan(file, recipe, choices), search)
         check_plan(planned, given, allow_requantize=allow_requantize)
+        check_forms(planned, nf4_as)
         made_of = _made_of(file, recipe, f"{choices} {search} {allow_nonfinite}", given) if resume else None
         options = files.options(file, planned)
         writer = GGUFWriter(files.named(Path(target)), made_of=made_of, verify=verify, **options)
         file_type = {"general.file_type": recipe_named(recipe)[1].file_type}
-        _declare(writer, file, planned, {**file_type, **_origin(given), **changed_metadata(file, prune_layers)})
+        changed = {**file_type, **_origin(given), **changed_metadata(file, prune_layers), **keys_for(planned)}
+        _declare(writer, file, planned, changed)
         made = {one.path: one.size for one in writer.plan()}
         if not dry_run:
             check_targets(made, [*file.paths, *paths], overwrite=overwrite)
@@ -132,10 +137,12 @@ def quantize(
             checked = partial(progress, "resume") if progress else None
             with _Quantization(planned, given, allow_nonfinite, team, progress, cancel) as work, writer.open(checked):
                 for one in planned:
-                    if writer.is_written(one.name):
+                    if all(writer.is_written(stored.name) for stored in stored_tensors(one)):
                         work.skip(one)
                         continue
-                    writer.write_tensor(one.name, work.pieces(one))
+                    for name, pieces in stored_pieces(one, work.pieces(one)):
+                        if not writer.is_written(name):
+                            writer.write_tensor(name, pieces)
                     one.tensor.forget()  # the pages that two pieces shared
     return _summary(made, planned, given)
 
@@ -164,11 +171,13 @@ def _declare(writer: GGUFWriter, file: GGUFFile, planned: list[Planned], changed
     own = {"general.quantization_version": QUANTIZATION_VERSION, **changed}
     if searches := {one.search for one in planned if one.search}:
         own[SEARCH_KEY] = searches.pop()
-    writer.add_all(file.metadata, exclude={*own, SEARCH_KEY})
+    writer.add_all(file.metadata, exclude=[*own, *filter(is_own_key, file.metadata)])
     for key, value in own.items():
-        writer.add(key, value)
+        if value is not None:
+            writer.add(key, value)
     for one in planned:
-        writer.add_tensor(one.name, one.tensor.shape, one.type)
+        for stored in stored_tensors(one):
+            writer.add_tensor(stored.name, stored.shape, stored.type)
 
 
 def _origin(importance: Importance | None) -> dict[str, str | int]:

@@ -184,3 +184,25 @@ def test_a_search_by_name(halfbyte: Halfbyte, model: Path) -> None:
     wrong = halfbyte("quantize", model.name, "Q4_0", "--search", "bset")
     assert wrong.returncode == 2
     assert "no search is called 'bset'; did you mean best?" in wrong.stderr
+
+
+def test_types_of_bitsandbytes(halfbyte: Halfbyte, model: Path, tmp_path: Path) -> None:
+    """Their bytes include those of the absmaxes, wherever they are."""
+    done = halfbyte("quantize", model.name, "nf4_dq:128", "--json")
+    about = json.loads(done.stdout)
+    assert about["output"] == "tiny-NF4_DQ_128.gguf"
+    row = about["types"]["NF4_DQ_128"]
+    matrices, blocks = row["tensors"], 2 * 256 // 128
+    assert row["bytes"] == matrices * (blocks * (1 + 64) + 4 * (1 + 1))
+    assert about["types"]["F16"]["tensors"] == 2  # embedding and output
+    compared = json.loads(halfbyte("compare", model.name, "tiny-NF4_DQ_128.gguf", "--json").stdout)
+    kind = compared["changed"][0]["kinds"]["ffn_up"]
+    assert kind["types"] == ["NF4_DQ_128"]
+    assert kind["bytes"] == row["bytes"] // matrices * 17
+    assert 0.05 < kind["relative_rmse"] < 0.12
+    shown = halfbyte("inspect", "tiny-NF4_DQ_128.gguf").stdout
+    assert f"{matrices} tensors of kind nf4dq.128.256" in shown
+    refused = halfbyte("quantize", model.name, "NF4", "--nf4-as", "q4_k")
+    assert refused.returncode == 2
+    halfbyte("quantize", model.name, "FP4", "--nf4-as", "q8_0-reversible", "-o", "r.gguf")
+    assert f"{matrices} tensors of Q8_0 made of FP4" in halfbyte("inspect", "r.gguf").stdout

@@ -61,6 +61,7 @@ def _overview(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("Size", f"{about['size']:,} bytes in {len(split['files']) if split else 1} file(s)"),
         ("Parameters", f"{about['parameters']:,} in {about['tensors']} tensors{bits}"),
         *((key.replace("_", " ").capitalize(), _plain(value)) for key, value in about["shape"].items()),
+        *_bitsandbytes(about["bitsandbytes"] or {}),
         ("Rope", _pairs(about["rope"])),
         ("Tokenizer", _pairs(about["tokenizer"] or {})),
         *(
@@ -71,6 +72,17 @@ def _overview(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("Format", f"GGUF {about['gguf_version']}, {about['byte_order']} endian, alignment {about['alignment']}"),
     ]
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
+
+
+def _bitsandbytes(about: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
+    rows = [
+        ("Stored as bytes", f"{count} tensors of kind {kind}, which other programs list and do not run")
+        for kind, count in about.get("kinds", {}).items()
+    ]
+    return rows + [
+        ("Reversible", f"{count} tensors of Q8_0 made of {name}, which become four bits again when they are loaded")
+        for name, count in about.get("reversible", {}).items()
+    ]
 
 
 def _groups(groups: dict[str, dict[str, Any]]) -> list[list[str]]:

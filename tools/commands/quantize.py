@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...converters.quantize import Planned, Summary
 
 # What a file name may say about the type of its weights, before ".gguf".
-_TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4\w*)$", re.IGNORECASE)
+_TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4\w*|[nf]p?4\w*|int8)$", re.IGNORECASE)
 
 
 @click.command()
@@ -35,6 +35,8 @@ _TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4
 @click.option("--output-type", metavar="TYPE", help="For output.weight, or the embedding where it is both.")
 @click.option("--embedding-type", metavar="TYPE", help="For token_embd.weight.")
 @click.option("--keep-output", is_flag=True, help="Leave output.weight as it is.")
+@click.option("--nf4-as", type=click.Choice(("native", "q8_0-reversible", "bf16")), default="native",
+              help="How NF4 and FP4 are stored; other programs run all but native.")
 @click.option("--allow-requantize", is_flag=True, help="Allow weights that are quantized already: they lose twice.")
 @click.option("--allow-nonfinite", is_flag=True, help="Allow NaN and infinity: zero where a type has neither.")
 @click.option("--prune-layers", metavar="NUMBERS", help="Leave these layers out, such as 20,21. The others move up.")
@@ -57,6 +59,7 @@ def command(
     output_type: str | None,
     embedding_type: str | None,
     keep_output: bool,
+    nf4_as: str,
     allow_requantize: bool,
     allow_nonfinite: bool,
     prune_layers: str | None,
@@ -71,8 +74,9 @@ def command(
     """Write MODEL with its weights in the types of RECIPE, such as Q4_K_M.
 
     Tensors get the types that llama.cpp's recipe of that name gives them, and the bytes of its encoders unless another
-    --search is named. The source is never touched, and the output appears under its name when it is complete. After an
-    interruption or a full disk the same command goes on where it stopped.
+    --search is named. NF4, NF4_DQ, FP4 and INT8 are types of bitsandbytes, in blocks of 64 or as many as NF4:128 says.
+    The source is never touched, and the output appears under its name when it is complete. After an interruption or a
+    full disk the same command goes on where it stopped.
     """
     from ...converters.quantize import quantize, recipe_named
 
@@ -84,8 +88,8 @@ def command(
             summary = quantize(
                 source, target, full_name,
                 overrides=[_pair(text) for text in overrides], pure=pure, output_type=output_type,
-                embedding_type=embedding_type, keep_output=keep_output, importance=imatrix, search=search,
-                allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
+                embedding_type=embedding_type, keep_output=keep_output, nf4_as=nf4_as, importance=imatrix,
+                search=search, allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
                 prune_layers=_numbers(prune_layers), keep_split=keep_split,
                 split_max_bytes=_size(split_max_size), split_max_tensors=split_max_tensors,
                 overwrite=overwrite, dry_run=dry_run, resume=True, verify=verify, threads=threads, progress=progress,
