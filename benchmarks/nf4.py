@@ -97,6 +97,7 @@ def predictions(report: Report, name: str, windows: int, threads: int) -> None:
     heads = ("Type", "MB", "Bits", "Mean KL", "99 % KL", "Same top", "Perplexity", "Of other types")
     tokens = found["NF4"]["tokens"]
     report.table(f"{name}: linear layers in a type, {tokens:,} tokens; KL from float16, nats", heads, table)
+    report.note("A type that the weights had before they were dequantized finds them again (smollm2: Q4_1).")
     report.data["predictions"] = {name: found}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..gguf.types import GGMLType
 from .basic import Q8_0, half
-from .codec import CHUNK_WEIGHTS, BlockCodec, Blocks, Bytes, Floats, require_dtype, require_finite
+from .codec import CHUNK_WEIGHTS, BlockCodec, Blocks, Bytes, Floats, Improved, require_dtype, require_finite
 
 
 class INT8(BlockCodec, ggml=GGMLType.INT8):
@@ -17,10 +17,10 @@ class INT8(BlockCodec, ggml=GGMLType.INT8):
         return Q8_0.decode_blocks(b)
 
     @classmethod
-    def encode(cls, weights: Floats, importance: Floats | None = None) -> Bytes:
+    def encode(cls, weights: Floats, importance: Floats | None = None, improved: Improved | None = None) -> Bytes:
         """float32[..., cols] -> uint8[..., row_bytes]: bitsandbytes' codes, absmax / 127 of a row rounded to float16.
 
-        Raises CodecError as other types do. An importance changes nothing.
+        Raises CodecError as other types do. An importance changes nothing, and there is nothing to improve.
         """
         require_dtype(cls, weights, np.float32)
         require_finite(cls.type.name, weights)
