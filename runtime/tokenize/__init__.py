@@ -6,6 +6,7 @@
 
 Reading order: vocabulary.py (keys, kinds.py, known_tokens.py), tokenizer.py (special tokens, encode, decode), and one
 encoder per kind: bpe.py (with the table pretokenizers.py), sentence.py, wordpiece.py, rwkv.py, plamo2.py, hybriddna.py.
+huggingface.py runs an embedded tokenizer.json where none of them would be right.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import repeat
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class BpeEncoder:
         if vocabulary.pre is None:
             raise TokenizerError(f"kind {vocabulary.kind.name!r} has no pre-tokenizer")
         self._pre = vocabulary.pre
+        self._normal_form = vocabulary.normal_form
         self._lowercase = vocabulary.lowercase and self._pre.alphabet == "words"
         self._splitter = WordSplitter(self._pre)
         self._engine = _build_engine(vocabulary)
@@ -31,6 +33,8 @@ class BpeEncoder:
 
     def encode(self, text: str, *, after_special: bool) -> list[int]:
         """Ids of a piece of text without special tokens."""
+        if self._normal_form:
+            text = normalize(self._normal_form, text)
         if self._pre.alphabet == "spm":
             text = text.replace(" ", "\u2581")
         if self._lowercase:

@@ -24,12 +24,17 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer described by `tokenizer.*` keys. Nothing of `metadata` is used later."""
     vocabulary = read_vocabulary(metadata)
     encoder = _encoder(vocabulary)
-    vocabulary.merges, vocabulary.charsmap = [], b""  # tens of MB; the encoder keeps what it needs
+    # Tens of MB; the encoder keeps what it needs.
+    vocabulary.merges, vocabulary.charsmap, vocabulary.huggingface = [], b"", ""
     return Tokenizer(vocabulary, encoder)
 
 
 def _encoder(vocabulary: Vocabulary) -> TextEncoder:
     """The engine packages are imported here, when the kind is known: each takes 20 to 30 ms."""
+    if vocabulary.huggingface:
+        from .huggingface import HuggingFaceEncoder
+
+        return HuggingFaceEncoder(vocabulary)
     kind = vocabulary.kind.name
     if kind in ("llama", "t5"):
         from .sentence import SentenceEncoder

@@ -27,7 +27,8 @@ class SentenceEncoder:
         from sentencepiece import SentencePieceProcessor
 
         self._is_bpe = vocabulary.kind.name == "llama"
-        self._prefix = vocabulary.add_space_prefix and self._is_bpe
+        # Where the library drops spaces at the start, it has to put the one back itself.
+        self._prefix = vocabulary.add_space_prefix and self._is_bpe and not vocabulary.remove_extra_whitespaces
         self._count = len(vocabulary.tokens)
         try:  # sentencepiece 0.2.3 gives Python's lock back while it loads a model
             self._processor = SentencePieceProcessor(model_proto=model_proto(vocabulary, bpe=self._is_bpe))
@@ -55,7 +56,7 @@ def model_proto(vocabulary: Vocabulary, *, bpe: bool) -> bytes:
         _bytes(1, b"gguf")
         + (_bytes(2, vocabulary.charsmap) if vocabulary.charsmap else b"")
         # Score-driven BPE gets its prefix from SentenceEncoder, which knows what came before the fragment.
-        + _number(3, vocabulary.add_space_prefix and not bpe)
+        + _number(3, vocabulary.add_space_prefix and (vocabulary.remove_extra_whitespaces or not bpe))
         + _number(4, vocabulary.remove_extra_whitespaces)
         + _number(5, True)  # spaces become U+2581
     )

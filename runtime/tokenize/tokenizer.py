@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ...formats.errors import TokenizerError
 from . import bytelevel
@@ -29,6 +29,13 @@ class TextEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class WholeTextEncoder(Protocol):
+    """A kind that finds special tokens itself."""
+
+    def encode_whole(self, text: str, *, parse_special: bool) -> list[int]: ...
+
+
 class Tokenizer:
     """The tokenizer of one model. Immutable, usable from any number of threads.
 
@@ -38,7 +45,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary, encoder: TextEncoder) -> None:
         # The encoder has taken what it needs of these: 15 MB for a vocabulary of 262,144 tokens.
-        self._vocabulary, self._encoder = replace(vocabulary, ids={}, merges=[]), encoder
+        self._vocabulary, self._encoder = replace(vocabulary, ids={}, merges=[], huggingface=""), encoder
         self._tokens, self._types = vocabulary.tokens, vocabulary.types.tobytes()
         self._bytes: list[bytes | None] = [None] * len(self._tokens)
         self.special_ids: Mapping[str, int] = MappingProxyType(vocabulary.special)
@@ -86,8 +93,16 @@ class Tokenizer:
         A lone surrogate counts as U+FFFD. Raises TokenizerError.
         """
         text = _SURROGATES.sub("\ufffd", text)
-        matcher = self._special_matcher if parse_special else self._plain_matcher
         ids = self._leading_ids() if add_special else []
+        if isinstance(self._encoder, WholeTextEncoder):
+            ids += self._encoder.encode_whole(text, parse_special=parse_special)
+        else:
+            ids += self._encode_parts(text, self._special_matcher if parse_special else self._plain_matcher)
+        return ids + self._trailing_ids() if add_special else ids
+
+    def _encode_parts(self, text: str, matcher: TokenMatcher) -> list[int]:
+        """Ids of the special tokens that the matcher finds, and of what lies between them."""
+        ids: list[int] = []
         after_special = True
         for part in matcher.split(text):
             if isinstance(part, int):
@@ -95,7 +110,7 @@ class Tokenizer:
             else:
                 ids += self._encoder.encode(part, after_special=after_special)
             after_special = isinstance(part, int)
-        return ids + self._trailing_ids() if add_special else ids
+        return ids
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True, clean_spaces: bool | None = None) -> str:
         """The text of `ids` taken as a whole text: the space that `encode` puts before it is removed.

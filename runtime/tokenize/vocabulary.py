@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ _ID_KEYS = {
     "fim_sep": ("fim_sep_token_id",),
 }
 _PART = 16_384  # tokens: one call for Gemma 3's 262,144 holds Python's lock for 75 ms, and windows stand still
+HUGGINGFACE_KEY = "tokenizer.huggingface.json"
+NORMAL_FORM_KEY = "halfbyte.tokenizer.normal_form"  # GGUF has no key for it, and llama.cpp does without
+NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
 _NO_TOKEN = {-1, 0xFFFF_FFFF}  # converters write "none" as -1, stored in a UINT32
 
 
@@ -49,6 +52,8 @@ class Vocabulary:
 
     special: "bos", "eos", ... -> id, only those that exist. eog: ids that end generation.
     strip_left, strip_right: ids that swallow white space before or after them when found in a text.
+    normal_form: the Unicode normalization that texts go through first, if any ("NFC", ...).
+    huggingface: a whole tokenizer.json that was embedded, which then decides the ids of texts.
     """
 
     kind: Kind
@@ -70,6 +75,8 @@ class Vocabulary:
     templates: dict[str, str] = field(default_factory=dict)
     strip_left: frozenset[int] = frozenset()
     strip_right: frozenset[int] = frozenset()
+    normal_form: NormalForm | None = None
+    huggingface: str = ""
 
     def ids_of_type(self, *types: int) -> list[int]:
         return [int(i) for i in np.flatnonzero(np.isin(self.types, types))]
@@ -109,6 +116,8 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         templates=_read_templates(metadata),
         strip_left=strip_left,
         strip_right=strip_right,
+        normal_form=_read_normal_form(metadata),
+        huggingface=_read_huggingface(metadata),
     )
 
 
@@ -212,6 +221,21 @@ def _read_templates(metadata: Mapping[str, Any]) -> dict[str, str]:
     names = [key for key in metadata if key == prefix or key.startswith(prefix + ".")]
     found = {key[len(prefix) + 1 :]: metadata[key] for key in names}
     return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _read_normal_form(metadata: Mapping[str, Any]) -> NormalForm | None:
+    value = metadata.get(NORMAL_FORM_KEY)
+    known: dict[str, NormalForm] = {name: name for name in get_args(NormalForm)}
+    if value is not None and (not isinstance(value, str) or value not in known):
+        raise TokenizerError(f"'{NORMAL_FORM_KEY}' must be one of {', '.join(known)}, not {ascii(value)[:60]}")
+    return None if value is None else known[value]
+
+
+def _read_huggingface(metadata: Mapping[str, Any]) -> str:
+    value = metadata.get(HUGGINGFACE_KEY, "")
+    if not isinstance(value, str) or not keys.is_valid(value):
+        raise TokenizerError(f"'{HUGGINGFACE_KEY}' must be a text in UTF-8")
+    return value
 
 
 def _stripping(
