@@ -1,0 +1,259 @@
+"""Every file that a tokenizer may come in, what becomes of it, and what is said of broken ones."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from halfbyte.converters.checkpoint import Checkpoint, CheckpointError
+from halfbyte.converters.vocab.generation import generation_keys
+from halfbyte.formats.errors import UnsupportedError
+from halfbyte.formats.gguf import GGUFFile
+from halfbyte.runtime.tokenize import tokenizer_from_metadata
+from halfbyte.runtime.tokenize.sentence import model_proto
+from halfbyte.runtime.tokenize.vocabulary import HUGGINGFACE_KEY, read_vocabulary
+
+from . import vocabularies
+from .vocabularies import converted, made, metadata_of, write_made, write_tokenizer
+
+KEY = "tokenizer.ggml."
+STORIES = Path(__file__).parents[2] / "runtime" / "assets" / "stories260k.gguf"
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+
+
+def _pieces(*, removes_spaces: bool = False) -> bytes:
+    """The tokenizer.model of the model in the wheel."""
+    with GGUFFile.open(STORIES) as file:
+        pieces = model_proto(read_vocabulary(file.metadata), bpe=True)
+    # The runtime puts the space before a text itself; the original leaves it to the library.
+    return pieces + _field(3, _field(1, b"x") + bytes([0x18, 1, 0x20, removes_spaces, 0x28, 1]))
+
+
+def test_sentence_pieces_are_what_llama_cpp_makes_of_them(tmp_path: Path) -> None:
+    with GGUFFile.open(STORIES) as file:
+        theirs = {key: value for key, value in file.metadata.items() if key.startswith(KEY)}
+    named = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "add_eos_token": False}
+    folder = write_tokenizer(tmp_path, {"tokenizer.model": _pieces(), "tokenizer_config.json": named})
+    ours = metadata_of(folder, 512)
+    del theirs[KEY + "add_space_prefix"]  # true, as for all of this kind
+    for key, value in theirs.items():
+        assert np.array_equal(ours[key], value), key
+    assert not set(ours) - set(theirs) - {KEY + "unknown_token_id"}
+
+
+def test_tokens_that_other_files_add_to_sentence_pieces(tmp_path: Path) -> None:
+    decoder = {
+        "510": {"content": "<|turn|>", "special": False},
+        "511": {"content": "\u2581\u2581x", "special": False},
+        "512": {"content": "<end>", "special": True},
+    }
+    files = {"tokenizer.model": _pieces(), "tokenizer_config.json": {"added_tokens_decoder": decoder}}
+    folder = write_tokenizer(tmp_path, files | {"added_tokens.json": {"<old>": 513}})
+    metadata = metadata_of(folder, 516)
+    assert metadata[KEY + "tokens"][510:] == ["<|turn|>", "  x", "<end>", "<old>", "[PAD514]", "[PAD515]"]
+    types = [CONTROL, USER_DEFINED, CONTROL, USER_DEFINED, UNUSED, UNUSED]
+    assert metadata[KEY + "token_type"][510:].tolist() == types
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        metadata_of(folder, 513)
+
+
+def test_spaces_of_sentence_pieces(tmp_path: Path) -> None:
+    from sentencepiece import SentencePieceProcessor
+
+    for removes in (False, True):
+        pieces = _pieces(removes_spaces=removes)
+        ours = converted(write_tokenizer(tmp_path, {"tokenizer.model": pieces}), 512)
+        theirs = SentencePieceProcessor(model_proto=pieces)
+        for text in ("once upon", "  once   upon  ", "", " ", "a"):
+            assert ours.encode(text, add_special=False) == theirs.encode(text), (text, removes)
+
+
+def test_a_list_of_words_equals_its_tokenizer_json(tmp_path: Path) -> None:
+    whole = metadata_of(write_made(tmp_path / "json", "wordpiece"), 1300)
+    vocab = json.loads(made("wordpiece"))["model"]["vocab"]
+    lines = "\n".join(sorted(vocab, key=vocab.get)) + "\n"
+    files = {"vocab.txt": lines, "tokenizer_config.json": vocabularies.NAMED["wordpiece"]}
+    listed = metadata_of(write_tokenizer(tmp_path / "txt", files), 1300)
+    for key in ("model", "tokens", "token_type", "unknown_token_id", "bos_token_id", "normalizer.lowercase"):
+        assert np.array_equal(whole[KEY + key], listed[KEY + key]), key
+    assert "##" not in "".join(whole[KEY + "tokens"])
+    framed = {key: whole[KEY + f"add_{key}_token"] for key in ("bos", "eos", "sep")}
+    assert framed == {"bos": True, "eos": True, "sep": False}
+
+
+TEKKEN_PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _tekken(**settings: Any) -> dict[str, Any]:
+    tokens = [bytes([i]) for i in range(256)] + [b"th", b"the", b" the", b"unused"]
+    vocab = [{"rank": i, "token_bytes": base64.b64encode(token).decode()} for i, token in enumerate(tokens)]
+    special = [{"rank": i, "token_str": text, "is_control": True} for i, text in enumerate(["<unk>", "<s>", "</s>"])]
+    config = {"pattern": TEKKEN_PATTERN, "default_vocab_size": 264, "default_num_special_tokens": 5} | settings
+    return {"config": config, "vocab": vocab, "special_tokens": special}
+
+
+def test_tekken(tmp_path: Path) -> None:
+    metadata = metadata_of(write_tokenizer(tmp_path, {"tekken.json": _tekken()}), 270)
+    assert metadata[KEY + "pre"] == "tekken"
+    assert metadata[KEY + "merges"] == ["t h", "th e", "\u0120 the"]
+    tokenizer = tokenizer_from_metadata(metadata)
+    assert tokenizer.encode("the the") == [1, 5 + 257, 5 + 258]
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"pattern": "x"}, {"default_vocab_size": 10_000}, {"default_num_special_tokens": -1}, {"default_vocab_size": 269}],
+)
+def test_broken_tekken(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"tekken\.json"):
+        metadata_of(write_tokenizer(tmp_path, {"tekken.json": _tekken(**settings)}), 270)
+
+
+def test_roles_and_frames(tmp_path: Path) -> None:
+    content = json.loads(made("gpt2"))
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|end|>", "type_id": 0}}],
+        "special_tokens": {},
+    }
+    named = {"eos_token": {"content": "<tool>"}, "add_bos_token": True, "pad_token": "nowhere"}
+    files = {"tokenizer.json": content, "tokenizer_config.json": named}
+    folder = write_tokenizer(tmp_path, files | {"config.json": {"pad_token_id": 7, "bos_token_id": 9999}})
+    metadata = metadata_of(folder, 1600)
+    assert metadata[KEY + "eos_token_id"] == 1  # what the template puts there
+    assert metadata[KEY + "eot_token_id"] == metadata[KEY + "tokens"].index("<tool>")
+    assert metadata[KEY + "padding_token_id"] == 7
+    assert KEY + "bos_token_id" not in metadata
+    assert (metadata[KEY + "add_bos_token"], metadata[KEY + "add_eos_token"]) == (False, True)
+
+
+def test_chat_templates(tmp_path: Path) -> None:
+    several = [{"name": "default", "template": "one"}, {"name": "tool use", "template": "two"}]
+    tokenizer = converted(_with_template(tmp_path / "list", several), 1600)
+    assert (tokenizer.chat_template(), tokenizer.chat_template("tool_use")) == ("one", "two")
+    folder = _with_template(tmp_path / "files", None)
+    write_tokenizer(folder, {"chat_template.jinja": "main", "additional_chat_templates/rag.jinja": "more"})
+    metadata = metadata_of(folder, 1600)
+    assert metadata["tokenizer.chat_template"] == "main"
+    assert metadata["tokenizer.chat_template.rag"] == "more"
+    assert metadata["tokenizer.chat_templates"] == ["rag"]
+    for wrong in (5, [5], [{"name": "x"}], "x" * (1 << 20) + "x"):
+        with pytest.raises(CheckpointError, match="template"):
+            metadata_of(_with_template(tmp_path / "wrong", wrong), 1600)
+
+
+def _with_template(folder: Path, template: Any) -> Path:
+    return write_tokenizer(
+        folder, {"tokenizer.json": made("gpt2"), "tokenizer_config.json": {"chat_template": template}}
+    )
+
+
+def _json(name: str = "gpt2", **model: Any) -> dict[str, str]:
+    content = json.loads(made(name))
+    content["model"] |= model
+    return {"tokenizer.json": json.dumps(content)}
+
+
+def _added(*tokens: Any) -> dict[str, str]:
+    return {"tokenizer.json": json.dumps(json.loads(made("gpt2")) | {"added_tokens": list(tokens)})}
+
+
+def _field(number: int, data: bytes) -> bytes:
+    assert len(data) < 128
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "no object": {"tokenizer.json": "[]"},
+    "no tokens": _json(vocab={}),
+    "tokens in a list": _json(vocab=["a"]),
+    "an id twice": _json(vocab={"a": 0, "b": 0}),
+    "a negative id": _json(vocab={"a": -1}),
+    "an id that is a text": _json(vocab={"a": "0"}),
+    "a huge id": _json(vocab={"a": 1 << 40}),
+    "a long token": _json(vocab={"a" * 5000: 0}),
+    "a merge of three": _json(merges=["a b c"]),
+    "a merge of one": _json(merges=[["a"]]),
+    "a merge of strangers": _json(merges=["\u0120 \u4f60"]),
+    "merges in an object": _json(merges={}),
+    "an added token that is none": _added(5),
+    "an added token without id": _added({"content": "x"}),
+    "an added token far away": _added({"content": "x", "id": 5000}),
+    "an added token in the place of another": _added({"content": "x", "id": 5}),
+    "a token twice": _added({"content": "!", "id": 1550}),
+    "a model that is no object": {"tokenizer.json": json.dumps({"model": 5})},
+    "a score that is none": _json("unigram", vocab=[["a", "b"]]),
+    "a map that is no base64": {
+        "tokenizer.json": json.dumps(
+            json.loads(made("unigram")) | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "?"}}
+        )
+    },
+    "no pieces": {"tokenizer.model": b""},
+    "a cut off piece": {"tokenizer.model": b"\x0a\x7f\x0a"},
+    "an endless number": {"tokenizer.model": b"\xff" * 20},
+    "groups": {"tokenizer.model": b"\x0b\x0c"},
+    "a piece that is a number": {"tokenizer.model": b"\x08\x01"},
+    "a piece that is no text": {"tokenizer.model": _field(1, _field(1, b"\xff"))},
+    "a score of NaN": {"tokenizer.model": _field(1, _field(1, b"a") + b"\x15" + struct.pack("<f", float("nan")))},
+    "a type of 9": {"tokenizer.model": _field(1, _field(1, b"a") + b"\x18\x09")},
+    "a list without special tokens": {"vocab.txt": "a\nb\n"},
+    "added tokens in a list": {"tokenizer.model": _pieces(), "added_tokens.json": [5]},
+    "a decoder of no numbers": {
+        "tokenizer.model": _pieces(), "tokenizer_config.json": {"added_tokens_decoder": {"x": {"content": "y"}}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_tokenizers(what: str, tmp_path: Path) -> None:
+    """One error, which names the folder or the file."""
+    folder = write_tokenizer(tmp_path, BROKEN[what])
+    with pytest.raises(CheckpointError, match=folder.name):
+        metadata_of(folder, 1600)
+
+
+def test_kinds_that_cannot_be_converted(tmp_path: Path) -> None:
+    for files in (_json(type="WordLevel"), _json(end_of_word_suffix="</w>"), {"tokenizer.model": _words()}):
+        with pytest.raises(UnsupportedError, match=tmp_path.name):
+            metadata_of(write_tokenizer(tmp_path, files), 1600)
+        for name in files:
+            (tmp_path / name).unlink()
+
+
+def _words() -> bytes:
+    """A SentencePiece model of whole words."""
+    return _field(1, _field(1, b"a")) + _field(2, b"\x18\x03")
+
+
+def test_too_many_tokens_for_the_model(tmp_path: Path) -> None:
+    folder = write_made(tmp_path, "gpt2")
+    count = len(json.loads(made("gpt2"))["model"]["vocab"]) + 2
+    assert len(metadata_of(folder, count)[KEY + "tokens"]) == count
+    assert HUGGINGFACE_KEY not in metadata_of(folder, count)
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        metadata_of(folder, count - 1)
+
+
+def test_defaults_of_sampling(tmp_path: Path) -> None:
+    files = {
+        "generation_config.json": {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "eos_token_id": [1]}
+    }
+    with Checkpoint.open(write_tokenizer(tmp_path, files)) as checkpoint:
+        found = {
+            key.removeprefix("general.sampling."): value for key, (value, _) in generation_keys(checkpoint).items()
+        }
+        assert found == {"top_k": 20, "temp": 0.6, "penalty_repeat": 1.1}
+    write_tokenizer(tmp_path, {"generation_config.json": {"top_k": "many"}})
+    with Checkpoint.open(tmp_path) as checkpoint, pytest.raises(CheckpointError, match="top_k"):
+        generation_keys(checkpoint)
