@@ -9,7 +9,7 @@ from ...formats.errors import UnsupportedError
 from ...formats.gguf import ValueType
 from ...runtime.tokenize.keys import byte_value
 from ...runtime.tokenize.vocabulary import NORMAL_FORM_KEY
-from .structure import is_byte_level, normal_form, pre_name
+from .structure import flat, is_byte_level, normal_form, pre_name
 from .table import BYTE, NORMAL, PREFIX, UNKNOWN, Keys, Table, by_text
 from .tokenizer_json import TokenizerJson
 
@@ -88,7 +88,7 @@ def _characters(file: TokenizerJson, room: int) -> tuple[Table, Keys, bool]:
     keys: Keys = {
         PREFIX + "model": "llama",
         PREFIX + "pre": "default",
-        PREFIX + "add_space_prefix": prefix if prefix is not None else "prepend" in str(file.pre_tokenizer),
+        PREFIX + "add_space_prefix": _puts_space(file),
     }
     exact = (
         prefix is not None
@@ -98,6 +98,15 @@ def _characters(file: TokenizerJson, room: int) -> tuple[Table, Keys, bool]:
         and _go_by_scores(pairs, ids)
     )
     return table, keys, exact
+
+
+def _puts_space(file: TokenizerJson) -> bool:
+    """Whether a text gets a space in front, of whatever kind."""
+    prepends = any(step.get("type") == "Prepend" for step in flat(file.normalizer, inner="normalizers"))
+    schemes = [
+        step.get("prepend_scheme", "always") for step in flat(file.pre_tokenizer) if step.get("type") == "Metaspace"
+    ]
+    return prepends or any(scheme != "never" for scheme in schemes)
 
 
 def _table(file: TokenizerJson, room: int, *, spaces: bool) -> Table:

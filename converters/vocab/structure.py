@@ -10,7 +10,7 @@ from typing import Any
 
 from ...runtime.tokenize.pretokenizers import PATTERNS, PRE_TOKENIZERS
 
-# Spellings of the same words in published files -> ours.
+# Spellings of the same words, in published files and in the table -> one of them.
 _CLITICS = r"(?:'[sS" + "\u017f" + r"]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _SPELLINGS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)": _CLITICS,
@@ -19,10 +19,10 @@ _SPELLINGS = {
     r"[^\s\p{L}\p{N}]++": r"[^\s\p{L}\p{N}]+",
     r"\"": '"',
     r"\p{N}{1}|": r"\p{N}|",
-}
-_WHOLE_SPELLINGS = {
-    r"\s+$": r"(?<!\s)\s+$",
-    " ?[^(\\s|[.,!?…。，、।۔،])]+": " ?[^(\\s|.,!?…。，、।۔،)]+",
+    r"|\s*[\r\n]|": r"|\s*[\r\n]+|",  # the spaces before the last line break take the others
+    r"(?<![^\S\r\n])": "",  # these two keep long runs of spaces from being searched again and again
+    r"(?<!\s)\s+$": r"\s+$",
+    "[^(\\s|[.,!?…。，、।۔،])]": "[^(\\s|.,!?…。，、।۔،)]",
 }
 # Rules whose first pattern matches every character, so that dropping what lies between matches drops nothing.
 _COVERING = frozenset({"gpt-2", "llama3", "qwen2", "qwen35", "gpt-4o", "tekken"})
@@ -34,9 +34,8 @@ Steps = tuple[str, ...]
 
 def canonical(pattern: str) -> str:
     """A regular expression in the spelling of the table."""
-    pattern = _WHOLE_SPELLINGS.get(pattern, pattern)
-    for theirs, ours in _SPELLINGS.items():
-        pattern = pattern.replace(theirs, ours)
+    for spelling, usual in _SPELLINGS.items():
+        pattern = pattern.replace(spelling, usual)
     return pattern
 
 
@@ -58,23 +57,19 @@ def pre_name(pre_tokenizer: Any, *, ignore_merges: bool) -> str | None:
 
 def is_byte_level(pre_tokenizer: Any) -> bool:
     """Whether words become the stand-ins of their bytes."""
-    return any(step.get("type") == "ByteLevel" for step in _flat(pre_tokenizer))
+    return any(step.get("type") == "ByteLevel" for step in flat(pre_tokenizer))
 
 
 def normal_form(normalizer: Any) -> str | None:
     """The one Unicode normalization that a normalizer is; "" for none at all, None for anything else."""
-    steps = _flat(normalizer, inner="normalizers")
+    steps = flat(normalizer, inner="normalizers")
     if not steps:
         return ""
     name = steps[0].get("type")
     return name if len(steps) == 1 and name in ("NFC", "NFD", "NFKC", "NFKD") else None
 
 
-def _table(rule: str) -> Steps:
-    return tuple(canonical(pattern) for pattern in PATTERNS[rule])
-
-
-def _flat(step: Any, inner: str = "pretokenizers", depth: int = 8) -> list[dict[str, Any]]:
+def flat(step: Any, *, inner: str = "pretokenizers", depth: int = 8) -> list[dict[str, Any]]:
     """Steps without the sequences around them. What is no step becomes one that nothing equals."""
     if step is None:
         return []
@@ -85,14 +80,18 @@ def _flat(step: Any, inner: str = "pretokenizers", depth: int = 8) -> list[dict[
     parts = step.get(inner)
     if not isinstance(parts, list):
         return [{}]
-    return [found for part in parts for found in _flat(part, inner, depth - 1)]
+    return [found for part in parts for found in flat(part, inner=inner, depth=depth - 1)]
+
+
+def _table(rule: str) -> Steps:
+    return tuple(canonical(pattern) for pattern in PATTERNS[rule])
 
 
 def _steps(pre_tokenizer: Any) -> tuple[Steps, bool] | None:
     """(patterns, whether the text between matches is dropped); None for steps that are not cuts by a pattern."""
     patterns: list[str] = []
     drops = False
-    for step in _flat(pre_tokenizer):
+    for step in flat(pre_tokenizer):
         match step:
             case {"type": "ByteLevel", "add_prefix_space": False, **rest}:
                 found = PATTERNS["gpt-2"][0] if rest.get("use_regex", True) else ""

@@ -21,7 +21,8 @@ PRE = "tokenizer.ggml.pre"
 # Name -> pre-tokenizer, and whether the file has to go along.
 FOUND: dict[str, tuple[str | None, bool]] = {
     "gpt2": ("gpt-2", False), "llama3": ("llama-bpe", False), "cl100k": ("dbrx", False), "qwen2": ("qwen2", False),
-    "smollm": ("smollm", False), "unknown": (None, True), "fallback": ("default", True), "scored": ("default", False),
+    "smollm": ("smollm", False), "unknown": (None, True), "fallback": ("default", True), "first": ("default", True),
+    "scored": ("default", False),
     "unigram": ("default", True), "wordpiece": ("default", False),
 }  # fmt: skip
 
@@ -33,6 +34,14 @@ def test_ids_are_those_of_tokenizers(name: str, tmp_path: Path) -> None:
     assert (metadata.get(PRE), HUGGINGFACE_KEY in metadata) == FOUND[name]
     assert metadata.get(NORMAL_FORM_KEY) == ("NFC" if name == "qwen2" else None)
     assert not equality.check_json(folder, 80, random.Random(1), step=61)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "fallback", "first", "scored"])
+def test_texts_come_back(name: str, tmp_path: Path) -> None:
+    tokenizer = converted(write_made(tmp_path, name), 2000)
+    for text in ("Hello, world", "two  spaces ", "\U0001f44d Gr\u00fc\u00dfe\n"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.adds_space == (name in ("fallback", "first"))
 
 
 def test_the_comparison_notices_a_wrong_rule(tmp_path: Path) -> None:
@@ -58,6 +67,10 @@ def _steps(*steps: Any) -> dict[str, Any]:
     return {"type": "Sequence", "pretokenizers": list(steps)}
 
 
+def _cuts(pattern: str) -> dict[str, Any]:
+    return _steps(_cut(pattern), _level())
+
+
 STRUCTURES: list[tuple[Any, bool, str | None]] = [
     (_level(use_regex=True), False, "gpt-2"),
     (_level(use_regex=True, add_prefix_space=True), False, None),
@@ -69,6 +82,9 @@ STRUCTURES: list[tuple[Any, bool, str | None]] = [
     (_steps(_cut(vocabularies.LLAMA3), {"type": "Digits", "individual_digits": True}, _level()), True, None),
     (_steps({"type": "Punctuation", "behavior": "Contiguous"}, _level(use_regex=True), _cut("[0-9][0-9][0-9]")),
      False, "falcon"),
+    (_cuts("'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]"
+           "|\\s+(?!\\S)|\\s+"), False, "qwen2"),
+    (_cuts(" ?[^(\\s|[.,!?…。，、।۔،])]+"), False, "bloom"),
     ({"type": "Sequence", "pretokenizers": "none"}, False, None),
     ("ByteLevel", False, None),
 ]  # fmt: skip

@@ -136,6 +136,14 @@ def _fallback() -> Made:
     return _characters(normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]))
 
 
+def _first() -> Made:
+    """Llama's way as transformers 5 writes it: a space before a text, and none after special tokens."""
+    made = _fallback()
+    made.normalizer = None
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    return made
+
+
 def _scored() -> Made:
     """The same with the merges of a SentencePiece model: every way to make each token, token by token."""
     state = json.loads(_characters(normalizers.Replace(" ", "\u2581")).to_str())
@@ -175,7 +183,7 @@ def _word_piece() -> Made:
 # Name -> what makes it.
 MAKERS: Mapping[str, Callable[[], Made]] = {
     "gpt2": _gpt2, "llama3": _llama3, "cl100k": _cl100k, "qwen2": _qwen2, "smollm": _smollm, "unknown": _unknown,
-    "fallback": _fallback, "scored": _scored, "unigram": _unigram, "wordpiece": _word_piece,
+    "fallback": _fallback, "first": _first, "scored": _scored, "unigram": _unigram, "wordpiece": _word_piece,
 }  # fmt: skip
 NAMED = {
     "wordpiece": {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"},
@@ -208,7 +216,7 @@ def write_tokenizer(folder: Path, files: Mapping[str, Any]) -> Path:
 
 def write_made(folder: Path, name: str) -> Path:
     """A folder with the tokenizer of a name of `MAKERS`."""
-    named = NAMED.get("fallback" if name == "scored" else name, BYTES)
+    named = NAMED.get(name, NAMED["fallback"] if name in ("first", "scored") else BYTES)
     return write_tokenizer(folder, {"tokenizer.json": made(name), "tokenizer_config.json": named})
 
 
