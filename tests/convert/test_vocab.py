@@ -36,6 +36,13 @@ def test_ids_are_those_of_tokenizers(name: str, tmp_path: Path) -> None:
     assert not equality.check_json(folder, 80, random.Random(1), step=61)
 
 
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_ids_are_those_of_sentencepiece(kind: str, tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path, {"tokenizer.model": vocabularies.pieces(kind)})
+    assert metadata_of(folder, 700)["tokenizer.ggml.model"] == {"bpe": "llama", "unigram": "t5"}[kind]
+    assert not equality.check_pieces(folder, 80, random.Random(1), step=61)
+
+
 @pytest.mark.parametrize("name", ["qwen2", "fallback", "first", "scored"])
 def test_texts_come_back(name: str, tmp_path: Path) -> None:
     tokenizer = converted(write_made(tmp_path, name), 2000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Callable, Mapping
@@ -197,6 +198,19 @@ BYTES = {"bos_token": "<|begin|>", "eos_token": "<|end|>"}
 def made(name: str) -> str:
     """The tokenizer.json of a name of `MAKERS`."""
     return MAKERS[name]().to_str()
+
+
+@cache
+def pieces(kind: str) -> bytes:
+    """A tokenizer.model that the `sentencepiece` package trained: "bpe" or "unigram", with its own normalization."""
+    from sentencepiece import SentencePieceTrainer
+
+    written = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(_corpus()), model_writer=written, vocab_size=700, model_type=kind,
+        byte_fallback=kind == "bpe", user_defined_symbols=["<tool>"], minloglevel=2,
+    )  # fmt: skip
+    return written.getvalue()
 
 
 def write_tokenizer(folder: Path, files: Mapping[str, Any]) -> Path:
