@@ -124,8 +124,8 @@ def put_added(table: Table, file: TokenizerJson, *, spaces: bool) -> None:
     """The added tokens of a file. One that is in the model already keeps its text."""
     for number, token in enumerate(file.added):
         said_in = f"added_tokens[{number}]"
-        if table.texts.get(token.id, token.content) != token.content:
-            raise table.refuse(said_in, token.content, f"{table.texts[token.id]!r}, as in the model's vocabulary")
+        if table.text(token.id) not in (None, token.content):
+            raise table.refuse(said_in, token.content, f"{table.text(token.id)!r}, as in the model's vocabulary")
         table.put_added(token.id, token.content, special=token.special, said_in=said_in, spaces=spaces)
 
 

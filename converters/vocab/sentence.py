@@ -93,23 +93,29 @@ def _put_piece(table: Table, i: int, piece: Mapping[int, int | bytes]) -> None:
 
 
 def _put_all_added(table: Table, checkpoint: Checkpoint, file: TokenizerJson | None, config: Mapping[str, Any]) -> None:
-    """What other files add, in the order in which they overrule each other."""
+    """What other files add, in the order in which they overrule each other.
+
+    Tokens beyond the rows are left out: Gemma's files of text models name one that only images use.
+    """
     for number, token in enumerate(file.added if file else ()):
-        said_in = f"tokenizer.json, added_tokens[{number}]"
-        table.put_added(token.id, token.content, special=token.special, said_in=said_in, spaces=True)
+        _put_added(table, token.id, token.content, token.special, f"tokenizer.json, added_tokens[{number}]")
     added = checkpoint.json(_ADDED) or {}
     decoder = config.get("added_tokens_decoder") or {}
     if not isinstance(added, dict) or not isinstance(decoder, dict):
         raise CheckpointError("added tokens are no JSON object", path=checkpoint.path)
     for text, i in added.items():
-        if table.texts.get(i) != text:
-            table.put_added(i, text, special=False, said_in=_ADDED, spaces=True)
+        if table.text(i) != text:
+            _put_added(table, i, text, False, _ADDED)
     for digits, token in decoder.items():
         said_in = f"tokenizer_config.json, added_tokens_decoder.{digits}"
         if not isinstance(token, dict) or not digits.isdecimal() or len(digits) > 9:
             raise table.refuse(said_in, token, "an id and an object")
-        special = token.get("special") is True
-        table.put_added(int(digits), token.get("content"), special=special, said_in=said_in, spaces=True)
+        _put_added(table, int(digits), token.get("content"), token.get("special") is True, said_in)
+
+
+def _put_added(table: Table, i: Any, text: Any, special: bool, said_in: str) -> None:
+    if type(i) is not int or i < table.room:
+        table.put_added(i, text, special=special, said_in=said_in, spaces=True)
 
 
 def _keys(kind: str, normalizer: Mapping[int, int | bytes], prefix: bool) -> Keys:

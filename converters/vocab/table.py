@@ -39,7 +39,7 @@ class Table:
 
     def put_new(self, i: object, text: object, kind: int, score: float = 0.0, *, said_in: str) -> None:
         """A token whose id no other may have."""
-        if i in self.texts:
+        if self.text(i) is not None:
             raise CheckpointError(f"two tokens have the id {i}", path=self.path, field=said_in, got=text)
         self.put(i, text, kind, score, said_in=said_in)
 
@@ -49,6 +49,10 @@ class Table:
         if spaces and not special and isinstance(text, str):
             text = text.replace("\u2581", " ")
         self.put(i, text, CONTROL if special else USER_DEFINED, -1000.0, said_in=said_in)
+
+    def text(self, i: object) -> str | None:
+        """The token of an id, or of what a file has in the place of one."""
+        return self.texts.get(i) if type(i) is int else None
 
     def ids(self) -> dict[str, int]:
         """Text -> id."""

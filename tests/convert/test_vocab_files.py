@@ -58,8 +58,9 @@ def test_tokens_that_other_files_add_to_sentence_pieces(tmp_path: Path) -> None:
     assert metadata[KEY + "tokens"][510:] == ["<|turn|>", "  x", "<end>", "<old>", "[PAD514]", "[PAD515]"]
     types = [CONTROL, USER_DEFINED, CONTROL, USER_DEFINED, UNUSED, UNUSED]
     assert metadata[KEY + "token_type"][510:].tolist() == types
+    assert metadata_of(folder, 513)[KEY + "tokens"][510:] == ["<|turn|>", "  x", "<end>"]  # as in Gemma's folders
     with pytest.raises(CheckpointError, match="vocabulary"):
-        metadata_of(folder, 513)
+        metadata_of(folder, 511)
 
 
 def test_spaces_of_sentence_pieces(tmp_path: Path) -> None:
@@ -181,6 +182,10 @@ BROKEN: dict[str, dict[str, Any]] = {
     "an id twice": _json(vocab={"a": 0, "b": 0}),
     "a negative id": _json(vocab={"a": -1}),
     "an id that is a text": _json(vocab={"a": "0"}),
+    "an id that is a list": _json(vocab={"a": [0]}),
+    "an added id that is a list": _added({"content": "x", "id": [0]}),
+    "an older added id that is a list": {"tokenizer.model": _pieces(), "added_tokens.json": {"x": [5]}},
+    "an added token that is a list": _added({"content": ["x"], "id": 0}),
     "a huge id": _json(vocab={"a": 1 << 40}),
     "a long token": _json(vocab={"a" * 5000: 0}),
     "a merge of three": _json(merges=["a b c"]),
