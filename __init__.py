@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .converters.quantize import quantize
+    from .converters.convert import convert
     from .formats.errors import (
         Cancelled,
         ContextOverflow,
@@ -61,11 +61,13 @@ __all__ = [
     "UnsupportedError",
     "Usage",
     "__version__",
+    "convert",
     "load_tokenizer",
     "quantize",
 ]
 
 _HOME = {
+    "converters.convert": ("convert",),
     "converters.quantize": ("quantize",),
     "formats.errors": (
         "Cancelled",

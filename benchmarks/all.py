@@ -44,6 +44,7 @@ SCRIPTS = (
     Script("accuracy", "--model smollm2 --gen-tokens 4", needs_peer=True),
     Script("desktop", "--model smollm2 --scale 0.1"),
     Script("sampling", ""),
+    Script("convert", "--shape tiny --rounds 1"),
     Script("quantize", "--model synthetic:F16@tiny --recipe Q8_0 --rounds 1", needs_peer=True),
     Script("kernels", "--type Q4_0"),
     Script("ahead", "--type Q4_0"),

@@ -49,9 +49,9 @@ def ensure(wanted: str) -> Path:
 def write(path: Path, shape: Shape, recipe: Recipe) -> None:
     """Write the model: a minute's work would be the random numbers, so that rows repeat."""
     writer = GGUFWriter(path)
-    for key, value in _metadata(shape, path.stem).items():
+    for key, value in metadata(shape, path.stem).items():
         writer.add(key, value)
-    for key, (values, element) in _vocabulary(shape.vocab_size).items():
+    for key, (values, element) in vocabulary(shape.vocab_size).items():
         writer.add(key, values, element)
     types: dict[str, tuple[tuple[int, ...], GGMLType]] = {}
     for layer, name, dims in _tensors(shape):
@@ -83,7 +83,7 @@ class _Tiles:
             yield self._made[key][: min(TILE_ROWS, rows - start)]
 
 
-def _metadata(shape: Shape, name: str) -> dict[str, object]:
+def metadata(shape: Shape, name: str) -> dict[str, object]:
     own = {
         "context_length": shape.context,
         "embedding_length": shape.d_model,
@@ -108,7 +108,7 @@ def _metadata(shape: Shape, name: str) -> dict[str, object]:
     }
 
 
-def _vocabulary(size: int) -> dict[str, tuple[list[Any], ValueType]]:
+def vocabulary(size: int) -> dict[str, tuple[list[Any], ValueType]]:
     """The smallest vocabulary of the SentencePiece kind: control tokens, all bytes, and words nobody writes."""
     tokens = list(FIRST_TOKENS)
     kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256]

@@ -6,8 +6,8 @@ whose graph is the check that nothing is missing, and the reference backend, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,90 +15,92 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.gguf import GGMLType, GGUFFile, GGUFWriter, ValueType
+from ..formats.gguf import GGUFFile, GGUFTensor, GGUFWriter
+from ..formats.gguf.source import buffer_source
+from ..formats.gguf.tensors import RowReader
 from .rows import Rows
 
 SMALL_BYTES = 1 << 16  # tensors whose numbers decide what is computed, such as factors of rotation, are smaller
 
 
-@dataclass(frozen=True)
-class SourceTensor:
-    """One tensor, with the attributes of a `GGUFTensor`. Matrices keep the stored type, vectors are float32."""
+@dataclass(frozen=True, slots=True)
+class SourceTensor(GGUFTensor):
+    """One tensor of a checkpoint. With `is_hollow`, a large one has a shape and no numbers: enough to check a graph."""
 
-    name: str
-    rows: Rows
-
-    @property
-    def type(self) -> GGMLType:
-        return self.rows.type
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.rows.shape
-
-    @property
-    def ne(self) -> tuple[int, ...]:
-        """The shape in file order."""
-        return self.rows.shape[::-1]
-
-    @property
-    def n_elements(self) -> int:
-        return self.rows.n_rows * self.rows.shape[-1]
-
-    @property
-    def n_bytes(self) -> int:
-        return self.rows.n_rows * self.row_bytes
-
-    @property
-    def row_bytes(self) -> int:
-        return self.type.row_bytes(self.ne[0])
-
-    @property
-    def path(self) -> str:
-        """Where it comes from."""
-        return self.rows.origin
+    made_by: Rows
+    is_hollow: bool = False
 
     @property
     def data(self) -> NDArray[np.uint8]:
-        """All of it at once, uint8[*shape[:-1], row_bytes]."""
-        return self.rows.read(0, self.rows.n_rows).reshape(*self.shape[:-1], self.row_bytes)
+        """All of it at once, see GGUFTensor."""
+        shape = (*self.shape[:-1], self.row_bytes)
+        if self.is_hollow and self.n_bytes > SMALL_BYTES:
+            return np.broadcast_to(np.uint8(0), shape)
+        return self.made_by.read(0, self.made_by.n_rows).reshape(shape)
 
-    def read(self, first: int, last: int) -> NDArray[np.uint8]:
-        """Rows as bytes, uint8[last - first, row_bytes]."""
-        return self.rows.read(first, last)
+    @property
+    def rows(self) -> RowReader:
+        """See GGUFTensor."""
+        return _Lazily(self.made_by)
 
-    def forget(self, first: int = 0, last: int | None = None) -> None:
-        """Give back the memory that reading these rows took."""
-        self.rows.forget(first, self.rows.n_rows if last is None else last)
+    def forget(self, start: int = 0, stop: int | None = None) -> None:
+        """See GGUFTensor: in bytes of `data`."""
+        last = self.n_bytes if stop is None else stop
+        if first_to_last := range(start // self.row_bytes, last // self.row_bytes):
+            self.made_by.forget(first_to_last.start, first_to_last.stop)
 
 
 @dataclass(frozen=True)
-class HollowTensor(SourceTensor):
-    """A tensor of the right shape without its numbers: what checks a graph does not read them."""
+class _Lazily:
+    """Rows that are read when they are sliced."""
 
-    @property
-    def data(self) -> NDArray[np.uint8]:
-        if self.n_bytes <= SMALL_BYTES:
-            return super().data
-        return np.broadcast_to(np.uint8(0), (*self.shape[:-1], self.row_bytes))
+    made_by: Rows
+
+    def __len__(self) -> int:
+        return self.made_by.n_rows
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        first, last, _ = rows.indices(len(self))
+        return self.made_by.read(first, last)
 
 
-class SourceModel:
-    """Metadata and tensors of a model that is to be written. `path` is the checkpoint, `paths` all files read."""
+def tensor(name: str, made_by: Rows) -> SourceTensor:
+    """A tensor under its GGUF name. Its `path` is where it comes from."""
+    ne, origin = made_by.shape[::-1], buffer_source(b"", made_by.origin)
+    n_bytes = made_by.type.row_bytes(ne[0]) * made_by.n_rows
+    return SourceTensor(name, made_by.type, ne, 0, n_bytes, "<", origin, made_by)
+
+
+class SourceModel(GGUFFile):
+    """Metadata and tensors of a model that is to be written. `path` is the checkpoint, `paths` are all files read."""
 
     def __init__(
-        self, path: Path, paths: list[Path], keys: Mapping[str, Any], tensors: Mapping[str, SourceTensor]
+        self,
+        path: Path,
+        paths: tuple[Path, ...],
+        keys: Mapping[str, Any],
+        tensors: Mapping[str, SourceTensor],
+        close: Callable[[], None],
     ) -> None:
-        self.path, self.paths = path, tuple(paths)
+        self.path, self.paths, self.byte_order = path, paths, "<"
         self.metadata = _metadata(keys, path)
-        self.tensors = MappingProxyType(dict(tensors))
+        self._tensors = dict(tensors)
+        self.tensors = MappingProxyType(self._tensors)
+        self.size = sum(tensor.n_bytes for tensor in tensors.values())
+        self._keys, self._close = dict(keys), close
+
+    def close(self) -> None:
+        """Release the checkpoint's files."""
+        self._close()
 
     def hollow(self) -> SourceModel:
-        """The same model, in which no large tensor is read."""
-        model = object.__new__(SourceModel)
-        model.path, model.paths, model.metadata = self.path, self.paths, self.metadata
-        model.tensors = MappingProxyType({name: HollowTensor(name, t.rows) for name, t in self.tensors.items()})
-        return model
+        """The same model, of which no large tensor is read. Closing it closes nothing."""
+        tensors = {name: replace(one, is_hollow=True) for name, one in self._tensors.items()}
+        return SourceModel(self.path, self.paths, self._keys, tensors, lambda: None)
+
+    def with_tensors(self, tensors: Mapping[str, SourceTensor]) -> SourceModel:
+        """The same model with other tensors. Close one of both."""
+        return SourceModel(self.path, self.paths, self._keys, tensors, self._close)
 
 
 def _metadata(keys: Mapping[str, Any], path: Path) -> Any:
@@ -110,6 +112,3 @@ def _metadata(keys: Mapping[str, Any], path: Path) -> Any:
         else:
             writer.add(key, value)
     return GGUFFile.from_buffer(writer.plan()[0].header, name=str(path)).metadata
-
-
-FLOAT32, UINT32, BOOL = ValueType.FLOAT32, ValueType.UINT32, ValueType.BOOL

@@ -19,6 +19,7 @@ REDRAW_S = 0.1
 WIDTH = 24  # characters of the bar
 STAGES = {
     "compile": "compiling kernels, first run only", "reading": "reading the model", "resume": "checking what is there",
+    "check": "comparing with the source",
 }  # fmt: skip
 
 

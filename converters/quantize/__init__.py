@@ -16,10 +16,10 @@ from __future__ import annotations
 from .importance import Importance, read_importance
 from .plan import Choices, Planned, as_type, plan, recipe_named
 from .recipes import RECIPES
-from .run import Summary, quantize
+from .run import Inspection, Summary, quantize
 from .searches import SEARCHES, with_search
 
 __all__ = [
-    "RECIPES", "SEARCHES", "Choices", "Importance", "Planned", "Summary", "as_type", "plan", "quantize",
+    "RECIPES", "SEARCHES", "Choices", "Importance", "Inspection", "Planned", "Summary", "as_type", "plan", "quantize",
     "read_importance", "recipe_named", "with_search",
 ]  # fmt: skip

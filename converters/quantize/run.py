@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...formats.errors import Cancelled, InvalidRequest
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor, GGUFWriter
+from ...formats.gguf.tensors import RowReader
 from ...formats.quants import CodecError, NotFiniteError, decode
 from ...runtime.backends.base import CancelFlag, Progress
 from ...runtime.backends.cpu.encode import Encoders
@@ -54,8 +56,16 @@ class Summary:
     without_importance: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """A look at a file that is complete: `look` raises to refuse it, or returns numbers that become these keys."""
+
+    keys: tuple[str, ...]
+    look: Callable[[Path], Mapping[str, float]]
+
+
 def quantize(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | GGUFFile,
     target: str | os.PathLike[str],
     recipe: str,
     *,
@@ -77,12 +87,14 @@ def quantize(
     dry_run: bool = False,
     resume: bool = False,
     verify: bool = False,
+    inspection: Inspection | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     cancel: CancelFlag | None = None,
 ) -> Summary:
     """Write the model `source` to `target` with its weights in the types of a recipe, such as "Q4_K_M".
 
+    source          a file, or a model that is open: it is closed then
     recipe          one of `RECIPES`: each tensor gets the type that llama.cpp gives it, and the bytes of its encoder
     overrides       (regular expression, type): the first one found in a tensor's name decides
     pure            the recipe's own type for every matrix
@@ -101,6 +113,7 @@ def quantize(
     resume          go on with what the same call left when it was stopped, and leave it so when this one is: by Ctrl-C,
                     `cancel`, a full disk or kill -9. The result is the same file
     verify          read the new file from the disk again before it gets its name
+    inspection      a look at the complete file before it gets its name, which may refuse it
     threads         at most as many as there are processors; default: one for each physical core
     progress        is told stages "resume" (bytes that are checked), "compile" and "quantize" (bytes of the source)
 
@@ -120,15 +133,17 @@ def quantize(
     choices = Choices(
         overrides, pure, output_type, embedding_type, keep_output, given is not None, keep_split, prune_layers, nf4_as
     )  # fmt: skip
-    with GGUFFile.open(source) as file:
+    with source if isinstance(source, GGUFFile) else GGUFFile.open(source) as file:
         planned = with_search(plan(file, recipe, choices), search)
         check_plan(planned, given, allow_requantize=allow_requantize)
         check_forms(planned, nf4_as)
         made_of = _made_of(file, recipe, f"{choices} {search} {allow_nonfinite}", given) if resume else None
         options = files.options(file, planned)
-        writer = GGUFWriter(files.named(Path(target)), made_of=made_of, verify=verify, **options)
+        look = inspection.look if inspection else None
+        writer = GGUFWriter(files.named(Path(target)), made_of=made_of, verify=verify, inspect=look, **options)
         file_type = {"general.file_type": recipe_named(recipe)[1].file_type}
         changed = {**file_type, **_origin(given), **changed_metadata(file, prune_layers), **keys_for(planned)}
+        changed |= dict.fromkeys(inspection.keys if inspection else (), math.nan)
         _declare(writer, file, planned, changed)
         made = {one.path: one.size for one in writer.plan()}
         if not dry_run:
@@ -250,25 +265,27 @@ class _Quantization:
         if not tensor.n_elements:
             return
         columns = None if one.is_copied else columns_of(one, self._importance)
-        parts = 1 if columns is None else len(columns)
-        experts, step = tensor.data.reshape(parts, -1, tensor.row_bytes), max(1, PIECE_WEIGHTS // tensor.ne[0])
-        for number, rows in enumerate(experts):
-            own = None if columns is None else columns[number]
-            for lo in range(0, len(rows), step):
-                part, first = rows[lo : lo + step], number * len(rows) + lo
-                encode = partial(self._encoded, one, first, part, own)
-                yield partial(self._copied, tensor, first, part) if one.is_copied else encode, part.size
+        rows, step = tensor.rows, max(1, PIECE_WEIGHTS // tensor.ne[0])
+        each = len(rows) if columns is None else len(rows) // len(columns)
+        for begin in range(0, len(rows), each):
+            own = None if columns is None else columns[begin // each]
+            for first in range(begin, begin + each, step):
+                part = slice(first, min(first + step, begin + each))
+                encode = partial(self._encoded, one, rows, part, own)
+                n_bytes = (part.stop - part.start) * tensor.row_bytes
+                yield partial(self._copied, tensor, rows, part) if one.is_copied else encode, n_bytes
 
-    def _copied(self, tensor: GGUFTensor, first: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _copied(self, tensor: GGUFTensor, rows: RowReader, part: slice) -> NDArray[np.uint8]:
+        found = rows[part]
         if not self._allow_nonfinite:
-            require_finite(tensor, tensor.type, first, rows)
-        return rows
+            require_finite(tensor, tensor.type, part.start, found)
+        return found
 
     def _encoded(
-        self, one: Planned, first: int, rows: NDArray[np.uint8], columns: NDArray[np.float32] | None
+        self, one: Planned, source: RowReader, part: slice, columns: NDArray[np.float32] | None
     ) -> NDArray[np.uint8]:
-        """Rows from number `first` on. Errors say which tensor, and which of all its rows."""
-        where = f"{one.tensor.path}: tensor {one.tensor.name!r}"
+        """Some rows in their new type. Errors say which tensor, and which of all its rows."""
+        rows, first, where = source[part], part.start, f"{one.tensor.path}: tensor {one.tensor.name!r}"
         try:
             made = self._encoders.transcode(rows, one.tensor.type, one.type, columns, best=bool(one.search))
         except NotFiniteError as error:

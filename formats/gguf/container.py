@@ -7,6 +7,7 @@ made other types of them and kept the key, so they are a hint, taken where it fi
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -140,7 +141,7 @@ class _Container:
             if len(values) != len(names):
                 raise self._wrong(f"not as many as {NAMES_KEY}", key, len(values), str(len(names)))
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+            twice, _ = Counter(names).most_common(1)[0]
             raise self._wrong("a tensor is listed twice", NAMES_KEY, twice)
         self._check_codes({kind.codes for kind in kinds})
         levels = self._levels() if any(kind.nested for kind in kinds) else None

@@ -104,6 +104,15 @@ class DurableFile:
         with translate_errors(self.path):
             os.fsync(self._fd)
 
+    def patch(self, offset: int, data: bytes) -> None:
+        """Write other bytes in the place of some that are there."""
+        self.flush()
+        with translate_errors(self.path):
+            self._file.seek(offset)
+            self._file.write(data)
+            self._file.flush()
+            self._file.seek(0, os.SEEK_END)
+
     def seal(self) -> None:
         """Bring everything written to the disk."""
         self.flush()

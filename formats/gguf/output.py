@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from ..errors import Cancelled, ResourceError
 from .checksum import Checksum
@@ -28,6 +29,9 @@ from .tensors import swap_order
 SYNC_BYTES, SYNC_SECONDS = 64 << 20, 5.0
 
 _log = logging.getLogger(__name__)
+
+# Looks at the complete files before they get their names; what is to be changed: (number of the file, offset, bytes).
+Inspect = Callable[[Sequence[Path]], Iterable[tuple[int, int, bytes]]]
 
 
 class Output:
@@ -86,7 +90,8 @@ class Output:
         """The place of the tensor that comes next."""
         return self._order[len(self.written)] if len(self.written) < len(self._order) else None
 
-    def publish(self) -> None:
+    def publish(self, inspect: Inspect | None = None) -> None:
+        """Bring the files to the disk and give them their names. `inspect` may refuse them first, or change bytes."""
         try:
             if (place := self._next) is not None:
                 raise WriteError(f"tensor {place.tensor.name!r} was declared but not written")
@@ -95,6 +100,11 @@ class Output:
                 _finish(file)
             if self._verify:
                 self._compare()
+            if inspect is not None:
+                for shard, offset, data in inspect([file.partial for file in self._files]):
+                    self._files[shard].patch(offset, data)
+                for file in self._files:
+                    file.seal()
         except BaseException as error:
             self.give_up(error)
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # What somebody can do who has a model in another format.
-GET_GGUF = "Get the model as a GGUF file: download one, or make it with llama.cpp's convert_hf_to_gguf.py"
+GET_GGUF = "Download the model as a GGUF file, or make one of its folder: halfbyte convert FOLDER --type Q4_K_M"
 
 # (first bytes, what it is, what to do). Longest prefixes first where one begins another.
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (

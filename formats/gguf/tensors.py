@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,14 @@ _REMOVED = {
 }
 
 
+class RowReader(Protocol):
+    """Rows of bytes that are read when they are sliced."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class GGUFTensor:
     """One tensor of a file.
@@ -122,6 +131,11 @@ class GGUFTensor:
             raw = self._swapped(raw)
         raw.flags.writeable = False
         return raw.reshape(*self.shape[:-1], self.row_bytes)
+
+    @property
+    def rows(self) -> RowReader:
+        """The rows of `data`, counted through all leading dimensions: uint8[n, row_bytes] when it is sliced."""
+        return self.data.reshape(-1, self.row_bytes)
 
     def forget(self, start: int = 0, stop: int | None = None) -> None:
         """Give back the memory that reading `data` took, or some of its bytes. They can be read again."""

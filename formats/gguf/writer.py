@@ -23,7 +23,7 @@ kill -9, the same declarations with the same `made_of` find the tensors that are
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -51,6 +51,8 @@ class GGUFWriter:
     made_of   what the tensors are made of, in words (name -> identity): given, what is done is kept after an error that
               running again may mend, such as a full disk or Ctrl-C, and a writer of the same goes on with it
     verify    read everything from the disk again before the file gets its name
+    inspect   is given the complete file (of several the first) before that; what it raises leaves none, and what it
+              returns are new values of FLOAT32 keys that were added
 
     Raises WriteError for misuse and for what the operating system refuses, ResourceError for a full disk.
     """
@@ -67,6 +69,7 @@ class GGUFWriter:
         split_counts: Sequence[int] | None = None,
         made_of: Mapping[str, str] | None = None,
         verify: bool = False,
+        inspect: Callable[[Path], Mapping[str, float]] | None = None,
     ) -> None:
         if version not in (2, 3) or byte_order not in ("<", ">"):
             raise WriteError(f"version is 2 or 3 and byte_order '<' or '>', not {version!r} and {byte_order!r}")
@@ -77,7 +80,7 @@ class GGUFWriter:
         self.path = Path(path)
         self.version, self.byte_order, self.alignment = version, byte_order, DEFAULT_ALIGNMENT
         self._limits = (split_max_bytes, split_max_tensors, split_counts)
-        self._made_of, self._verify = made_of, verify
+        self._made_of, self._verify, self._inspect = made_of, verify, inspect
         self._entries: dict[str, bytes] = {}
         self._tensors: dict[str, Declared] = {}
         self._output: Output | None = None
@@ -169,7 +172,7 @@ class GGUFWriter:
         if self._output is None:
             self.open()
         if self._output is not None and not self._output.finished:
-            self._output.publish()
+            self._output.publish(self._inspected if self._inspect else None)
 
     def abort(self, error: BaseException | None = None) -> None:
         """Give up and remove what was written. The target name keeps what it held before.
@@ -189,6 +192,13 @@ class GGUFWriter:
             self.close()
         else:
             self.abort(error)
+
+    def _inspected(self, partials: Sequence[Path]) -> Iterator[tuple[int, int, bytes]]:
+        """What `inspect` found, as bytes of the first file's header."""
+        assert self._inspect is not None
+        header = self.plan()[0].header
+        for key, value in self._inspect(partials[0]).items():
+            yield 0, header.index(self._entries[key]), encode_entry(key, value, ValueType.FLOAT32, self.byte_order)
 
     def _must_be_planning(self, what: str) -> None:
         if self._output is not None:

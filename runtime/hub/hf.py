@@ -18,6 +18,8 @@ from .waiting import in_thread
 REACHABLE_S = 2.5  # how long an unreachable hub may hold up a command
 SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 MAX_SHARDS = 1000
+# Of a checkpoint, beside its weights.
+CHECKPOINT_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "README.md", "1_Pooling/*")
 
 
 def parse(name: str) -> HubFile:
@@ -40,6 +42,39 @@ def fetch(file: HubFile, *, progress: Progress, cancel: Cancel, folder: Path | N
     _require_reachable()
     paths = [_download(file, shard, folder, progress, cancel) for shard in shards(file.path)]
     return paths[0]
+
+
+def fetch_checkpoint(name: str, *, progress: Progress, cancel: Cancel) -> Path:
+    """The folder of a checkpoint, `hf:OWNER/REPO` or `hf:OWNER/REPO@REVISION`, from the hub's cache or the network.
+
+    What is there already is not downloaded again, and a download that was interrupted goes on. Nothing but data comes:
+    weights (as safetensors, or where there are none as PyTorch archives), JSON, vocabularies, templates, the card.
+    Raises HalfbyteError for another form of name, DownloadError, Cancelled.
+    """
+    import huggingface_hub
+
+    repo, _, revision = name.removeprefix("hf:").partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise HalfbyteError(f"{name!r} is not of the form hf:OWNER/REPO or hf:OWNER/REPO@REVISION")
+    _require_reachable()
+    _utilities().disable_progress_bars()  # ours reports instead
+
+    def download(weights: str) -> Path:
+        progress(f"downloading {repo}", 0, 0)
+        folder = huggingface_hub.snapshot_download(
+            repo, revision=revision or "main", allow_patterns=[weights, *CHECKPOINT_FILES], etag_timeout=5
+        )
+        return Path(str(folder))
+
+    try:
+        folder: Path = in_thread(lambda: download("*.safetensors"), cancel)
+        if not any(folder.glob("*.safetensors")):
+            folder = in_thread(lambda: download("*.bin"), cancel)
+        return folder
+    except Cancelled:
+        raise
+    except Exception as error:  # see _download
+        raise DownloadError(f"hf:{repo}: {_one_line(error)}") from error
 
 
 def shards(path: str) -> list[str]:

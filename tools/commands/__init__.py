@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "chat": "Talk with a model.",
     "pull": "Download a model by name.",
     "inspect": "Show what is in a model file.",
+    "convert": "Make a model file of a Hugging Face folder.",
     "quantize": "Write a model with smaller weights.",
     "imatrix": "Measure which columns of a model's matrices matter.",
     "compare": "Show what other weights cost a model.",

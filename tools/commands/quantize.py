@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,21 +87,26 @@ def command(
         with resumable(target, progress):
             summary = quantize(
                 source, target, full_name,
-                overrides=[_pair(text) for text in overrides], pure=pure, output_type=output_type,
+                overrides=[override(text) for text in overrides], pure=pure, output_type=output_type,
                 embedding_type=embedding_type, keep_output=keep_output, nf4_as=nf4_as, importance=imatrix,
                 search=search, allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
                 prune_layers=_numbers(prune_layers), keep_split=keep_split,
-                split_max_bytes=_size(split_max_size), split_max_tensors=split_max_tensors,
+                split_max_bytes=size_of(split_max_size), split_max_tensors=split_max_tensors,
                 overwrite=overwrite, dry_run=dry_run, resume=True, verify=verify, threads=threads, progress=progress,
             )  # fmt: skip
-    planned = summary.tensors
+    show(summary, full_name, dry_run=dry_run, as_json=as_json)
+
+
+def show(summary: Summary, recipe: str, *, dry_run: bool, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
+    """What was written, or would be. `more` goes into the JSON."""
     for remark in remarks(summary):
         console.note(remark)
-    about = describe(planned, full_name)
+    about = describe(summary.tensors, recipe)
     if as_json:
         files = [{"path": str(path), "bytes": size} for path, size in summary.files]
         made = None if dry_run else str(summary.path)
-        console.write_json({"output": made, "files": files, **about, "tensors": _tensors(planned)})
+        tensors = _tensors(summary.tensors)
+        console.write_json({"output": made, "files": files, **about, **(more or {}), "tensors": tensors})
         return
     console.write_table(_rows(about))
     console.say(f"{about['bytes_before'] / 1e6:,.1f} MB -> {about['bytes_after'] / 1e6:,.1f} MB, "
@@ -135,7 +140,7 @@ def default_output(source: Path, recipe: str) -> Path:
     return Path(f"{_TYPE_IN_NAME.sub('', stem)}-{recipe}.gguf")
 
 
-def _pair(text: str) -> tuple[str, str]:
+def override(text: str) -> tuple[str, str]:
     pattern, sign, name = text.rpartition("=")
     if not sign or not pattern:
         raise InvalidRequest(f"--tensor-type {text!r} is not REGEX=TYPE, such as ffn_down=Q6_K")
@@ -149,7 +154,7 @@ def _numbers(text: str | None) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _size(text: str | None) -> int | None:
+def size_of(text: str | None) -> int | None:
     """Bytes: 2G is two billion, as in llama-gguf-split."""
     if text is None:
         return None

@@ -1,0 +1,169 @@
+"""A Hugging Face folder becomes a GGUF file in one pass: read, checked, quantized, written row by row.
+
+    checkpoint/   the folder: config.json, tokenizer, weights as views of mapped files
+    families/     GGUF names and keys, and what happens to tensors
+    vocab/        the tokenizer as metadata
+    source.py     all of it as a model that is not written yet
+    quantize/     its plan, its encoders, its journal: what is written, and how work that was stopped goes on
+    selfcheck.py  whether the written file predicts what the checkpoint does
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..formats.gguf import GGMLType, GGUFFile
+from ..runtime.backends.base import CancelFlag, Progress
+from ..runtime.models import build_model
+from .checkpoint import Checkpoint, CheckpointError
+from .config import Config
+from .families import family_of
+from .quantize import Inspection, Summary, quantize
+from .quantize.architecture import Architecture
+from .rows import Rows, computed
+from .selfcheck import KEYS, Check, check, is_small
+from .source import SourceModel, SourceTensor, tensor
+from .vocab import vocabulary
+
+AUTO = "auto"  # the type that most of the checkpoint's weights have
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion did, or would do. `check` is what the written file predicts, None where it was not asked."""
+
+    summary: Summary
+    architecture: str
+    recipe: str
+    check: Check | None
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
+    type: str = AUTO,
+    *,
+    self_check: bool | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    cancel: CancelFlag | None = None,
+    **options: Any,
+) -> Converted:
+    """Write the checkpoint in the folder `source` to the GGUF file `target`.
+
+    type        a recipe of `quantize`, such as "Q4_K_M", "F16" or "NF4"; "auto" keeps the type the weights have
+    target      default: named after the folder and the type, in the working directory
+    self_check  run prompts through the checkpoint's weights and through the written file, and refuse to publish a file
+                that predicts something else; None: for models small enough that it takes seconds
+    options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
+
+    Nothing but rows of the source is held in memory. The source is only read, nothing in it is run, and `target`
+    appears when it is complete. A file in GGUF form is a source as well: this then is `quantize`.
+
+    Raises CheckpointError and UnsupportedError that name file and field before anything is written; and what `quantize`
+    raises.
+    """
+    path = Path(source)
+    if path.is_file():
+        recipe = _auto_recipe(path) if type == AUTO else type
+        out = Path(target or default_target(path, recipe))
+        summary = quantize(path, out, recipe, dry_run=dry_run, progress=progress, cancel=cancel, **options)
+        return Converted(summary, "", recipe, None)
+    model = open_checkpoint(path)
+    with model:
+        architecture = model.metadata.require("general.architecture", str)
+        recipe = _stored_type(model) if type == AUTO else type
+        out = Path(target or default_target(path, recipe))
+        wanted = is_small(model) if self_check is None else self_check
+        found: list[Check] = []
+
+        def look(partial: Path) -> Mapping[str, float]:
+            found.append(check(model, partial, progress=progress))
+            return found[0].keys()
+
+        summary = quantize(
+            model, out, recipe, dry_run=dry_run, progress=progress, cancel=cancel,
+            inspection=Inspection(KEYS, look) if wanted else None, **options,
+        )  # fmt: skip
+    return Converted(summary, architecture, recipe, found[0] if found else None)
+
+
+def open_checkpoint(path: Path) -> SourceModel:
+    """The model that a folder holds, checked by the graph that will run it. Close it.
+
+    Raises CheckpointError, UnsupportedError, and ModelFileError where shapes contradict config.json.
+    """
+    checkpoint = Checkpoint.open(path)
+    try:
+        family, config = family_of(checkpoint)
+        made = family.tensors(checkpoint.tensors, config)
+        keys = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
+        keys = {"general.architecture": family.architecture, **_general(checkpoint, made), **keys}
+        keys |= vocabulary(checkpoint, _vocabulary_rows(config, made))
+        tensors = {name: tensor(name, rows) for name, rows in made.items()}
+        model = _with_wide_tensors(SourceModel(path, tuple(checkpoint.files), keys, tensors, checkpoint.close))
+        build_model(model.hollow())
+    except BaseException:
+        checkpoint.close()
+        raise
+    return model
+
+
+def _with_wide_tensors(model: SourceModel) -> SourceModel:
+    """Vectors, and the small matrices that no recipe touches, as float32: as llama.cpp's converter stores them."""
+    kept = Architecture.of(model)
+    wide = {
+        name: tensor(name, computed(one.made_by, lambda x: x)) if len(one.ne) == 1 or kept.keeps(name) else one
+        for name, one in model.tensors.items()
+        if isinstance(one, SourceTensor)
+    }
+    return model.with_tensors(wide)
+
+
+def _general(checkpoint: Checkpoint, tensors: Mapping[str, Rows]) -> dict[str, Any]:
+    name = checkpoint.path.resolve().name
+    return {"general.type": "model", "general.name": name, "general.size_label": size_label(tensors)}
+
+
+def size_label(tensors: Mapping[str, Rows]) -> str:
+    """Parameters in short, as names of models have them: 8.4M, 1.1B."""
+    total = float(sum(rows.n_rows * rows.shape[-1] for rows in tensors.values()))
+    for limit, unit, digit in ((1e12, 1e9, "B"), (1e9, 1e6, "M"), (1e6, 1e3, "K")):
+        if total >= unit and total < limit * 1e3:
+            value = total / unit
+            return f"{value:.1f}{digit}" if value < 10 else f"{value:.0f}{digit}"
+    return f"{total:.0f}"
+
+
+def _vocabulary_rows(config: Config, tensors: Mapping[str, Rows]) -> int:
+    """How many tokens the embedding has a row for."""
+    embedding = tensors.get("token_embd.weight")
+    if embedding is None:
+        raise CheckpointError("the token embedding is missing", path=config.path.parent, field="token_embd.weight")
+    if (stated := config.count("vocab_size")) != embedding.n_rows:
+        raise config.refuse("vocab_size", stated, f"{embedding.n_rows}, the rows of {embedding.origin}")
+    return stated
+
+
+def _stored_type(model: GGUFFile) -> str:
+    """The recipe that keeps what most weights are stored as."""
+    weights: Counter[GGMLType] = Counter()
+    for one in model.tensors.values():
+        weights[one.type] += one.n_elements if len(one.ne) > 1 else 0
+    return weights.most_common(1)[0][0].name
+
+
+def _auto_recipe(path: Path) -> str:
+    with GGUFFile.open(path) as file:
+        return _stored_type(file)
+
+
+def default_target(source: Path, recipe: str) -> Path:
+    """In the working folder, named like the source with the type behind it."""
+    return Path(f"{source.resolve().name.removesuffix('.gguf')}-{recipe}.gguf")
+

@@ -1,0 +1,113 @@
+"""Does the written file predict what the checkpoint does? Both run on the reference backend, in float32, over one text.
+
+A converter that puts rows in the wrong order writes a file that loads, runs and talks nonsense. This finds it before
+anybody else does: the checkpoint's own weights are run as they were read, and the file as its reader sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats.errors import HalfbyteError
+from ..formats.gguf import GGUFFile
+from ..runtime.backends.base import Progress
+from ..runtime.backends.reference import ReferenceBackend
+from ..runtime.models import build_model
+from ..runtime.step import PAGE, Step
+from ..runtime.tokenize import tokenizer_from_metadata
+
+KEYS = ("halfbyte.check.kl_mean", "halfbyte.check.kl_max", "halfbyte.check.same_top")
+SMALL = 100_000_000  # weights that NumPy multiplies with in seconds
+TOKENS = 64
+# Nats a token. A file of random numbers is as far from its source as the vocabulary is large: ln(32,000) is 10. Trained
+# models in the coarsest types stay below one.
+GARBAGE = 2.0
+TEXT = (
+    "The quick brown fox jumps over the lazy dog. In 1905, a clerk at the patent office wrote: E = mc^2!\n\n"
+    "def area(width, height):\n    return width * height  # in square metres\n\n"
+    "Était-ce vrai? Ja, natürlich: 東京は晴れ。"
+)
+
+
+class ConversionError(HalfbyteError):
+    """The written file does not predict what its source predicts."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """D(source || file) over `n_tokens` positions in nats, and the share of them with the same likeliest token."""
+
+    n_tokens: int
+    kl_mean: float
+    kl_max: float
+    same_top: float
+
+    def keys(self) -> Mapping[str, float]:
+        """As metadata."""
+        return dict(zip(KEYS, (self.kl_mean, self.kl_max, self.same_top), strict=True))
+
+
+def is_small(model: GGUFFile) -> bool:
+    """Whether a check takes seconds."""
+    return sum(tensor.n_elements for tensor in model.tensors.values()) <= SMALL
+
+
+def check(source: GGUFFile, written: Path, *, progress: Progress | None = None) -> Check:
+    """Compare. ConversionError where the file predicts something else altogether."""
+    if progress:
+        progress("check", 0, 2)
+    tokens = sample(source)
+    wanted = logits(source, tokens)
+    if progress:
+        progress("check", 1, 2)
+    with GGUFFile.open(written, use_mmap=False) as file:
+        found = logits(file, tokens)
+    if progress:
+        progress("check", 2, 2)
+    result = compared(wanted, found)
+    if not result.kl_mean <= GARBAGE:  # NaN is not
+        raise ConversionError(
+            f"{source.path}: the written model predicts something else than its source: KL {result.kl_mean:.2f} nats a "
+            f"token, the same likeliest token for {100 * result.same_top:.0f} % of {result.n_tokens}. Nothing was "
+            "written; choose a type with more bits, or report the checkpoint"
+        )
+    return result
+
+
+def sample(source: GGUFFile) -> NDArray[np.int32]:
+    """Up to TOKENS tokens of a text of several kinds, by the model's own tokenizer."""
+    ids = tokenizer_from_metadata(source.metadata).encode(TEXT)[:TOKENS]
+    return np.asarray(ids, np.int32)
+
+
+def logits(model: GGUFFile, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Of every position, float32 [n, vocabulary]."""
+    spec = build_model(model)
+    n, n_pages = len(tokens), -(-len(tokens) // PAGE)
+    step = Step(
+        tokens=tokens, positions=np.arange(n, dtype=np.int32), sequence=np.zeros(n, np.int32),
+        pages=np.arange(n_pages, dtype=np.int32)[None], outputs=np.arange(n, dtype=np.int32),
+    )  # fmt: skip
+    return ReferenceBackend().compile(spec.graph, n_pages=n_pages, max_tokens=n).run(step)
+
+
+def compared(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Check:
+    """Of logits float32 [n, vocabulary] each."""
+    p, q = (_log_softmax(values) for values in (wanted, found))
+    kl = (np.exp(p) * (p - q)).sum(axis=1)
+    same = wanted.argmax(axis=1) == found.argmax(axis=1)
+    return Check(len(kl), float(kl.mean()), float(kl.max()), float(same.mean()))
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    rows = logits.astype(np.float64)
+    rows -= rows.max(axis=1, keepdims=True)
+    rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    return rows

