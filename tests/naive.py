@@ -59,6 +59,8 @@ def linear_glu(x: Any, gate: Any, up: Any, gate_bias: Any, up_bias: Any, name: s
 
 
 def act(value: float, name: str) -> float:
+    if name == "sigmoid":
+        return 1 / (1 + math.exp(-value))
     if name == "silu":
         return value / (1 + math.exp(-value))
     if name == "gelu":

@@ -8,16 +8,16 @@ import numpy as np
 
 from .spec import F32, REQUIRED, Call, Shapes, op, require_choice, require_finite, same_shape
 
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+ACTIVATIONS = ("sigmoid", "silu", "gelu", "gelu_tanh")
 
 _erf = np.vectorize(erf, otypes=[np.float32])  # NumPy has no erf; the reference may be slow
 
 
 def apply_activation(x: F32, act: str) -> F32:
-    """silu: x * sigmoid(x). gelu: x * Phi(x), exact. gelu_tanh: the tanh approximation of gelu."""
-    if act == "silu":
-        with np.errstate(over="ignore"):  # exp(-x) may overflow to infinity: the quotient is then -0, as it should be
-            return x / (1 + np.exp(-x))
+    """sigmoid: 1 / (1 + e^-x). silu: x * sigmoid(x). gelu: x * Phi(x), exact. gelu_tanh: its tanh approximation."""
+    if act in ("sigmoid", "silu"):
+        with np.errstate(over="ignore"):  # exp(-x) may overflow to infinity: the quotient is then 0, as it should be
+            return (x if act == "silu" else np.float32(1)) / (1 + np.exp(-x))
     if act == "gelu":
         return 0.5 * x * (1 + _erf(x / sqrt(2))) if x.size else x
     return 0.5 * x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)))

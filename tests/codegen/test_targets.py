@@ -47,7 +47,7 @@ KERNELS = [
     "quantize_packets", "rope", "rms_norm", "layer_norm",
     "kv_store", "attention", "attention_decode.8", "embed.Q4_K", "expert_rows.Q6_K",
     "add", "scale", "softcap", "take_rows", "rms_norm_quantize", "linear_glu.Q4_1.silu",
-    *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("silu", "gelu", "gelu_tanh")),
+    *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("sigmoid", "silu", "gelu", "gelu_tanh")),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from .test_kernels_linear import FLOATS, QUANTIZED
 PLAIN = ["rms_norm", "layer_norm", "add", "scale", "softcap", "quantize", "quantize_packets", "rope", "kv_store",
          "take_rows", "moe_route"]  # fmt: skip
 PLAIN += ["rms_norm_quantize", "expert_combine"]
-ACTS = ["silu", "gelu", "gelu_tanh"]
+ACTS = ["sigmoid", "silu", "gelu", "gelu_tanh"]
 
 
 @pytest.fixture(scope="session", autouse=True)

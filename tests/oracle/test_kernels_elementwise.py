@@ -18,6 +18,7 @@ TOKENS, THREADS = [1, 2, 7, 33, 70], [1, 2, 3, 5]
 Array = NDArray[np.float64]
 
 ACTS: dict[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": lambda x: 0.5 * x * (1 + np.vectorize(erf)(x / sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))),
@@ -75,7 +76,7 @@ def test_layer_norm(biased: bool, tokens: int) -> None:
 def test_activation_and_glu(act: str, tokens: int) -> None:
     x, up = draw(tokens, 53) * 4, draw(tokens, 53, seed=1)
     wide, scale = x.astype(np.float64), np.abs(x)
-    if act == "silu":
+    if act in ("sigmoid", "silu"):
         scale = np.abs(ACTS[act](wide))
     tolerance = ERF if act == "gelu" else ACTIVATION
     for nth in THREADS:
@@ -89,7 +90,8 @@ def test_activation_and_glu(act: str, tokens: int) -> None:
 def test_activations_have_limits(act: str) -> None:
     x = np.array([[-3e38, -1e4, -0.0, 0.0, 1e4, 3e38, np.nan, 1.0]], np.float32)
     found = run(f"activation.{act}", x, 1, x=x)[0]
-    assert found[:6].tolist() == [0, 0, 0, 0, 1e4, np.float32(3e38)]
+    limits = [0, 0, 0.5, 0.5, 1, 1] if act == "sigmoid" else [0, 0, 0, 0, 1e4, np.float32(3e38)]
+    assert found[:6].tolist() == limits
     assert np.isnan(found[6])
 
 

@@ -75,7 +75,7 @@ def test_add_and_scale() -> None:
     assert_close(reference("scale", x, factor=0.3), x.astype(np.float64) * 0.3)
 
 
-@pytest.mark.parametrize("act", ["silu", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize("act", ["sigmoid", "silu", "gelu", "gelu_tanh"])
 def test_activations(act: str) -> None:
     x, up = draw(3, 5) * 4, draw(3, 5, seed=1)
     expected = [[naive.act(float(a), act) for a in row] for row in x]
@@ -88,6 +88,7 @@ def test_activations(act: str) -> None:
 def test_activations_have_limits(act: str) -> None:
     x = np.array([[-np.inf, -1e4, -0.0, 0.0, 1e4, np.inf, np.nan]], np.float32)[:, 1:5]
     assert reference("activation", x, act=act).tolist() == [[0, 0, 0, 1e4]]
+    assert reference("activation", x, act="sigmoid").tolist() == [[0, 0.5, 0.5, 1]]
 
 
 def test_softcap() -> None:

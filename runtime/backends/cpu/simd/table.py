@@ -140,6 +140,11 @@ def exp_negative(e: Emitter, x: Vec) -> Vec:
 
 
 @emitted(f32x16, f32x16)
+def sigmoid(e: Emitter, x: Vec) -> Vec:
+    return math.sigmoid(e, x)
+
+
+@emitted(f32x16, f32x16)
 def silu(e: Emitter, x: Vec) -> Vec:
     return math.silu(e, x)
 
