@@ -20,7 +20,10 @@ from halfbyte.formats.quants import codec_for
 from halfbyte.runtime.models import ModelSpec, build_model
 from numpy.typing import NDArray
 
-from .layouts import LAYOUTS, LLAMA3_KEYS, Array, Arrays, Shape, metadata
+from .layouts import LAYOUTS
+from .layouts.keys import metadata
+from .layouts.shapes import Shape
+from .layouts.tensors import LLAMA3_KEYS, Array, Arrays
 
 Change = Callable[[dict[str, Any], Arrays], None]
 N_TOKENS = 37  # more than a page of the cache and than every window below
@@ -158,6 +161,59 @@ _GEMMA = {
     "hidden_activation": "gelu_pytorch_tanh",
     "tie_word_embeddings": True,
 }
+_GEMMA1 = {
+    "architectures": ["GemmaForCausalLM"],
+    "model_type": "gemma",
+    "head_dim": 20,
+    "rms_norm_eps": 0.03,
+    "hidden_act": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+}
+_GEMMA2 = {
+    "architectures": ["Gemma2ForCausalLM"],
+    "model_type": "gemma2",
+    "num_hidden_layers": 4,
+    "query_pre_attn_scalar": 28,
+    "sliding_window": 9,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "attn_logit_softcapping": 3.0,
+    "final_logit_softcapping": 100.0,
+}
+_QWEN2_MOE = {
+    "architectures": ["Qwen2MoeForCausalLM"],
+    "model_type": "qwen2_moe",
+    "num_experts": 5,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 44,
+    "shared_expert_intermediate_size": 52,
+    "norm_topk_prob": False,
+}
+_QWEN3_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "head_dim": 20,
+    "num_experts": 7,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 44,
+    "norm_topk_prob": True,
+}
+_STARCODER = {
+    "architectures": ["Starcoder2ForCausalLM"],
+    "model_type": "starcoder2",
+    "norm_epsilon": 1e-2,
+    "sliding_window": 11,
+    "hidden_act": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+}
+_NEOX = {
+    "architectures": ["GPTNeoXForCausalLM"],
+    "model_type": "gpt_neox",
+    "layer_norm_eps": 1e-2,
+    "rotary_pct": 0.5,
+    "rotary_emb_base": 700,
+    "hidden_act": "gelu",
+    "use_parallel_residual": True,
+}
 _PHI = {
     "architectures": ["Phi3ForCausalLM"],
     "model_type": "phi3",
@@ -218,6 +274,14 @@ CASES = {
             head_dim=20,
             rope_scaling={**_YARN, "beta_slow": 0.5, "attention_factor": 1.3},
         ),
+        _case("qwen2moe", _QWEN2_MOE),
+        _case("qwen3moe", _QWEN3_MOE),
+        _case("olmo2", architectures=["Olmo2ForCausalLM"], model_type="olmo2", rms_norm_eps=1e-2),
+        _case("starcoder2", _STARCODER),
+        _case("gptneox", _NEOX),
+        _case("gptneox_sequential", _NEOX, use_parallel_residual=False),
+        _case("gemma", _GEMMA1),
+        _case("gemma2", _GEMMA1, _GEMMA2),
         _case("gemma3", _GEMMA),
         _case("gemma3_softcap", _GEMMA, final_logit_softcapping=60.0, rope_scaling=None),
         _case("phi3", _PHI),

@@ -8,11 +8,14 @@ from ...formats.errors import UnsupportedError
 from ..checkpoint import Checkpoint
 from ..config import Config
 from .family import Family
-from .gemma import GEMMA3
+from .gemma import GEMMA, GEMMA2, GEMMA3
 from .gpt2 import GPT2
+from .gptneox import GPTNEOX
 from .llama import LLAMA
+from .olmo2 import OLMO2
 from .phi3 import PHI3
-from .qwen import QWEN2, QWEN3
+from .qwen import QWEN2, QWEN2MOE, QWEN3, QWEN3MOE
+from .starcoder2 import STARCODER2
 
 # "architectures" of config.json -> family. Architectures that equal another one are rows, not files.
 FAMILIES: dict[str, Family] = {
@@ -20,11 +23,18 @@ FAMILIES: dict[str, Family] = {
     "MistralForCausalLM": LLAMA,
     "MixtralForCausalLM": LLAMA,
     "Qwen2ForCausalLM": QWEN2,
+    "Qwen2MoeForCausalLM": QWEN2MOE,
     "Qwen3ForCausalLM": QWEN3,
+    "Qwen3MoeForCausalLM": QWEN3MOE,
+    "GemmaForCausalLM": GEMMA,
+    "Gemma2ForCausalLM": GEMMA2,
     "Gemma3ForCausalLM": GEMMA3,
     "Gemma3ForConditionalGeneration": GEMMA3,
     "Phi3ForCausalLM": PHI3,
+    "Olmo2ForCausalLM": OLMO2,
+    "Starcoder2ForCausalLM": STARCODER2,
     "GPT2LMHeadModel": GPT2,
+    "GPTNeoXForCausalLM": GPTNEOX,
 }
 
 

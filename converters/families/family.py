@@ -52,12 +52,13 @@ class Family:
             if any(re.search(pattern, name) for pattern in self.ignored):
                 continue
             for target, number, rows in self._places(name, tensor, c):
-                if number is not None:
-                    experts.setdefault(target, {})[number] = rows
-                elif target in found:
+                known = experts.get(target, {})
+                if target in found or number in known or (known and number is None):
                     raise _refuse(tensor, f"it would become {target!r}, and so would another one")
-                else:
+                if number is None:
                     found[target] = rows
+                else:
+                    experts.setdefault(target, {})[number] = rows
         return found | {target: _experts(target, by_number) for target, by_number in experts.items()}
 
     def _places(self, name: str, tensor: StoredTensor, c: Config) -> Iterator[tuple[str, int | None, Rows]]:
@@ -79,11 +80,11 @@ _NUMBERS = re.compile(r"\.(\d{1,6})(?=\.)")
 
 
 def _taken_apart(name: str) -> tuple[str, str, int | None, str]:
-    """Stem with "{i}" and "{e}", layer, expert, and ".weight", ".bias" or nothing."""
+    """Stem with "{i}" and "{e}", layer, expert, and ".weight" or ".bias": what says neither is a weight."""
     numbers = _NUMBERS.findall(name)
     places = iter(("{i}", "{e}"))
     stem = _NUMBERS.sub(lambda match: f".{next(places, match[1])}", name)
-    role = next((role for role in (".weight", ".bias") if stem.endswith(role)), "")
+    role = next((role for role in (".weight", ".bias") if stem.endswith(role)), ".weight")
     expert = int(numbers[1]) if len(numbers) > 1 else None
     return stem.removesuffix(role), numbers[0] if numbers else "", expert, role
 

@@ -1,23 +1,44 @@
-"""Gemma 3, text: of multimodal checkpoints the language model alone."""
+"""Gemma 1, CodeGemma, Gemma 2, and of Gemma 3 the text: of multimodal checkpoints the language model alone."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+
 from ..config import Config
 from .family import Family, Keys
-from .shared import LAYERS, LLAMA_NAMES, QK_NORM_NAMES, decoder_keys, plus_one, rope_keys, rope_parameters
+from .shared import LAYERS, LLAMA_NAMES, QK_NORM_NAMES, decoder_keys, head_dim, plus_one, rope_keys, rope_parameters
 
-_NORMS = {
+_POST_NORMS = {
     f"{LAYERS}post_attention_layernorm": "blk.{i}.post_attention_norm",
     f"{LAYERS}pre_feedforward_layernorm": "blk.{i}.ffn_norm",
     f"{LAYERS}post_feedforward_layernorm": "blk.{i}.post_ffw_norm",
 }
 
 
+def _gemma_keys(c: Config) -> Keys:
+    c.expect("hidden_act", "gelu_pytorch_tanh", "gelu")  # by "gelu" released checkpoints mean the tanh form
+    c.expect("hidden_activation", "gelu_pytorch_tanh")
+    return decoder_keys(c)
+
+
+def _gemma2_keys(c: Config) -> Keys:
+    c.expect("hidden_activation", "gelu_pytorch_tanh")
+    _expect_windows(c, every=2)
+    return decoder_keys(c) | {
+        **_scale(c),
+        "attention.sliding_window": c.count("sliding_window", default=4096),
+        "attn_logit_softcapping": _cap(c, "attn_logit_softcapping", 50.0),
+        "final_logit_softcapping": _cap(c, "final_logit_softcapping", 30.0),
+    }
+
+
 def _gemma3_keys(c: Config) -> Keys:
     c.expect("hidden_activation", "gelu_pytorch_tanh")
+    _expect_windows(c, every=6)
     rope = rope_parameters(c)
     whole = rope.inner("full_attention") if "full_attention" in rope else rope  # transformers 5 has one for each kind
-    keys = decoder_keys(c) | rope_keys(c, whole)
+    keys = decoder_keys(c) | rope_keys(c, whole) | _scale(c)
     if "sliding_window" in c:
         keys["attention.sliding_window"] = c.count("sliding_window")
     if "sliding_attention" in rope:
@@ -25,15 +46,42 @@ def _gemma3_keys(c: Config) -> Keys:
     elif "rope_local_base_freq" in c:
         keys["rope.freq_base_swa"] = c.number("rope_local_base_freq", low=1.0, high=1e12)
     if "final_logit_softcapping" in c:
-        keys["final_logit_softcapping"] = c.number("final_logit_softcapping", low=1e-3, high=1e6)
+        keys["final_logit_softcapping"] = _cap(c, "final_logit_softcapping", 30.0)
     return keys
 
 
-_NAMES3 = LLAMA_NAMES | QK_NORM_NAMES | _NORMS
-GEMMA3 = Family(
-    "gemma3",
-    keys=_gemma3_keys,
-    names=_NAMES3,
-    changes={stem: plus_one for stem in _NAMES3.values() if stem.endswith("_norm")},
-    ignored=(r"^vision_tower\.", r"^multi_modal_projector\.", r"^lm_head\."),  # the embedding is the head
-)
+def _scale(c: Config) -> Keys:
+    """What scores are multiplied with, where that does not follow from the size of heads."""
+    scalar = c.number("query_pre_attn_scalar", default=256, low=1e-3, high=1e6)
+    return {} if scalar == head_dim(c) else {"attention.scale": 1 / math.sqrt(scalar)}
+
+
+def _cap(c: Config, name: str, default: float) -> float:
+    """A soft cap. A null says that there is none, which is not a missing field."""
+    if name in c.fields and c.fields[name] is None:
+        raise c.refuse(name, "null", "a number")
+    return c.number(name, default=default, low=1e-3, high=1e6)
+
+
+def _expect_windows(c: Config, every: int) -> None:
+    """All layers have a window but each `every`-th."""
+    n_layer = c.count("num_hidden_layers", high=1 << 12)
+    kinds = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(n_layer)]
+    c.expect("layer_types", kinds)
+    c.expect("sliding_window_pattern", every)
+
+
+def _family(architecture: str, keys: Callable[[Config], Keys], more: Mapping[str, str]) -> Family:
+    names = {**LLAMA_NAMES, **more}
+    return Family(
+        architecture,
+        keys=keys,
+        names=names,
+        changes={stem: plus_one for stem in names.values() if stem.endswith("_norm")},
+        ignored=(r"^vision_tower\.", r"^multi_modal_projector\.", r"^lm_head\."),  # the embedding is the head
+    )
+
+
+GEMMA = _family("gemma", _gemma_keys, {})
+GEMMA2 = _family("gemma2", _gemma2_keys, _POST_NORMS)
+GEMMA3 = _family("gemma3", _gemma3_keys, QK_NORM_NAMES | _POST_NORMS)

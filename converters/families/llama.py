@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import LAYERS, LLAMA_NAMES, decoder_keys, interleaved, rope_factors
+from .shared import EXPERT_NAMES, EXPERT_SPLITS, LAYERS, LLAMA_NAMES, decoder_keys, interleaved, rope_factors
 
 _EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
 
@@ -24,6 +24,7 @@ LLAMA = Family(
     keys=_keys,
     names={
         **LLAMA_NAMES,
+        **EXPERT_NAMES,
         f"{LAYERS}block_sparse_moe.gate": "blk.{i}.ffn_gate_inp",
         f"{_EXPERTS}w1": "blk.{i}.ffn_gate_exps",
         f"{_EXPERTS}w2": "blk.{i}.ffn_down_exps",
@@ -33,5 +34,6 @@ LLAMA = Family(
         "blk.{i}.attn_q": interleaved("num_attention_heads"),
         "blk.{i}.attn_k": interleaved("num_key_value_heads"),
     },
+    splits=EXPERT_SPLITS,
     extra=rope_factors,
 )

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from ...formats.errors import UnsupportedError
+from ..checkpoint import CheckpointError
 from ..config import Config
 from ..rows import Rows, array, computed, taken
-from .family import Change, Keys, Tensors
+from .family import Change, Keys, Split, Tensors
 
 LAYERS, TOP = "model.layers.{i}.", "model."
 
@@ -34,13 +35,42 @@ QK_NORM_NAMES = {
 }
 
 
+def halves(first: str, second: str) -> Split:
+    """Two matrices of each expert, one above the other in [experts, 2 n, k], as two tensors [experts, n, k]."""
+
+    def split(rows: Rows, c: Config) -> dict[str, Rows]:
+        if len(rows.shape) != 3 or rows.shape[1] % 2:
+            raise CheckpointError(f"its shape is {rows.shape}, not [experts, 2 n, k]", field=rows.origin)
+        n_expert, n, k = rows.shape[0], rows.shape[1] // 2, rows.shape[2]
+        upper = (2 * n * np.arange(n_expert)[:, None] + np.arange(n)).reshape(-1)
+        shape = (n_expert, n, k)
+        return {first: taken(rows, upper, shape), second: taken(rows, upper + n, shape)}
+
+    return split
+
+
+# Experts: one tensor for each matrix of each, or as transformers 5 has them, all in two.
+EXPERT_NAMES = {
+    f"{LAYERS}mlp.gate": "blk.{i}.ffn_gate_inp",
+    f"{LAYERS}mlp.experts.{{e}}.gate_proj": "blk.{i}.ffn_gate_exps",
+    f"{LAYERS}mlp.experts.{{e}}.up_proj": "blk.{i}.ffn_up_exps",
+    f"{LAYERS}mlp.experts.{{e}}.down_proj": "blk.{i}.ffn_down_exps",
+    f"{LAYERS}mlp.experts.down_proj": "blk.{i}.ffn_down_exps",
+}
+EXPERT_SPLITS = {f"{LAYERS}mlp.experts.gate_up_proj": halves("blk.{i}.ffn_gate_exps", "blk.{i}.ffn_up_exps")}
+
+
 def head_dim(c: Config) -> int:
     n_head = c.count("num_attention_heads")
     return c.count("head_dim", default=c.count("hidden_size") // n_head)
 
 
-def decoder_keys(c: Config) -> Keys:
-    """Sizes of a decoder with grouped-query attention, RMS norms and rotary positions."""
+def decoder_keys(c: Config, layer_norm_eps: str | None = None) -> Keys:
+    """Sizes of a decoder with grouped-query attention, rotary positions and RMS norms.
+
+    `layer_norm_eps` names the field with the epsilon of those whose norms are layer norms.
+    """
+    norm, field = ("layer_norm", layer_norm_eps) if layer_norm_eps else ("layer_norm_rms", "rms_norm_eps")
     keys: Keys = {
         "block_count": c.count("num_hidden_layers", high=1 << 12),
         "context_length": c.count("max_position_embeddings", high=1 << 30),
@@ -48,7 +78,7 @@ def decoder_keys(c: Config) -> Keys:
         "feed_forward_length": c.count("intermediate_size"),
         "attention.head_count": c.count("num_attention_heads"),
         "attention.head_count_kv": c.count("num_key_value_heads", default=c.count("num_attention_heads")),
-        "attention.layer_norm_rms_epsilon": c.number("rms_norm_eps", low=0.0, high=1.0),
+        f"attention.{norm}_epsilon": c.number(field, low=0.0, high=1.0),
         "vocab_size": c.count("vocab_size"),
     }
     if "head_dim" in c:
@@ -162,8 +192,8 @@ def _llama3_factors(c: Config, rope: Config) -> np.ndarray[tuple[int], np.dtype[
     return (1 / ((1 - smooth) / _factor(rope) + smooth)).astype(np.float32)
 
 
-def interleaved(heads: str) -> Change:
-    """Rows of each head from halves, as Hugging Face has them, to neighbouring pairs, as llama files have them.
+def regrouped(heads: str, parts: int, axes: tuple[int, int]) -> Change:
+    """Rows that are [heads, parts, rest], with two of these axes exchanged.
 
     `heads` is the field of config.json that counts the heads of this matrix.
     """
@@ -171,12 +201,16 @@ def interleaved(heads: str) -> Change:
     def change(rows: Rows, c: Config) -> Rows:
         n_head = c.count(heads, "num_attention_heads")
         n = rows.shape[0]
-        if n % (2 * n_head):
+        if n % (parts * n_head):
             raise c.refuse(heads, n_head, f"a number that divides the {n} rows of {rows.origin}")
-        order = np.arange(n).reshape(n_head, 2, -1).swapaxes(1, 2).reshape(-1)
-        return taken(rows, order)
+        return taken(rows, np.arange(n).reshape(n_head, parts, -1).swapaxes(*axes).reshape(-1))
 
     return change
+
+
+def interleaved(heads: str) -> Change:
+    """Rows of each head from halves, as Hugging Face has them, to neighbouring pairs, as llama files have them."""
+    return regrouped(heads, 2, (1, 2))
 
 
 def plus_one(rows: Rows, c: Config) -> Rows:

@@ -56,7 +56,7 @@ class GraphBuilder:
         return self._prefix + name in self._tensors
 
     def weight(self, name: str, *shape: int) -> Weight:
-        """A tensor of the current block, which must have exactly this shape.
+        """A tensor of the current block, which must have exactly this shape; a matrix of one row may be a vector.
 
         Raises ModelFileError when it is missing or has another shape, UnsupportedError when its type has no codec.
         """
@@ -64,15 +64,15 @@ class GraphBuilder:
         tensor = self._tensors.get(full)
         if tensor is None:
             raise ModelFileError("tensor is missing", path=self.path, field=full, allowed=f"shape {shape}")
-        if tensor.shape != shape:
+        if tensor.shape not in (shape, shape[1:] if shape[0] == 1 else shape):
             raise ModelFileError(
                 "tensor has the wrong shape", path=self.path, field=full, got=tensor.shape, allowed=str(shape)
             )
         if full not in self._used:
-            self._used[full] = self._checked(tensor)
+            self._used[full] = self._checked(tensor, shape)
         return self._used[full]
 
-    def _checked(self, tensor: GGUFTensor) -> Weight:
+    def _checked(self, tensor: GGUFTensor, shape: tuple[int, ...]) -> Weight:
         if len(tensor.shape) == 1 and tensor.type not in VECTOR_TYPES:
             allowed = "F32, F16, BF16"
             raise ModelFileError(
@@ -86,7 +86,8 @@ class GraphBuilder:
             codec_for(tensor.type)
         except UnsupportedError as error:
             raise UnsupportedError(f"{self.path}: {tensor.name!r}: {error}") from None
-        return Weight(tensor.name, tensor.type, tensor.shape, tensor.data, tensor.made_of)
+        data = tensor.data if tensor.shape == shape else tensor.data[None]
+        return Weight(tensor.name, tensor.type, shape, data, tensor.made_of)
 
     @property
     def n_params(self) -> int:

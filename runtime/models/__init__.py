@@ -15,7 +15,7 @@ from ...formats.errors import ContextOverflow, UnsupportedError
 from ...formats.gguf import GGUFFile
 from ..graph.builder import GraphBuilder
 from ..graph.ir import Graph
-from . import gemma3, gpt2, llama, phi3, qwen2, qwen3
+from . import gemma, gemma2, gemma3, gpt2, gptneox, llama, olmo2, phi3, qwen2, qwen2moe, qwen3, qwen3moe, starcoder2
 from .config import Config
 from .hparams import Hparams
 
@@ -24,10 +24,17 @@ Build = Callable[[GraphBuilder, Config], Hparams]
 FAMILIES: dict[str, Build] = {
     "llama": llama.build,  # also Mistral, SmolLM2, TinyLlama, Yi, Mixtral: windows, experts, ropes come from metadata
     "qwen2": qwen2.build,
+    "qwen2moe": qwen2moe.build,
     "qwen3": qwen3.build,
+    "qwen3moe": qwen3moe.build,
+    "gemma": gemma.build,
+    "gemma2": gemma2.build,
     "gemma3": gemma3.build,
     "phi3": phi3.build,  # also Phi 3.5 and Phi 4
+    "olmo2": olmo2.build,
+    "starcoder2": starcoder2.build,
     "gpt2": gpt2.build,
+    "gptneox": gptneox.build,  # also Pythia
 }
 
 

@@ -15,7 +15,7 @@ MAX_EXPERTS = 1 << 12
 
 @dataclass(frozen=True)
 class Attention:
-    """Heads of one layer. `window` = 0 means that a token sees all earlier ones."""
+    """Heads of one layer. `window` = 0 means that a token sees all earlier ones, `softcap` = 0 that scores are free."""
 
     n_head: int
     n_head_kv: int
@@ -23,14 +23,16 @@ class Attention:
     value_dim: int
     scale: float
     window: int = 0
+    softcap: float = 0.0
 
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts: `n_used` of `n_expert` feed-forward networks per token."""
+    """A mixture of experts: `n_used` of `n_expert` feed-forward networks per token, each `n_ff` wide."""
 
     n_expert: int
     n_used: int
+    n_ff: int
     scale: float
 
 
@@ -51,9 +53,9 @@ class Hparams:
 
 def read_hparams(c: Config, *, eps_key: str = "attention.layer_norm_rms_epsilon", experts: bool = False) -> Hparams:
     """Read and check what all families share. Only a family with `experts` may have them."""
-    n_embd = c.count("embedding_length")
+    n_embd, n_ff = c.count("embedding_length"), c.count("feed_forward_length")
     _expect_plain(c)
-    mixture = _read_experts(c) if experts else None
+    mixture = _read_experts(c, n_ff) if experts else None
     if not experts:
         c.scope.expect("expert_count", 0)
         c.scope.expect("expert_used_count", 0)
@@ -61,13 +63,20 @@ def read_hparams(c: Config, *, eps_key: str = "attention.layer_norm_rms_epsilon"
         # Each block has tensors of its own: a count beyond that of all tensors is a lie that must not be looped over.
         n_layer=c.count("block_count", maximum=max(1, len(c.file.tensors))),
         n_embd=n_embd,
-        n_ff=c.count("feed_forward_length"),
+        n_ff=n_ff,
         n_vocab=_vocabulary(c),
         context_length=c.count("context_length", MAX_CONTEXT),
         eps=c.number(eps_key, low=1e-20, high=1.0),
         attention=_read_attention(c, n_embd),
         experts=mixture,
     )
+
+
+def require_experts(c: Config, hp: Hparams) -> Experts:
+    """The experts of a family that is nothing without them."""
+    if hp.experts is None:
+        raise c.refuse("expert_count", 0, f"1 to {MAX_EXPERTS}")
+    return hp.experts
 
 
 def _read_attention(c: Config, n_embd: int) -> Attention:
@@ -85,14 +94,15 @@ def _read_attention(c: Config, n_embd: int) -> Attention:
     return Attention(n_head, n_head_kv, key_dim, value_dim, scale, window)
 
 
-def _read_experts(c: Config) -> Experts | None:
+def _read_experts(c: Config, n_ff: int) -> Experts | None:
     n_expert = c.count("expert_count", MAX_EXPERTS, minimum=0, default=0)
     n_used = c.count("expert_used_count", MAX_EXPERTS, minimum=0, default=0)
     if n_expert == 0 and n_used == 0:
         return None
     if not 1 <= n_used <= n_expert:
         raise c.refuse("expert_used_count", n_used, f"1 to expert_count, {n_expert}")
-    return Experts(n_expert, n_used, c.number("expert_weights_scale", 1.0))
+    width = c.count("expert_feed_forward_length", default=n_ff)
+    return Experts(n_expert, n_used, width, c.number("expert_weights_scale", 1.0))
 
 
 def _vocabulary(c: Config) -> int:

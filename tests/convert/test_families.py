@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from halfbyte.converters.checkpoint import Checkpoint
-from halfbyte.converters.families import family_of
+from halfbyte.converters.checkpoint import Checkpoint, CheckpointError
+from halfbyte.converters.config import Config
+from halfbyte.converters.families import FAMILIES, family_of
+from halfbyte.converters.families.family import Keys
+from halfbyte.converters.source import SourceModel, SourceTensor
+from halfbyte.runtime.backends.reference import ReferenceBackend
+from halfbyte.runtime.models import build_model
 
-from ..builders import CASES, Case, to_gguf
+from ..builders import CASES, N_TOKENS, Arrays, Case, to_gguf
+from ..fixtures.make.families import load
+from ..models.running import N_PAGES, distance, prefill
 from .checkpoints import write_folder
 
 
@@ -29,3 +38,95 @@ def test_tensors_and_keys_are_those_of_the_layout(case: Case, shards: int, tmp_p
         found = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
     expected = {key: value for key, value in keys.items() if not key.startswith("general.")}
     assert {key: found[key] for key in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
+    """Straight from the checkpoint: its graph is checked without its numbers, and computes what transformers does."""
+    with Checkpoint.open(write_folder(tmp_path, case.config, case.weights())) as checkpoint:
+        family, config = family_of(checkpoint)
+        scoped = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
+        rows = family.tensors(checkpoint.tensors, config)
+        tensors = {name: SourceTensor(name, rows) for name, rows in rows.items()}
+        model = SourceModel(tmp_path, [], {"general.architecture": family.architecture, **scoped}, tensors)
+        build_model(model.hollow())
+        graph = build_model(model).graph
+        executor = ReferenceBackend().compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS)
+        assert distance(prefill(executor, case.tokens()), load(case.name)["logits"]) < 1e-5
+
+
+def fused(weights: Arrays) -> Arrays:
+    """The experts of each layer in two tensors, as transformers 5 has them."""
+    out: Arrays = {}
+    for name, array in weights.items():
+        stem, found, rest = name.replace("block_sparse_moe", "mlp").partition(".experts.")
+        number, _, matrix = rest.partition(".")
+        if not found:
+            out[stem] = array
+        elif matrix in ("down_proj.weight", "w2.weight"):
+            down = f"{stem}.experts.down_proj"
+            out[down] = np.concatenate([out[down], array[None]]) if int(number) else array[None]
+        elif matrix in ("gate_proj.weight", "w1.weight"):
+            up = weights[name.replace("gate_proj", "up_proj").replace("w1", "w3")]
+            both, gate_up = np.concatenate([array, up])[None], f"{stem}.experts.gate_up_proj"
+            out[gate_up] = np.concatenate([out[gate_up], both]) if int(number) else both
+    return out
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen2moe", "qwen3moe"])
+def test_experts_may_be_fused(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    weights, (_, tensors) = fused(case.weights()), to_gguf(case)
+    with Checkpoint.open(write_folder(tmp_path, case.config, weights)) as checkpoint:
+        family, config = family_of(checkpoint)
+        made = family.tensors(checkpoint.tensors, config)
+        assert made.keys() == tensors.keys()
+        for name, rows in made.items():
+            assert np.array_equal(rows.floats(0, rows.n_rows).reshape(rows.shape), tensors[name]), name
+            middle = rows.n_rows // 3
+            assert np.array_equal(rows.read(middle, rows.n_rows), rows.read(0, rows.n_rows)[middle:]), name
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_experts_are_there_once(order: int, tmp_path: Path) -> None:
+    case = CASES["qwen3moe"]
+    both = {**case.weights(), **fused(case.weights())}
+    twice = {name: both[name] for name in list(both)[::order]}
+    with Checkpoint.open(write_folder(tmp_path, case.config, twice)) as checkpoint:
+        family, config = family_of(checkpoint)
+        with pytest.raises(CheckpointError, match="and so would another one"):
+            family.tensors(checkpoint.tensors, config)
+
+
+def keys_of(name: str, **changes: Any) -> Keys:
+    config: Mapping[str, Any] = {**CASES[name].config, **changes}
+    return FAMILIES[config["architectures"][0]].keys(Config(config, Path("config.json")))
+
+
+def test_rotation_is_where_transformers_5_has_it() -> None:
+    parameters = {"rope_type": "default", "rope_theta": 700.0, "partial_rotary_factor": 0.5}
+    new = keys_of("gptneox", rope_parameters=parameters, rotary_pct=None, rotary_emb_base=None)
+    assert new == keys_of("gptneox")
+
+
+# What llama.cpp takes for granted of an architecture is checked, because a file cannot say otherwise.
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("qwen2moe", {"norm_topk_prob": True}),
+    ("qwen3moe", {"norm_topk_prob": False}),
+    ("qwen3moe", {"norm_topk_prob": None}),
+    ("qwen3moe", {"mlp_only_layers": [0]}),
+    ("qwen2moe", {"decoder_sparse_step": 2}),
+    ("gemma2", {"layer_types": ["full_attention"] * 4}),
+    ("gemma2", {"attn_logit_softcapping": None}),
+    ("gemma3", {"sliding_window_pattern": 3}),
+    ("gemma", {"hidden_activation": "relu"}),
+    ("gptneox", {"hidden_act": "relu"}),
+    ("starcoder2", {"hidden_act": "gelu"}),
+    ("olmo2", {"hidden_act": "gelu"}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), REFUSED, ids=[f"{name}-{next(iter(c))}" for name, c in REFUSED])
+def test_what_a_file_cannot_say_is_refused(name: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=next(iter(changes))):
+        keys_of(name, **changes)

@@ -93,10 +93,11 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any] | None]]]
     "rms eps": ("rms_norm", lambda a: {"eps": a["eps"] * 2}),
     "layer norm eps": ("layer_norm", lambda a: {"eps": a["eps"] * 2}),
     "activation": ("glu", lambda a: {"act": "gelu" if a["act"] != "gelu" else "silu"}),
-    "plain activation": ("activation", lambda a: {"act": "gelu"}),
-    "experts not normalized": ("moe_route", lambda a: {"normalize": False}),
+    "plain activation": ("activation", lambda a: {"act": "gelu" if a["act"] != "gelu" else "gelu_tanh"}),
+    "sums of experts": ("moe_route", lambda a: {"normalize": not a["normalize"]}),
     "fewer experts": ("moe_route", lambda a: {"scale": 1.01}),
     "embedding scale": ("embed", lambda a: {"scale": a["scale"] * 1.01}),
+    "score cap": ("attention", lambda a: {"softcap": a["softcap"] * 1.01} if a["softcap"] else None),
     "softcap": ("softcap", lambda a: {"cap": a["cap"] * 1.01}),
 }
 
@@ -161,6 +162,19 @@ def test_quantized_weights_are_decoded(type_: GGMLType, tmp_path: Path) -> None:
     found, expected = (prefill(executor(spec.graph), case.tokens()) for spec in (quantized, rounded))
     assert np.array_equal(found, expected)
     assert distance(found, fixtures.load(case.name)["logits"]) > TOLERANCE, "nothing was quantized"
+
+
+def test_a_matrix_of_one_row_may_be_stored_as_a_vector(tmp_path: Path) -> None:
+    """Older converters did so with the gate of the shared expert."""
+
+    def squeeze(_: dict[str, Any], tensors: Arrays) -> None:
+        for name in [name for name in tensors if name.endswith("ffn_gate_inp_shexp.weight")]:
+            assert tensors[name].shape[0] == 1
+            tensors[name] = tensors[name][0]
+
+    case = CASES["qwen2moe"]
+    found = prefill(executor(open_case(case, tmp_path, change=squeeze).graph), case.tokens())
+    assert distance(found, fixtures.load(case.name)["logits"]) < TOLERANCE
 
 
 def test_every_family_has_a_case() -> None:

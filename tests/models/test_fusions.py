@@ -28,15 +28,16 @@ WIDE = replace(CASES["llama"], config={**CASES["llama"].config, "head_dim": 32})
 FAMILIES = ["llama", "mixtral", "qwen2", "qwen3", "gemma3", "phi3", "gpt2"]
 CHUNKS = ([N_TOKENS], [1] * N_TOKENS, [5, 1, 19, 1, 1, 10])
 
-# Blocks that have a gated network, and products that add a residual. Gemma norms in between, GPT-2 has no gate, and of
-# Mixtral's experts nothing is fused.
+# Blocks that have a gated network, and products that add a residual. Gemma 2, 3 and OLMo 2 norm in between, GPT-2,
+# GPT-NeoX and StarCoder have no gate, and of experts nothing is fused but the one that all tokens share.
 PATTERNS = {
     "llama": (3, 6), "qwen2": (3, 6), "qwen3": (3, 6), "phi3": (3, 6), "gpt2": (0, 6), "gemma3": (7, 0),
-    "mixtral": (0, 3),
+    "mixtral": (0, 3), "qwen2moe": (3, 3), "qwen3moe": (0, 3), "olmo2": (3, 0), "starcoder2": (0, 6),
+    "gptneox": (0, 6), "gptneox_sequential": (0, 6), "gemma": (3, 6), "gemma2": (4, 0),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", PATTERNS)
 def test_patterns(name: str, tmp_path: Path) -> None:
     graph = open_case(CASES[name], tmp_path).graph
     found = Counter(node.op for node in rewrite(graph).nodes)
