@@ -12,7 +12,7 @@ from halfbyte.converters.checkpoint import Checkpoint, CheckpointError
 from halfbyte.converters.config import Config
 from halfbyte.converters.families import FAMILIES, family_of
 from halfbyte.converters.families.family import Keys
-from halfbyte.converters.source import SourceModel, SourceTensor
+from halfbyte.converters.source import SourceModel, tensor
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.models import build_model
 
@@ -47,8 +47,9 @@ def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
         family, config = family_of(checkpoint)
         scoped = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
         rows = family.tensors(checkpoint.tensors, config)
-        tensors = {name: SourceTensor(name, rows) for name, rows in rows.items()}
-        model = SourceModel(tmp_path, [], {"general.architecture": family.architecture, **scoped}, tensors)
+        tensors = {name: tensor(name, rows) for name, rows in rows.items()}
+        keys = {"general.architecture": family.architecture, **scoped}
+        model = SourceModel(tmp_path, (), keys, tensors, checkpoint.close)
         build_model(model.hollow())
         graph = build_model(model).graph
         executor = ReferenceBackend().compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS)
