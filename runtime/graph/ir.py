@@ -96,3 +96,8 @@ class Graph:
     nodes: tuple[Node, ...]
     logits: Value
     state: tuple[KVSpec, ...]
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token sees only those before it: then a text may come in pieces, and can be continued."""
+        return all(node.attrs["causal"] for node in self.nodes if node.op == "attention")

@@ -1,4 +1,4 @@
-"""Causal attention over the paged key/value cache."""
+"""Attention over the paged key/value cache, causal or over whole texts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def _attention_shape(call: Call) -> Shapes:
     for name in ("layer", "window"):
         if type(call.attrs[name]) is not int or call.attrs[name] < 0:
             raise OpError(f"{name} is {call.attrs[name]!r}, must be a whole number of at least 0")
+    if call.attrs["window"] and not call.attrs["causal"]:
+        raise OpError("a window needs causal attention")
     if call.attrs["softcap"] < 0:
         raise OpError(f"softcap is {call.attrs['softcap']}, must be at least 0")
     expected = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
@@ -45,6 +47,7 @@ def _attention_shape(call: Call) -> Shapes:
         "scale": REQUIRED,
         "window": 0,
         "softcap": 0.0,
+        "causal": True,
     },
     needs=("step", "kv"),
 )
@@ -61,12 +64,15 @@ def attention(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
+    causal: bool = True,
     step: Step,
     kv: KVPool,
 ) -> F32:
     """Store keys and values of all tokens of the step, then attend.
 
     A token at position p of its sequence sees the positions max(0, p - window + 1)..p, or all of 0..p when window is 0.
+    Not causal, it sees all positions up to the last one in the step: a text must come in one step, or its first tokens
+    would not see the others.
     Several query heads share a key/value head. Scores are scaled by `scale`, then capped to cap * tanh(score / cap)
     when softcap > 0. q[T, n_head*key_dim], k[T, n_head_kv*key_dim], v[T, n_head_kv*value_dim] -> [T, n_head*value_dim].
     """
@@ -84,7 +90,7 @@ def attention(
         first_page = max(0, int(positions.min()) - window + 1) // PAGE if window else 0
         seen = np.arange(first_page * PAGE, int(positions.max()) + 1)
         past_keys, past_values = kv.gather(layer, step.pages[sequence, first_page:], len(seen))
-        hidden = _hidden(positions, seen, window)[:, None]
+        hidden = _hidden(positions, seen, window)[:, None] if causal else np.False_
         for head in range(n_head_kv):
             scores = queries[mine, head] @ past_keys[head].T * np.float32(scale)  # [tokens, group, seen]
             if softcap:

@@ -10,7 +10,7 @@ from ..graph.ir import Rows
 from ..step import Step
 from .spec import F32, Call, OpError, Shape, Shapes, op, require_choice, require_f32, require_finite
 
-SOURCES = ("tokens", "positions")
+SOURCES = ("tokens", "positions", "first")
 
 
 def _embed_shape(call: Call) -> Shapes:
@@ -31,11 +31,12 @@ def _embed_shape(call: Call) -> Shapes:
     needs=("step",),
 )
 def embed(*, weight: Any, source: str = "tokens", scale: float = 1.0, step: Step) -> F32:
-    """One row of weight[V, d] per token, chosen by its id or by its position, times `scale`: [TOKENS, d].
+    """One row of weight[V, d] per token, chosen by its id or by its position or always the first, times `scale`.
 
     `weight` needs only indexing by an integer array, so that a backend may decode no more than the rows wanted.
     """
-    rows: F32 = weight[step.tokens if source == "tokens" else step.positions]
+    chosen = {"tokens": step.tokens, "positions": step.positions, "first": np.zeros_like(step.tokens)}[source]
+    rows: F32 = weight[chosen]
     return rows * np.float32(scale)
 
 

@@ -85,7 +85,7 @@ def copy_of(pool: KVPool, spec: KVSpec) -> KVPool:
 def run(
     pool: KVPool, q: NDArray, k: NDArray, v: NDArray, step: Step, spec: KVSpec, n_head: int, nth: int, *,
     scale: float, softcap: float, cancelled: bool = False, blocks: str = "", decode: bool = False,
-    packets: NDArray | int = 0, floats: bool = True,
+    packets: NDArray | int = 0, floats: bool = True, whole: bool = False,
 ) -> NDArray[np.float32]:  # fmt: skip
     """What the executor does for an attention node; `blocks`: a variant in tile registers; `decode`: split contexts,
     with the result as int8 in `packets` too, or only there (`floats`).
@@ -105,7 +105,7 @@ def run(
         kernel, nth=nth, step=step, cancelled=cancelled, scratch=scratch, q=q, out=out if floats else 0, **where,
         **sizes, n_head=n_head, scale=scale, window=spec.window, softcap=softcap, counters=counters,
         partials=partials[-partials.ctypes.data % 64 :], queue=queue_of(nth),
-        packets=packets,
+        packets=packets, whole=int(whole),
     )  # fmt: skip
     return out
 
@@ -191,6 +191,24 @@ def _compare(
             assert np.array_equal(stored, wanted, equal_nan=True), name
         tolerance = BRAIN_ATTENTION if blocks == "fast" else ATTENTION
         assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max(), (nth, window, softcap)
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[-1]], ids=lambda s: "-".join(map(str, s)))
+def test_attention_over_whole_texts(shape: tuple[int, int, int, int]) -> None:
+    """Texts of one token, of whole pages and of some more, also behind what is in the cache already."""
+    n_head, n_head_kv, key_dim, value_dim = shape
+    parts, rng = [(1, 0), (2 * PAGE, 0), (90, 0), (9, 40)], np.random.default_rng(shape)
+    spec, step = KVSpec(LAYER, n_head_kv, key_dim, value_dim, 0), make_step(parts, 0, rng)
+    sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
+    q, k, v = (rng.standard_normal((len(step.tokens), size)).astype(np.float32) for size in sizes)
+    for nth, softcap in ((1, 0.0), (3, 2.5)):
+        pool = make_pool(step, parts, spec, rng)
+        expected = OPS["attention"].reference(
+            q, k, v, layer=LAYER, n_head=n_head, n_head_kv=n_head_kv, key_dim=key_dim, value_dim=value_dim,
+            scale=0.3, softcap=softcap, causal=False, step=step, kv=copy_of(pool, spec),
+        )  # fmt: skip
+        found = run(pool, q, k, v, step, spec, n_head, nth, scale=0.3, softcap=softcap, whole=True)
+        assert np.abs(found - expected).max() <= ATTENTION * np.abs(expected).max(), nth
 
 
 def test_scores_far_apart() -> None:

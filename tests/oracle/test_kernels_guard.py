@@ -56,7 +56,7 @@ def run_all(name: str) -> None:
         rows = np.empty((1, cols), np.float32)
         last = np.array([n - 1], np.int32)
         shape["out"] = rows
-        call(f"embed.{name}", nth=1, tokens=1, step={"tokens": last}, **shape, by_position=0, factor=1.0)
+        call(f"embed.{name}", nth=1, tokens=1, step={"tokens": last}, **shape, source=0, factor=1.0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="page protection is set with mprotect")

@@ -259,7 +259,7 @@ def test_embedding_rows(name: str) -> None:
         out = np.full((5, cols), np.nan, np.float32)
         call(
             f"embed.{name}", nth=2, tokens=5, step={"tokens": ids}, w=weight, row_bytes=kind.row_bytes(cols), n=11,
-            out=out, cols=cols, by_position=0, factor=1.5,
+            out=out, cols=cols, source=0, factor=1.5,
         )  # fmt: skip
         expected = decode(weight, kind)[ids] * np.float32(1.5)
         assert np.allclose(out, expected, rtol=3e-7, atol=1e-7 * np.abs(expected).max())

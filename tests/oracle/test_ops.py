@@ -40,7 +40,9 @@ def make_step(tokens: Any, positions: Any, sequence: Any = None, pages: Any = No
     return Step(*(np.array(a, np.int32) for a in (tokens, positions, sequence, pages, outputs)))
 
 
-@pytest.mark.parametrize(("source", "rows"), [("tokens", [4, 0, 6, 4]), ("positions", [1, 2, 3, 0])])
+@pytest.mark.parametrize(
+    ("source", "rows"), [("tokens", [4, 0, 6, 4]), ("positions", [1, 2, 3, 0]), ("first", [0] * 4)]
+)
 def test_embed(source: str, rows: list[int]) -> None:
     step, table = make_step([4, 0, 6, 4], [1, 2, 3, 0]), draw(7, 5)
     assert_close(reference("embed", weight=table, source=source, scale=1.7, step=step), naive.embed(table, rows, 1.7))
@@ -142,6 +144,23 @@ def test_attention(window: int, softcap: float, n_head: int, n_head_kv: int) -> 
         assert_close(found, [naive.attention(q[s][p], history[s][: p + 1], *args) for s, p in where])
         done = [a + b for a, b in zip(done, chunk, strict=True)]
     assert done == list(lengths)
+
+
+def test_attention_over_whole_texts() -> None:
+    """Two texts in one step, one of them longer than a page: each token sees all of its own text."""
+    n_head, n_head_kv, key_dim, value_dim, lengths = 6, 2, 4, 7, (PAGE + 9, 11)
+    kv = KVPool([KVSpec(2, n_head_kv, key_dim, value_dim)], 5, np.float32)
+    step = make_step(
+        [0] * sum(lengths), [*range(lengths[0]), *range(lengths[1])], np.repeat([0, 1], lengths), [[3, 0], [1, -1]]
+    )
+    q, k, v = (draw(sum(lengths), n, seed=n) for n in (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim))
+    attrs = {"layer": 2, "n_head": n_head, "n_head_kv": n_head_kv, "key_dim": key_dim, "value_dim": value_dim}
+    found = reference("attention", q, k, v, **attrs, scale=0.6, causal=False, step=step, kv=kv)
+    texts = (slice(0, lengths[0]), slice(lengths[0], None))
+    histories = [list(zip(k[text], v[text], strict=True)) for text in texts]
+    args = (n_head, n_head_kv, 0.6, 0, 0.0)
+    expected = [naive.attention(row, histories[s], *args) for row, s in zip(q, step.sequence, strict=True)]
+    assert_close(found, expected)
 
 
 def test_attention_stores_in_the_dtype_of_the_pool() -> None:

@@ -88,7 +88,8 @@ _ARGS: dict[str, np.dtype] = {
         gate=_PTR, up=_PTR, row_bytes=_INT, n=_INT, gate_bias=_PTR, up_bias=_PTR, out=_PTR, packets=_PTR, x=_PTR,
         **_ROWS, queue=_PTR,
     ),
-    "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, by_position=_INT, factor="f4", cols=_INT),
+    # rows by token id, by position, or always the first: sources 0, 1, 2, in the order of ops/embed.py
+    "embed": _struct(w=_PTR, row_bytes=_INT, n=_INT, out=_PTR, source=_INT, factor="f4", cols=_INT),
     "rms_norm": _struct(x=_PTR, weight=_PTR, out=_PTR, eps="f4", heads=_INT, **_ROWS),
     # the norm of whole rows as int8, and as float32 if out is not 0
     "rms_norm_quantize": _struct(x=_PTR, weight=_PTR, out=_PTR, packets=_PTR, eps="f4", **_ROWS),
@@ -111,6 +112,7 @@ _ARGS: dict[str, np.dtype] = {
     "attention": _struct(
         q=_PTR, keys=_PTR, values=_PTR, out=_PTR, n_head=_INT, n_head_kv=_INT, key_dim=_INT, value_dim=_INT,
         scale="f4", window=_INT, softcap="f4", queue=_PTR,
+        whole=_INT,  # of attention alone: tokens see their whole text, not only what came before them
         packets=_PTR, partials=_PTR, counters=_PTR,  # of attention_decode alone: out as int8 or 0, states, parts done
     ),
     # logits [n_tokens, n_expert] -> ids int32 [n_tokens, n_used], weights [n_tokens, n_used]

@@ -32,7 +32,9 @@ class CPUBackend:
     ) -> CPUExecutor:
         """See base.Backend.compile. Reports progress as the stage "compile" with a count of kernels."""
         graph, kv = repacked(rewrite(graph)), KVPool(graph.state, n_pages, self.kv_dtype)
-        decode, prompt = (Lowering(graph, kv, max_tokens, prompt=prompt).run() for prompt in (False, True))
+        prompt = Lowering(graph, kv, max_tokens, prompt=True).run()
+        # Where texts come whole, no token is ever generated.
+        decode = Lowering(graph, kv, max_tokens, prompt=False).run() if graph.is_causal else prompt
         report = (lambda done, total: progress("compile", done, total)) if progress else None
         ensure_compiled(kernel_names(decode, prompt), workers=threads, report=report)
         return CPUExecutor(decode, prompt, kv, Team(threads))

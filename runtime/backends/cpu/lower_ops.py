@@ -10,6 +10,7 @@ import numpy as np
 from ....formats.errors import UnsupportedError
 from ...graph.ir import Node, Rows, Value, Weight
 from ...graph.plan import Buffer
+from ...ops.embed import SOURCES
 from .args import (
     GATED_SCRATCH_BYTES,
     GROUP_SCRATCH_BYTES,
@@ -45,7 +46,7 @@ def _embed(low: Lowering, node: Node) -> None:
     weight, out = node.weights["weight"], low.buffer(node.outputs[0])
     low.add(
         f"embed.{weight.type.name}", node, (), (out,), **matrix(weight), out=out, cols=weight.cols,
-        by_position=int(node.attrs["source"] == "positions"), factor=node.attrs["scale"],
+        source=SOURCES.index(node.attrs["source"]), factor=node.attrs["scale"],
     )  # fmt: skip
 
 
@@ -171,7 +172,7 @@ def _attention(low: Lowering, node: Node) -> None:
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
     partials, counters = None, 0 if low.prompt else np.zeros(SPLIT_TOKENS * a["n_head_kv"], np.int64)
     low.add("kv_store", node, (k, v), (pages,), k=k, v=v, **where, **sizes, counters=counters)
-    blocks = low.prompt and target().isa.tiles and a["key_dim"] % 32 == 0 and a["value_dim"] % 16 == 0
+    blocks = low.prompt and a["causal"] and target().isa.tiles and a["key_dim"] % 32 == 0 and a["value_dim"] % 16 == 0
     kernel = "attention"
     needed = scratch_bytes(a["n_head"], a["n_head_kv"], a["key_dim"], a["value_dim"])
     if blocks:
@@ -183,7 +184,7 @@ def _attention(low: Lowering, node: Node) -> None:
     low.add(
         kernel, node, (q, pages), present(packets, out, partials), q=q, out=out or 0, packets=packets or 0,
         partials=partials or 0, counters=counters, **where, **sizes, n_head=a["n_head"], scale=a["scale"],
-        window=a["window"], softcap=a["softcap"],
+        window=a["window"], softcap=a["softcap"], whole=int(not a["causal"]),
     )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, needed)
 

@@ -93,14 +93,18 @@ def _read(weight: Weight, rows: int) -> int:
 
 
 def _attention(node: Node, step: Step, kv: KVPool) -> Work:
-    """Each token meets itself and all before it, or the last `window` of them; a cached position is read once."""
+    """Each token meets itself and all before it, the last `window` of them, or its whole text.
+
+    A cached position is read once.
+    """
     a = node.attrs
     dims, window = a["key_dim"] + a["value_dim"], a["window"] or 1 << 60
     positions = step.positions.astype(np.int64)
-    pairs = int(np.minimum(positions + 1, window).sum())
-    read = 0
+    pairs = read = 0
     for sequence in np.unique(step.sequence):
         mine = positions[step.sequence == sequence]
+        seen = np.minimum(mine + 1, window) if a["causal"] else np.full(len(mine), mine.max() + 1)
+        pairs += int(seen.sum())
         read += int(mine.max()) + 1 - max(0, int(mine.min()) + 1 - window)
     numbers = "half" if kv.dtype.itemsize == 2 else "float"
     return Work(pairs * a["n_head"] * dims, read * a["n_head_kv"] * dims * kv.dtype.itemsize, numbers)

@@ -1,10 +1,13 @@
-"""Causal attention over the pages of the cache, with an online softmax.
+"""Attention over the pages of the cache, causal or over whole texts, with an online softmax.
 
 A work item is a tile of consecutive tokens of one sequence and one key/value head: all query heads that share that
 head, as rows (token, query head). The tile walks the pages of its sequence once; a panel of rows that cannot see a
 page skips it, and masks are applied on border pages only. Scores, results and widened pages stay in the thread's
 private memory. Such a state (results not yet divided, their sums in sixteen parts, maxima) is all that is known of the
 pages seen so far.
+
+A token sees max(own position + 1, common) positions. `common` is 0 where attention is causal, and the length of the
+text where each token sees all of it.
 
 `python -m benchmarks.kernels` measures it alone, `halfbyte bench --profile` in a model.
 """
@@ -108,12 +111,24 @@ def pages_seen(a, step, first, n_tokens):  # type: ignore[no-untyped-def]
 
 
 @device
+def seen_by_all(a, step, first):  # type: ignore[no-untyped-def]
+    """How many positions every token of the sequence of token `first` sees: none where attention is causal."""
+    if a.whole == 0:
+        return np.int64(0)
+    positions, sequence = i32_view(step.positions, step.n_tokens), i32_view(step.sequence, step.n_tokens)
+    last = first
+    while last + 1 < step.n_tokens and sequence[last + 1] == sequence[first]:
+        last += 1
+    return np.int64(positions[last]) + 1
+
+
+@device
 def first_seen(position, window):  # type: ignore[no-untyped-def]
     return max(0, position - window + 1) if window > 0 else 0
 
 
 def attend_to(few: int) -> Any:
-    """f(args, step, scratch, first token, tokens, head, first page, end of pages) -> State: one work item.
+    """f(args, step, scratch, first token, tokens, head, first page, end of pages, common) -> State: one work item.
 
     few: for so many rows at most, which read float16 pages in place; their values are whole vectors. 0: for any number
     of rows and any width. Pages are widened first, which pays for more than PANEL rows.
@@ -123,7 +138,7 @@ def attend_to(few: int) -> Any:
     page_of = _in_place if few else _widened
 
     @inlined
-    def attend(a, step, scratch, first, n_tokens, head, begin_page, end_page):  # type: ignore[no-untyped-def]
+    def attend(a, step, scratch, first, n_tokens, head, begin_page, end_page, common):  # type: ignore[no-untyped-def]
         group = a.n_head // a.n_head_kv
         n_rows = n_tokens * group
         padded = (n_rows + PANEL - 1) // PANEL * PANEL
@@ -145,7 +160,7 @@ def attend_to(few: int) -> Any:
         position = np.int64(i32_view(step.positions, step.n_tokens)[first])
         sequence = np.int64(i32_view(step.sequence, step.n_tokens)[first])
         pages = i32_view(step.pages, step.n_sequences * step.pages_per_sequence)
-        last = position + n_tokens - 1
+        last = max(position + n_tokens, common) - 1
         for number in range(begin_page, end_page):
             page = np.int64(pages[sequence * step.pages_per_sequence + number])
             if page < 0:
@@ -161,7 +176,7 @@ def attend_to(few: int) -> Any:
                 used = min(rows, n_rows - m)
                 low, high = position + m // group, position + (m + used - 1) // group  # positions of the panel's rows
                 # Keys that some row sees.
-                k0, k1 = max(0, first_seen(low, a.window) - begin), min(PAGE, high + 1 - begin)
+                k0, k1 = max(0, first_seen(low, a.window) - begin), min(PAGE, max(high + 1, common) - begin)
                 if k0 >= k1:
                     continue
                 scores_of = (queries + np.uint64(4 * m * a.key_dim), keys, panel, next_keys)
@@ -169,10 +184,11 @@ def attend_to(few: int) -> Any:
                 if a.softcap > np.float32(0.0):
                     for r in range(used):
                         cap_scores(panel + np.uint64(4 * PAGE * r), a.softcap)
-                if begin + PAGE - 1 > low or begin < first_seen(high, a.window):
+                if begin + PAGE > max(low + 1, common) or begin < first_seen(high, a.window):
                     for r in range(used):
                         mine = position + (m + r) // group
-                        hide(panel + np.uint64(4 * PAGE * r), first_seen(mine, a.window) - begin, mine + 1 - begin)
+                        stop = max(mine + 1, common) - begin
+                        hide(panel + np.uint64(4 * PAGE * r), first_seen(mine, a.window) - begin, stop)
                 soften((panel, maxima + np.uint64(4 * m), sums + np.uint64(64 * m), corrections), used)
                 skip = np.uint64(k0)
                 results_of = (
@@ -212,13 +228,14 @@ def attention(a, step, tid, nth):  # type: ignore[no-untyped-def]
     scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
     item, first, mine = np.int64(0), np.int64(0), next_item(a.queue, np.int64(-1), tid, nth)
     while first < step.n_tokens:
-        end = tile_end(step, first, most)
+        end, common = tile_end(step, first, most), seen_by_all(a, step, first)
         for head in range(a.n_head_kv):
             if item == mine:
                 if load_i32(step.cancel) != 0:
                     return
                 begin_page, end_page = pages_seen(a, step, first, end - first)
-                state = _attend(a, step, scratch, first, end - first, head, begin_page, end_page)
+                end_page = max(end_page, (common + PAGE - 1) // PAGE)
+                state = _attend(a, step, scratch, first, end - first, head, begin_page, end_page, common)
                 finish(a, state, first, end - first, head)
                 mine = next_item(a.queue, mine, tid, nth)
             item += 1

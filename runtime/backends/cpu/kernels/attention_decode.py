@@ -94,7 +94,7 @@ def attention_decode(few: str) -> Kernel:
                         states = a.partials + np.uint64(place * MOST_PARTS) * state_bytes
                         for part in range(k, k + 1 if split else parts):
                             first, stop, _ = _part_of(begin, end, part)
-                            state = attend(a, step, own, t, np.int64(1), head, first, stop)
+                            state = attend(a, step, own, t, np.int64(1), head, first, stop, np.int64(0))
                             into = _places(states + np.uint64(part) * state_bytes, rows, width) if apart else merged
                             _merge(into, state, rows, width, apart or part == 0)
                         is_last = True

@@ -61,13 +61,14 @@ def _float_row(name: str) -> Any:
 
 @kernel_family("embed")
 def embed(name: str) -> Kernel:
-    """out[t] = factor * weight[token id of t] (or its position). The engine has checked that ids are rows of it."""
+    """out[t] = factor * weight[token id of t] (or its position, or 0). The engine has checked that ids are rows."""
     decode = _quantized_row(QUANTIZED[name]) if name in QUANTIZED else _float_row(name)
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
-        ids = i32_view(step.positions if a.by_position else step.tokens, step.n_tokens)
+        ids = i32_view(step.positions if a.source == 1 else step.tokens, step.n_tokens)
         for t in range(tid, step.n_tokens, nth):
-            if 0 <= ids[t] < a.n:
-                decode(a.w + np.uint64(ids[t] * a.row_bytes), a.out + np.uint64(4 * t * a.cols), a.cols, a.factor)
+            row = 0 if a.source == 2 else ids[t]
+            if 0 <= row < a.n:
+                decode(a.w + np.uint64(row * a.row_bytes), a.out + np.uint64(4 * t * a.cols), a.cols, a.factor)
 
     return run
