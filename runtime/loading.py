@@ -45,6 +45,7 @@ class Facts:
     n_layer: int
     n_embd: int
     n_params: int
+    pooling: str | None
     context: int
     threads: int
     backend: str
@@ -156,7 +157,8 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
     report("reading", 3, 3)
-    executor = backend.compile(spec.graph, n_pages=n_pages, max_tokens=STEP_TOKENS, threads=threads, progress=report)
+    max_tokens = STEP_TOKENS if spec.graph.is_causal else max(STEP_TOKENS, context)  # a whole text is one step
+    executor = backend.compile(spec.graph, n_pages=n_pages, max_tokens=max_tokens, threads=threads, progress=report)
     return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
 
 
@@ -187,6 +189,7 @@ def _facts(path: Path, spec: ModelSpec, context: int, threads: int, backend: str
         n_layer=spec.n_layer,
         n_embd=spec.n_embd,
         n_params=spec.n_params,
+        pooling=spec.pooling,
         context=context,
         threads=threads,
         backend=backend,

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.errors import Cancelled, ContextOverflow, InvalidRequest, ResourceError
+from ..formats.errors import Cancelled, ContextOverflow, InvalidRequest, ResourceError, UnsupportedError
 from .backends.base import CancelFlag, Executor, Progress
 from .chat import ChatTemplate, template_for
 from .engine.capacity import PARALLEL
+from .engine.embedding import POOLINGS, embed, normalized
 from .engine.engine import Engine, EngineStats
 from .engine.generate import GenerateRequest, LogitsRequest
 from .engine.generation import Generation
@@ -39,7 +40,7 @@ class Model:
 
     def __init__(self, parts: Loaded) -> None:
         self._facts, self._tokenizer = parts.facts, parts.tokenizer
-        self._engine = Engine(parts.executor)
+        self._engine = Engine(parts.executor, whole_texts=parts.facts.pooling is not None)
         self._template: ChatTemplate | None = None
 
     @classmethod
@@ -116,6 +117,11 @@ class Model:
         return self._facts.n_params
 
     @property
+    def pooling(self) -> str | None:
+        """How `embed` makes one vector of a text: "mean", "cls", "last" or "none". None for a model that generates."""
+        return self._facts.pooling
+
+    @property
     def threads(self) -> int:
         """Threads the kernels run on."""
         return self._facts.threads
@@ -156,8 +162,9 @@ class Model:
         """Logits after each of `ids`, float32 [len(ids), vocab_size]; row i predicts token i + 1.
 
         Raises ContextOverflow, InvalidRequest (no tokens, an id out of range), ResourceError (no memory for the
-        result), ExecutionError (a step failed), ModelClosed, Cancelled.
+        result), ExecutionError (a step failed), UnsupportedError (an embedding model), ModelClosed, Cancelled.
         """
+        self._check_generates()
         tokens = self._checked(ids)
         self._check_length(tokens, 0)
         try:
@@ -176,6 +183,40 @@ class Model:
         if end.reason == "cancelled":
             raise Cancelled("the computation of logits was cancelled")
         return request.result()
+
+    def embed(
+        self,
+        texts: str | Iterable[str | Sequence[int]],
+        *,
+        pooling: str | None = None,
+        normalize: bool = True,
+        cancel: CancelFlag | None = None,
+    ) -> NDArray[np.float32]:
+        """Vectors of texts, float32 [texts, n_embd], in order; texts that mean alike have vectors that are alike.
+
+        texts      one text or several; the model's special tokens are added (see `tokenize`). Or token ids, used as
+                   they are
+        pooling    "mean", "cls" (first token), "last", or "none": one row a token, text after text; default: the
+                   model's own
+        normalize  whether vectors are divided by their length
+
+        Raises UnsupportedError for a model that generates, ContextOverflow for a text that is too long (nothing is ever
+        cut off), InvalidRequest for another pooling or a text without tokens, ExecutionError, ModelClosed, Cancelled.
+        """
+        if self.pooling is None:
+            raise UnsupportedError(
+                f"{self.name!r} ({self.architecture}) predicts tokens and makes no embeddings; load an embedding model"
+            )
+        pooling = self.pooling if pooling is None else pooling
+        if pooling not in POOLINGS:
+            raise InvalidRequest(f"pooling={pooling!r}: known are {', '.join(map(repr, POOLINGS))}")
+        given = [texts] if isinstance(texts, str) else texts
+        tokens = [self.tokenize(text) if isinstance(text, str) else self._checked(text) for text in given]
+        for ids in tokens:
+            self._check_length(ids, 0)
+        rows = embed(self._engine, tokens, pooling, cancel=cancel)
+        vectors = np.concatenate(rows) if rows else np.empty((0, self.n_embd), np.float32)
+        return normalized(vectors) if normalize else vectors
 
     def generate(
         self,
@@ -206,8 +247,9 @@ class Model:
         The others are explained by SamplingParams; temperature=0 always takes the likeliest token.
 
         Raises ContextOverflow (prompt and max_tokens exceed the context; nothing is ever cut off), InvalidRequest (no
-        tokens, a number out of range, an empty stop string), ModelClosed. Reading the result raises ExecutionError when
-        a step or one of `processors` fails, and ModelClosed when the model is closed meanwhile.
+        tokens, a number out of range, an empty stop string), UnsupportedError (an embedding model), ModelClosed.
+        Reading the result raises ExecutionError when a step or one of `processors` fails, and ModelClosed when the
+        model is closed meanwhile.
         """
         params = SamplingParams(
             temperature=temperature,
@@ -285,6 +327,7 @@ class Model:
         add_generation_prompt: bool = True,
     ) -> list[int]:
         """The tokens that `chat` would send: the rendered template, with exactly one BOS where the model wants one."""
+        self._check_generates()
         if self._template is None:
             self._template = template_for(self.tokenizer)
         text = self._template.render(
@@ -329,6 +372,7 @@ class Model:
         stop: str | Sequence[str],
         cancel: CancelFlag | None,
     ) -> Generation:
+        self._check_generates()
         if max_tokens is not None and (isinstance(max_tokens, bool) or operator.index(max_tokens) < 1):
             raise InvalidRequest(f"max_tokens={max_tokens}: at least 1 is needed, or None for as many as fit")
         self._check_length(tokens, max_tokens or 1)
@@ -344,6 +388,12 @@ class Model:
         )
         self._engine.submit(request, limit)
         return Generation(request)
+
+    def _check_generates(self) -> None:
+        if self.pooling is not None:
+            raise UnsupportedError(
+                f"{self.name!r} ({self.architecture}) makes embeddings of texts and cannot generate; use embed"
+            )
 
     def _check_length(self, tokens: list[int], extra: int) -> None:
         if not tokens:

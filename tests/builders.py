@@ -291,3 +291,47 @@ CASES = {
         Case("gpt2", _GPT2),
     )
 }
+
+# Encoders: a text goes in whole, and what comes out are vectors, not logits.
+
+_BERT: dict[str, Any] = {
+    "architectures": ["BertModel"],
+    "model_type": "bert",
+    "vocab_size": 101,
+    "hidden_size": 96,
+    "intermediate_size": 136,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "max_position_embeddings": 53,
+    "type_vocab_size": 3,
+    "layer_norm_eps": 1e-3,
+    "hidden_act": "gelu",
+    "pad_token_id": 0,
+}
+# The tokens of the case have none of the padding, whose position transformers does not count.
+_ROBERTA = {"architectures": ["RobertaModel"], "model_type": "roberta", "type_vocab_size": 1, "pad_token_id": 2}
+
+ENCODERS = {case.name: case for case in (Case("bert", _BERT), Case("roberta", _BERT | _ROBERTA))}
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"\u2581{letter}" for letter in _LETTERS), *_LETTERS]
+
+
+def write_embedding_model(path: Path) -> Path:
+    """The case "bert" with a vocabulary of single letters and mean pooling."""
+
+    def change(keys: dict[str, Any], tensors: Arrays) -> None:
+        unused = [f"[unused{i}]" for i in range(_BERT["vocab_size"] - len(_TOKENS))]
+        vocabulary = {
+            "model": "bert",
+            "tokens": _TOKENS + unused,
+            "token_type": [3] * 4 + [1] * (_BERT["vocab_size"] - 4),
+            "padding_token_id": 0,
+            "unknown_token_id": 1,
+            "cls_token_id": 2,
+            "seperator_token_id": 3,
+        }
+        keys |= {f"tokenizer.ggml.{key}": value for key, value in vocabulary.items()}
+        keys["bert.pooling_type"] = 1  # mean, by llama.cpp's numbers
+
+    return write_gguf(ENCODERS["bert"], path, change=change)

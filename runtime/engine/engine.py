@@ -46,12 +46,14 @@ class EngineStats:
 
 
 class Engine:
-    """Owns an executor. `submit` and `close` may be called from any thread."""
+    """Owns an executor. `submit` and `close` may be called from any thread. `whole_texts`: none may be cut."""
 
-    def __init__(self, executor: Executor, *, max_sequences: int = 64) -> None:
+    def __init__(self, executor: Executor, *, max_sequences: int = 64, whole_texts: bool = False) -> None:
         self.runner = Runner(executor)
         self.cache = BlockManager(executor.kv.n_pages, self.runner.copy_page)
-        self.scheduler = Scheduler(self.cache, max_tokens=executor.max_tokens, max_sequences=max_sequences)
+        self.scheduler = Scheduler(
+            self.cache, max_tokens=executor.max_tokens, max_sequences=max_sequences, whole_texts=whole_texts
+        )
         self._wakeup = threading.Condition()  # guards the fields below; reentrant: __del__ may close us anywhere
         self._inbox: list[Request] = []
         self._ended: list[Request] = []

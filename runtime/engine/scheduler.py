@@ -6,6 +6,9 @@ served. Prompts divide the room of a step equally, and what a short one does not
 short question never waits for a long document. While others generate, a step of prompts is a quarter as long, so that
 text keeps flowing.
 
+Encoders want `whole_texts`: nothing is generated and no text is cut. A step takes texts as they came, and leaves out
+those that do not fit into what is left of it.
+
 Room in the cache: a sequence is admitted when there is room for all its tokens known so far. One that later finds no
 room for its next token takes it from the youngest running sequence, which starts over later. The oldest one therefore
 always gets on, and since a sequence that could not fit alone is refused by `check`, everything submitted is finished in
@@ -29,12 +32,19 @@ class Scheduler:
     """Forms steps of at most `max_tokens` tokens and `max_outputs` rows of logits, of `max_sequences` sequences."""
 
     def __init__(
-        self, cache: SequenceCache[Any], *, max_tokens: int, max_sequences: int = 64, max_outputs: int = 128
+        self,
+        cache: SequenceCache[Any],
+        *,
+        max_tokens: int,
+        max_sequences: int = 64,
+        max_outputs: int = 128,
+        whole_texts: bool = False,
     ) -> None:
         self.cache = cache
         self.max_tokens = max_tokens
         self.max_sequences = min(max_sequences, max_tokens, max_outputs)  # each may need one token and one row
         self.max_outputs = max_outputs
+        self.whole_texts = whole_texts
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.num_preempted = 0
@@ -112,6 +122,8 @@ class Scheduler:
 
     def _form(self) -> list[Chunk]:
         ready = [s for s in self.running if not s.owner.is_paused]
+        if self.whole_texts:
+            return self._form_whole(ready)
         decoding = [s for s in ready if s.is_decoding]
         prefilling = sorted((s for s in ready if not s.is_decoding), key=lambda s: s.n_left)
         self._prompts_turn = bool(prefilling) and not (decoding and self._prompts_turn)
@@ -120,6 +132,15 @@ class Scheduler:
         prefilling = [s for s in prefilling if s.handle is not None]
         tokens = max(self.max_tokens // PROMPT_SHARE, len(prefilling)) if decoding else self.max_tokens
         return self._form_prompts(prefilling, tokens) if prefilling else []
+
+    def _form_whole(self, ready: list[Sequence]) -> list[Chunk]:
+        """The oldest, which always fits, and all others for which there is room."""
+        chunks, tokens = [], self.max_tokens
+        for sequence in ready:
+            if sequence.n_left <= tokens:
+                chunks.append(self._chunk(sequence, sequence.n_left))
+                tokens -= sequence.n_left
+        return _with_room(chunks)
 
     def _form_prompts(self, prefilling: list[Sequence], tokens: int) -> list[Chunk]:
         # Steps that want all rows are kept apart for the same reason: logits of many rows come from another kernel.

@@ -15,7 +15,9 @@ from ...formats.errors import ContextOverflow, UnsupportedError
 from ...formats.gguf import GGUFFile
 from ..graph.builder import GraphBuilder
 from ..graph.ir import Graph
-from . import gemma, gemma2, gemma3, gpt2, gptneox, llama, olmo2, phi3, qwen2, qwen2moe, qwen3, qwen3moe, starcoder2
+from . import (
+    bert, gemma, gemma2, gemma3, gpt2, gptneox, llama, olmo2, phi3, qwen2, qwen2moe, qwen3, qwen3moe, starcoder2,
+)  # fmt: skip
 from .config import Config
 from .hparams import Hparams
 
@@ -35,6 +37,7 @@ FAMILIES: dict[str, Build] = {
     "starcoder2": starcoder2.build,
     "gpt2": gpt2.build,
     "gptneox": gptneox.build,  # also Pythia
+    "bert": bert.build,  # also RoBERTa, whose converted positions begin at 0
 }
 
 
@@ -46,6 +49,7 @@ class ModelSpec:
     context         what this graph was built for; rope tables may depend on it
     max_context     the most positions it can represent, None where nothing but memory limits them
     n_params        elements of all tensors, tied ones once
+    pooling         how the vectors of an encoder's tokens become one of the text, None for a model that predicts tokens
     """
 
     graph: Graph
@@ -58,6 +62,7 @@ class ModelSpec:
     n_layer: int
     n_embd: int
     n_params: int
+    pooling: str | None
 
 
 def build_model(file: GGUFFile, *, context: int | None = None) -> ModelSpec:
@@ -88,6 +93,7 @@ def build_model(file: GGUFFile, *, context: int | None = None) -> ModelSpec:
         n_layer=hp.n_layer,
         n_embd=hp.n_embd,
         n_params=g.n_params,
+        pooling=hp.pooling,
     )
 
 

@@ -18,11 +18,12 @@ def self_attention(
     *,
     qk_norm_eps: float | None = None,
     norm_all_heads: bool = False,
+    causal: bool = True,
 ) -> Value:
     """Grouped-query attention from the normed input to the output projection.
 
     With `qk_norm_eps`, queries and keys are RMS-normed first: per head, or with `norm_all_heads` as whole rows. Without
-    `rope`, positions enter elsewhere.
+    `rope`, positions enter elsewhere. Not `causal`, a token sees its whole text.
     """
     q, k, v = _project(g, x, a)
     if qk_norm_eps is not None:
@@ -41,6 +42,7 @@ def self_attention(
         scale=a.scale,
         window=a.window,
         softcap=a.softcap,
+        causal=causal,
     )
     return g.linear(out, "attn_output", hp.n_embd)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ...formats.errors import ModelFileError
+from ...formats.errors import ModelFileError, UnsupportedError
 from .config import MAX_CONTEXT, Config
 
 MAX_HEADS = 1 << 12
 MAX_HEAD_DIM = 1 << 13
 MAX_EXPERTS = 1 << 12
+POOLINGS = ("none", "mean", "cls", "last")  # by llama.cpp's numbers
+RANK = len(POOLINGS)  # a classifier over the first token
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Experts:
 
 @dataclass(frozen=True)
 class Hparams:
-    """What all families share. `max_context` is the most positions the model can represent, None without a limit."""
+    """What all families share. `max_context` is the most positions the model can represent, None without a limit.
+
+    `pooling` is how an encoder makes one vector of a text, None for a model that predicts tokens.
+    """
 
     n_layer: int
     n_embd: int
@@ -49,12 +54,18 @@ class Hparams:
     attention: Attention
     experts: Experts | None = None
     max_context: int | None = None
+    pooling: str | None = None
 
 
-def read_hparams(c: Config, *, eps_key: str = "attention.layer_norm_rms_epsilon", experts: bool = False) -> Hparams:
-    """Read and check what all families share. Only a family with `experts` may have them."""
+def read_hparams(
+    c: Config, *, eps_key: str = "attention.layer_norm_rms_epsilon", experts: bool = False, encoder: bool = False
+) -> Hparams:
+    """Read and check what all families share. Only a family with `experts` may have them.
+
+    An `encoder` sees whole texts, and its files may say how one vector is made of a text.
+    """
     n_embd, n_ff = c.count("embedding_length"), c.count("feed_forward_length")
-    _expect_plain(c)
+    _expect_plain(c, causal=not encoder)
     mixture = _read_experts(c, n_ff) if experts else None
     if not experts:
         c.scope.expect("expert_count", 0)
@@ -69,6 +80,7 @@ def read_hparams(c: Config, *, eps_key: str = "attention.layer_norm_rms_epsilon"
         eps=c.number(eps_key, low=1e-20, high=1.0),
         attention=_read_attention(c, n_embd),
         experts=mixture,
+        pooling=_read_pooling(c) if encoder else None,
     )
 
 
@@ -105,6 +117,13 @@ def _read_experts(c: Config, n_ff: int) -> Experts | None:
     return Experts(n_expert, n_used, width, c.number("expert_weights_scale", 1.0))
 
 
+def _read_pooling(c: Config) -> str:
+    number = c.count("pooling_type", maximum=RANK, minimum=0, default=0)
+    if number == RANK:
+        raise UnsupportedError(f"{c.path}: the model ranks pairs of texts, which this version cannot do")
+    return POOLINGS[number]
+
+
 def _vocabulary(c: Config) -> int:
     """Rows of the embedding, which must be the number of tokens, where the file says how many there are."""
     embedding = c.file.tensors.get("token_embd.weight")
@@ -125,10 +144,11 @@ def _vocabulary(c: Config) -> int:
     return rows
 
 
-def _expect_plain(c: Config) -> None:
+def _expect_plain(c: Config, *, causal: bool) -> None:
     """Refuse features that no family here has, and skip keys that mean nothing for inference."""
-    c.scope.expect("attention.causal", True)
+    c.scope.expect("attention.causal", causal)
     c.scope.expect("attention.max_alibi_bias", 0.0)
     c.scope.expect("attention.clamp_kqv", 0.0)
-    c.scope.expect("pooling_type", 0)
+    if causal:
+        c.scope.expect("pooling_type", 0)
     c.scope.ignore("tensor_data_layout", "rope.scaling.finetuned", "mm.tokens_per_image")

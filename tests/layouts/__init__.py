@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from .encoders import bert_shapes, bert_tensors
 from .shapes import Shape, gpt2_shapes, gptneox_shapes, llama_shapes
 from .tensors import (
     Arrays,
@@ -44,4 +45,6 @@ LAYOUTS: dict[str, Layout] = {
     "starcoder2": Layout("starcoder2", llama_shapes, plain_tensors),
     "gpt_neox": Layout("gptneox", gptneox_shapes, gptneox_tensors),
     "gpt2": Layout("gpt2", gpt2_shapes, gpt2_tensors),
+    "bert": Layout("bert", bert_shapes, bert_tensors),
+    "roberta": Layout("bert", bert_shapes, bert_tensors),
 }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .encoders import bert_metadata
 from .shapes import head_dim
 
 _FURTHER_KEYS = {
@@ -27,6 +28,8 @@ def metadata(c: Mapping[str, Any]) -> dict[str, Any]:
             "attention.head_count": c["n_head"],
             "attention.layer_norm_epsilon": c["layer_norm_epsilon"],
         }
+    if c["model_type"] in ("bert", "roberta"):
+        return bert_metadata(c)
     dim, family = head_dim(c), c["model_type"]
     out: dict[str, Any] = {
         "block_count": c["num_hidden_layers"],

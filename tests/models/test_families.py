@@ -18,7 +18,7 @@ from halfbyte.runtime.backends.reference import ReferenceBackend, ReferenceExecu
 from halfbyte.runtime.graph.ir import Graph, Node
 from halfbyte.runtime.models import FAMILIES, ModelSpec
 
-from ..builders import CASES, N_TOKENS, Arrays, Case, open_case
+from ..builders import CASES, ENCODERS, N_TOKENS, Arrays, Case, open_case
 from ..fixtures.make import families as fixtures
 from .running import N_PAGES, distance, page_table, prefill, run_in_chunks, step
 
@@ -178,13 +178,13 @@ def test_a_matrix_of_one_row_may_be_stored_as_a_vector(tmp_path: Path) -> None:
 
 
 def test_every_family_has_a_case() -> None:
-    assert {case.architecture for case in CASES.values()} == set(FAMILIES)
+    assert {case.architecture for case in (CASES | ENCODERS).values()} == set(FAMILIES)
 
 
 def test_a_missing_fixture_fails() -> None:
     with pytest.raises(FileNotFoundError, match=r"python -m tests\.fixtures\.make\.families no_such_case"):
         fixtures.load("no_such_case")
-    assert {path.stem for path in fixtures.FOLDER.glob("*.npz")} == set(CASES)
+    assert {path.stem for path in fixtures.FOLDER.glob("*.npz")} == set(CASES | ENCODERS)
 
 
 def test_cancel_between_ops_leaves_earlier_positions_intact(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from ..builders import CASES
+from ..builders import CASES, ENCODERS, Case
 from ..fixtures.make import families, rope
 
 pytest.importorskip(
@@ -26,10 +26,10 @@ def foreign_warnings() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_logits(name: str) -> None:
-    fixture = families.load(name)
-    live = families.oracle_logits(CASES[name])
+@pytest.mark.parametrize("case", [*CASES.values(), *ENCODERS.values()], ids=lambda case: case.name)
+def test_logits(case: Case) -> None:
+    fixture = families.load(case.name)
+    live = families.oracle_logits(case)
     assert np.abs(live - fixture["logits"]).max() < 1e-5 * np.abs(live).max()
 
 

@@ -120,6 +120,21 @@ def test_logits_of_every_row_are_bounded_and_share_nothing():
     assert rows.n_shared == 0
 
 
+def test_whole_texts_are_not_cut_and_the_oldest_always_comes():
+    scheduler = make_scheduler(max_tokens=60, whole_texts=True)
+    texts = [make_sequence(n, i, every_row=True) for i, n in enumerate((40, 50, 60, 20, 5))]
+    submit(scheduler, *texts)
+    seen = []
+    while scheduler.has_work:
+        chunks = scheduler.schedule()
+        assert all((c.start, c.n_outputs) == (0, len(c.sequence.tokens)) for c in chunks)
+        seen.append([texts.index(c.sequence) for c in chunks])
+        run(scheduler, chunks)
+        for chunk in chunks:
+            scheduler.remove(chunk.sequence)
+    assert seen == [[0, 3], [1, 4], [2]]
+
+
 def test_a_second_prompt_that_begins_alike_starts_where_the_first_ended():
     scheduler = make_scheduler(max_tokens=512)
     submit(scheduler, make_sequence(4 * PAGE))
