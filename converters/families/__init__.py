@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from ...formats.errors import UnsupportedError
 from ..checkpoint import Checkpoint
 from ..config import Config
+from .bert import BERT, ROBERTA
 from .family import Family
 from .gemma import GEMMA, GEMMA2, GEMMA3
 from .gpt2 import GPT2
@@ -35,6 +36,10 @@ FAMILIES: dict[str, Family] = {
     "Starcoder2ForCausalLM": STARCODER2,
     "GPT2LMHeadModel": GPT2,
     "GPTNeoXForCausalLM": GPTNEOX,
+    "BertModel": BERT,
+    "BertForMaskedLM": BERT,
+    "RobertaModel": ROBERTA,
+    "RobertaForMaskedLM": ROBERTA,
 }
 
 

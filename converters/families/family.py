@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...formats.stored import StoredTensor
-from ..checkpoint import CheckpointError
+from ..checkpoint import Checkpoint, CheckpointError
 from ..config import Config
 from ..rows import Rows, stacked, stored
 
@@ -23,6 +23,10 @@ def _none(c: Config) -> Tensors:
     return {}
 
 
+def _no_keys(checkpoint: Checkpoint, c: Config) -> Keys:
+    return {}
+
+
 @dataclass(frozen=True)
 class Family:
     """A table row for each family. Names are stems: "{i}" is the layer, "{e}" the expert, ".weight" or ".bias" follow.
@@ -33,6 +37,7 @@ class Family:
     changes       GGUF stem -> what is done to its tensors
     splits        stem in the checkpoint -> what makes several tensors of it, by GGUF stem
     extra         tensors that are computed from config.json
+    beside        the folder and its config.json -> further metadata, by whole keys
     ignored       regular expressions of names that mean nothing any more, such as buffers
     """
 
@@ -42,6 +47,7 @@ class Family:
     changes: Mapping[str, Change] = field(default_factory=dict)
     splits: Mapping[str, Split] = field(default_factory=dict)
     extra: Callable[[Config], Tensors] = _none
+    beside: Callable[[Checkpoint, Config], Keys] = _no_keys
     ignored: Sequence[str] = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
 
     def tensors(self, given: Mapping[str, StoredTensor], c: Config) -> Tensors:

@@ -16,13 +16,13 @@ from halfbyte.converters.source import SourceModel, tensor
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.models import build_model
 
-from ..builders import CASES, N_TOKENS, Arrays, Case, to_gguf
+from ..builders import CASES, ENCODERS, N_TOKENS, Arrays, Case, to_gguf
 from ..fixtures.make.families import load
 from ..models.running import N_PAGES, distance, prefill
 from .checkpoints import write_folder
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("case", (CASES | ENCODERS).values(), ids=list(CASES | ENCODERS))
 @pytest.mark.parametrize("shards", [1, 3])
 def test_tensors_and_keys_are_those_of_the_layout(case: Case, shards: int, tmp_path: Path) -> None:
     keys, tensors = to_gguf(case)
