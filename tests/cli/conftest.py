@@ -16,7 +16,7 @@ from .. import switches
 ROOT = Path(__file__).parents[2]
 TOKENIZERS = ROOT / "tests" / "fixtures" / "tokenizers"
 Halfbyte = Callable[..., "subprocess.CompletedProcess[str]"]
-LOADING = ("run", "chat", "perplexity", "bench", "warmup")  # commands with --backend
+LOADING = ("run", "chat", "embed", "perplexity", "bench", "warmup")  # commands with --backend
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "compare": "Show what other weights cost a model.",
     "hash": "Print the hashes of a model's weights.",
     "verify": "Compare a model with such hashes.",
+    "embed": "Write vectors of texts.",
     "tokenize": "Show how a model splits text.",
     "perplexity": "Measure how well a model predicts a text.",
     "bench": "Measure tokens per second.",

@@ -1,0 +1,49 @@
+"""`halfbyte embed`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from halfbyte import Model
+
+from tests.builders import write_embedding_model
+
+REFERENCE = ("--backend", "reference")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_embedding_model(tmp_path_factory.mktemp("m") / "bert.gguf")
+
+
+def test_lines_json_and_library_agree(halfbyte: Any, path: Path) -> None:
+    with Model.load(path, backend="reference") as model:
+        expected = model.embed(["a b c", "x"])
+    lines = halfbyte("embed", path, "a b c", "x", *REFERENCE).stdout.splitlines()
+    assert np.allclose([[float(n) for n in line.split()] for line in lines], expected, rtol=1e-7)
+    found = json.loads(halfbyte("embed", path, "--json", *REFERENCE, stdin="a b c\r\nx\n").stdout)
+    assert np.array_equal(np.array(found.pop("embeddings"), np.float32), expected)
+    assert found == {"model": "bert", "pooling": "mean", "normalized": True}
+
+
+def test_pooling_and_length(halfbyte: Any, path: Path) -> None:
+    words = ("embed", path, "a b", "--json", "--pooling", "none", "--no-normalize", *REFERENCE)
+    found = json.loads(halfbyte(*words).stdout)
+    assert (found["pooling"], found["normalized"]) == ("none", False)
+    assert np.shape(found["embeddings"]) == (4, 96)  # the text's own tokens between [CLS] and [SEP]
+    assert not np.allclose(np.linalg.norm(found["embeddings"], axis=1), 1)
+
+
+def test_wrong_uses(halfbyte: Any, path: Path) -> None:
+    nothing = halfbyte("embed", path, *REFERENCE)
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "no text" in nothing.stderr
+    generating = halfbyte("run", path, "a", *REFERENCE)
+    assert (generating.returncode, generating.stdout) == (5, "")
+    assert "makes embeddings" in generating.stderr
+    other = halfbyte("embed", "stories260k", "Once", *REFERENCE)
+    assert (other.returncode, other.stdout) == (5, "")
