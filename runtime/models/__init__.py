@@ -16,7 +16,20 @@ from ...formats.gguf import GGUFFile
 from ..graph.builder import GraphBuilder
 from ..graph.ir import Graph
 from . import (
-    bert, gemma, gemma2, gemma3, gpt2, gptneox, llama, olmo2, phi3, qwen2, qwen2moe, qwen3, qwen3moe, starcoder2,
+    bert,
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    gptneox,
+    llama,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen2moe,
+    qwen3,
+    qwen3moe,
+    starcoder2,
 )  # fmt: skip
 from .config import Config
 from .hparams import Hparams

@@ -1,0 +1,136 @@
+"""What a folder says about its model besides numbers: its card and its sampling defaults, as keys `general.*`.
+
+The card is the front matter of README.md. What is not said is not guessed: no version, base name or size is read out
+of names. A card that is broken costs its keys and a warning, not the conversion.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..formats.gguf import ValueType
+from .checkpoint import Checkpoint
+from .families.family import Keys
+from .front_matter import FrontMatterError, front_matter
+
+MAX_CHARS, MAX_ENTRIES = 1 << 14, 500  # of one text, of one list
+_HUB = "https://huggingface.co/"
+
+# Key under general. -> fields of the card, the first that is there.
+_TEXTS = {
+    "name": ("name", "model_name"),
+    "author": ("author", "model_author", "model_creator"),
+    "version": ("version", "model_version"),
+    "organization": ("organization", "model_organization"),
+    "description": ("description", "model_description"),
+    "license": ("license",),
+    "license.name": ("license_name",),
+    "license.link": ("license_link",),
+    "source.url": ("url", "model_url"),
+    "source.doi": ("doi", "model_doi"),
+    "source.repo_url": ("repo_url", "model_repo_url"),
+}
+_LISTS = {"tags": ("tags", "pipeline_tag"), "languages": ("languages", "language")}  # of all these fields together
+_REFERENCES = {
+    "base_model": ("base_model", "base_models", "base_model_sources"),
+    "dataset": ("datasets", "dataset", "dataset_sources"),
+}
+# Key under general.sampling. -> field of generation_config.json, and whether it is a whole number.
+_SAMPLING = {
+    "top_k": ("top_k", True),
+    "top_p": ("top_p", False),
+    "min_p": ("min_p", False),
+    "temp": ("temperature", False),
+    "penalty_repeat": ("repetition_penalty", False),
+}
+
+
+def card_keys(checkpoint: Checkpoint) -> Keys:
+    """Keys `general.*` of the card. `general.name` is always among them: the folder's, where nothing is said."""
+    card = _card(checkpoint)
+    keys: Keys = {"general.name": _name(checkpoint)}
+    for key, fields in _TEXTS.items():
+        if said := next((text for field in fields if (text := _joined(card.get(field)))), None):
+            keys[f"general.{key}"] = said
+    for key, fields in _LISTS.items():
+        if found := [text for field in fields for text in _texts(card.get(field))]:
+            keys[f"general.{key}"] = list(dict.fromkeys(found))
+    for key, fields in _REFERENCES.items():
+        given = next((card[field] for field in fields if card.get(field)), [])
+        keys |= _references(f"general.{key}", given if isinstance(given, list) else [given])
+    return keys
+
+
+def sampling_keys(checkpoint: Checkpoint) -> Keys:
+    """Keys `general.sampling.*` of generation_config.json: what the model's makers recommend."""
+    given = checkpoint.json("generation_config.json")
+    keys: Keys = {}
+    for key, (field, is_whole) in _SAMPLING.items():
+        value = given.get(field) if isinstance(given, dict) else None
+        if type(value) is int or (type(value) is float and not is_whole):
+            kind = ValueType.INT32 if is_whole else ValueType.FLOAT32
+            if abs(value) < 1 << 31:
+                keys[f"general.sampling.{key}"] = (value if is_whole else float(value), kind)
+    return keys
+
+
+def title(name: str) -> str:
+    """A name as people write it: "tiny-model-v1.2-5B" becomes "Tiny Model v1.2 5B"."""
+    words = name.replace("-", " ").split()
+    return " ".join(word.title() if word.islower() and not re.match(r"v?\d", word) else word for word in words)
+
+
+def _card(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    try:
+        return front_matter(checkpoint.text("README.md") or "")
+    except FrontMatterError as error:
+        path = checkpoint.path / "README.md"
+        logging.getLogger(__name__).warning("%s: its front matter is left out: %s", path, error)
+        return {}
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    """By the hub's name in config.json, if it is one and no path on somebody's disk; else by the folder."""
+    said = checkpoint.config.get("_name_or_path")
+    is_name = isinstance(said, str) and re.fullmatch(r"[\w.-]*\w/?[\w.-]+", said[:MAX_CHARS]) and said[0] not in "./"
+    return title(said.rpartition("/")[2] if is_name else checkpoint.path.resolve().name) or "model"
+
+
+def _texts(value: object) -> list[str]:
+    """A text or a list of texts as a list; anything else is left out."""
+    items = value if isinstance(value, list) else [value]
+    return [item[:MAX_CHARS] for item in items[:MAX_ENTRIES] if isinstance(item, str) and item]
+
+
+def _joined(value: object) -> str:
+    return ",".join(_texts(value))
+
+
+def _references(prefix: str, entries: list[Any]) -> Keys:
+    """Models or datasets that this one was made of: names on the hub, addresses, or objects of both."""
+    described = [one for entry in entries[:MAX_ENTRIES] if (one := _described(entry))]
+    keys: Keys = {f"{prefix}.count": (len(described), ValueType.UINT32)} if described else {}
+    for i, one in enumerate(described):
+        keys |= {f"{prefix}.{i}.{field}": text for field, text in one.items()}
+    return keys
+
+
+def _described(entry: object) -> dict[str, str]:
+    if isinstance(entry, dict):
+        known = ("name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url")
+        return {field: text for field in known if (text := _joined(entry.get(field)))}
+    if not isinstance(entry, str) or not entry:
+        return {}
+    url = entry[:MAX_CHARS] if re.match(r"(https?|ssh)://", entry) else None
+    on_hub = entry.removeprefix(_HUB) if url else entry
+    named = re.fullmatch(r"(?:([\w.-]+)/)?([\w.-]+)", on_hub[:MAX_CHARS])
+    if named is None:
+        return {"repo_url": url} if url else {"name": entry[:MAX_CHARS]}
+    organization, name = named.groups()
+    found = {"name": title(name)}
+    if organization:
+        found |= {"organization": title(organization), "repo_url": url or f"{_HUB}{organization}/{name}"}
+    return found
