@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from halfbyte import Model
+from halfbyte.runtime.engine import embedding
+from halfbyte.runtime.models import hparams
+from halfbyte.tools.commands import embed
 
 from tests.builders import write_embedding_model
 
@@ -47,3 +50,8 @@ def test_wrong_uses(halfbyte: Any, path: Path) -> None:
     assert "makes embeddings" in generating.stderr
     other = halfbyte("embed", "stories260k", "Once", *REFERENCE)
     assert (other.returncode, other.stdout) == (5, "")
+
+
+def test_the_names_of_poolings_are_the_same_everywhere() -> None:
+    """The command must not import the engine to know its options."""
+    assert set(embed.POOLINGS) == set(hparams.POOLINGS) == set(embedding.POOLINGS)
