@@ -20,13 +20,14 @@ from typing import Any
 from ..formats.gguf import GGMLType, GGUFFile
 from ..runtime.backends.base import CancelFlag, Progress
 from ..runtime.models import build_model
+from .card import card_keys, sampling_keys
 from .checkpoint import Checkpoint, CheckpointError
 from .config import Config
 from .families import family_of
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
 from .rows import Rows, computed
-from .selfcheck import KEYS, Check, check, is_small
+from .selfcheck import KEYS, Check, can_be_checked, check
 from .source import SourceModel, SourceTensor, tensor
 from .vocab import vocabulary
 
@@ -79,7 +80,7 @@ def convert(
         architecture = model.metadata.require("general.architecture", str)
         recipe = _stored_type(model) if type == AUTO else type
         out = Path(target or default_target(path, recipe))
-        wanted = is_small(model) if self_check is None else self_check
+        wanted = can_be_checked(model) if self_check is None else self_check
         found: list[Check] = []
 
         def look(partial: Path) -> Mapping[str, float]:
@@ -102,9 +103,10 @@ def open_checkpoint(path: Path) -> SourceModel:
     try:
         family, config = family_of(checkpoint)
         made = family.tensors(checkpoint.tensors, config)
-        keys = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
-        keys = {"general.architecture": family.architecture, **_general(checkpoint, made), **keys}
-        keys |= vocabulary(checkpoint, _vocabulary_rows(config, made))
+        keys: dict[str, Any] = {"general.architecture": family.architecture, "general.type": "model"}
+        keys |= card_keys(checkpoint) | {"general.size_label": size_label(made)} | sampling_keys(checkpoint)
+        keys |= {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
+        keys |= family.beside(checkpoint, config) | vocabulary(checkpoint, _vocabulary_rows(config, made))
         tensors = {name: tensor(name, rows) for name, rows in made.items()}
         model = _with_wide_tensors(SourceModel(path, tuple(checkpoint.files), keys, tensors, checkpoint.close))
         build_model(model.hollow())
@@ -123,11 +125,6 @@ def _with_wide_tensors(model: SourceModel) -> SourceModel:
         if isinstance(one, SourceTensor)
     }
     return model.with_tensors(wide)
-
-
-def _general(checkpoint: Checkpoint, tensors: Mapping[str, Rows]) -> dict[str, Any]:
-    name = checkpoint.path.resolve().name
-    return {"general.type": "model", "general.name": name, "general.size_label": size_label(tensors)}
 
 
 def size_label(tensors: Mapping[str, Rows]) -> str:

@@ -54,9 +54,11 @@ class Check:
         return dict(zip(KEYS, (self.kl_mean, self.kl_max, self.same_top), strict=True))
 
 
-def is_small(model: GGUFFile) -> bool:
-    """Whether a check takes seconds."""
-    return sum(tensor.n_elements for tensor in model.tensors.values()) <= SMALL
+def can_be_checked(model: GGUFFile) -> bool:
+    """Whether the model predicts tokens (encoders do not), and a check takes seconds."""
+    architecture = model.metadata.require("general.architecture", str)
+    predicts = model.metadata.optional(f"{architecture}.attention.causal", bool, True)
+    return predicts and sum(tensor.n_elements for tensor in model.tensors.values()) <= SMALL
 
 
 def check(source: GGUFFile, written: Path, *, progress: Progress | None = None) -> Check:
