@@ -33,7 +33,7 @@ class Family:
 
     architecture  general.architecture
     keys          config.json -> metadata
-    names         stem in the checkpoint -> stem in GGUF; stems with "{e}" are stacked
+    names         stem in the checkpoint -> stem in GGUF, or a whole name; stems with "{e}" are stacked
     changes       GGUF stem -> what is done to its tensors
     splits        stem in the checkpoint -> what makes several tensors of it, by GGUF stem
     extra         tensors that are computed from config.json
@@ -79,9 +79,11 @@ class Family:
             raise _refuse(tensor, f"the converter for {self.architecture} has no place for it")
         for target, part in named.items():
             change = self.changes.get(target)
-            yield f"{target.replace('{i}', layer)}{role}", expert, change(part, c) if change else part
+            made = target.replace("{i}", layer) + ("" if target.endswith(_ROLES) else role)
+            yield made, expert, change(part, c) if change else part
 
 
+_ROLES = (".weight", ".bias")
 _NUMBERS = re.compile(r"\.(\d{1,6})(?=\.)")
 
 
@@ -90,7 +92,7 @@ def _taken_apart(name: str) -> tuple[str, str, int | None, str]:
     numbers = _NUMBERS.findall(name)
     places = iter(("{i}", "{e}"))
     stem = _NUMBERS.sub(lambda match: f".{next(places, match[1])}", name)
-    role = next((role for role in (".weight", ".bias") if stem.endswith(role)), ".weight")
+    role = next((role for role in _ROLES if stem.endswith(role)), ".weight")
     expert = int(numbers[1]) if len(numbers) > 1 else None
     return stem.removesuffix(role), numbers[0] if numbers else "", expert, role
 
