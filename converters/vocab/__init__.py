@@ -3,7 +3,6 @@
     tokenizer_json.py   the file that describes most of them; structure.py compares how it cuts texts
     bpe.py, sentence.py (with protobuf.py), wordpiece.py, tekken.py      one kind each
     table.py            tokens by id; special.py  roles of tokens; templates.py  chat templates
-    generation.py       defaults of sampling
 
 Where the runtime has no tokenizer that equals the file's, the file itself goes along, and the runtime uses that.
 """

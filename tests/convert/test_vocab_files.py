@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from halfbyte.converters.checkpoint import Checkpoint, CheckpointError
-from halfbyte.converters.vocab.generation import generation_keys
+from halfbyte.converters.checkpoint import CheckpointError
 from halfbyte.formats.errors import UnsupportedError
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.runtime.tokenize import tokenizer_from_metadata
@@ -248,17 +247,3 @@ def test_too_many_tokens_for_the_model(tmp_path: Path) -> None:
     assert HUGGINGFACE_KEY not in metadata_of(folder, count)
     with pytest.raises(CheckpointError, match="vocabulary"):
         metadata_of(folder, count - 1)
-
-
-def test_defaults_of_sampling(tmp_path: Path) -> None:
-    files = {
-        "generation_config.json": {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "eos_token_id": [1]}
-    }
-    with Checkpoint.open(write_tokenizer(tmp_path, files)) as checkpoint:
-        found = {
-            key.removeprefix("general.sampling."): value for key, (value, _) in generation_keys(checkpoint).items()
-        }
-        assert found == {"top_k": 20, "temp": 0.6, "penalty_repeat": 1.1}
-    write_tokenizer(tmp_path, {"generation_config.json": {"top_k": "many"}})
-    with Checkpoint.open(tmp_path) as checkpoint, pytest.raises(CheckpointError, match="top_k"):
-        generation_keys(checkpoint)
