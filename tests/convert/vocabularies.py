@@ -237,7 +237,8 @@ def write_made(folder: Path, name: str) -> Path:
 def metadata_of(folder: Path, n_vocab: int) -> Mapping[str, Any]:
     """The keys of a folder, as a file would have them."""
     with Checkpoint.open(folder) as checkpoint:
-        metadata: Mapping[str, Any] = SourceModel(folder, [], vocabulary(checkpoint, n_vocab), {}).metadata
+        model = SourceModel(folder, (), vocabulary(checkpoint, n_vocab), {}, checkpoint.close)
+        metadata: Mapping[str, Any] = model.metadata
         return metadata
 
 
