@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Any
@@ -69,10 +70,12 @@ class GraphBuilder:
                 "tensor has the wrong shape", path=self.path, field=full, got=tensor.shape, allowed=str(shape)
             )
         if full not in self._used:
-            self._used[full] = self._checked(tensor, shape)
+            weight = self._checked(tensor)
+            is_row = tensor.shape != shape
+            self._used[full] = replace(weight, shape=shape, data=weight.data[None]) if is_row else weight
         return self._used[full]
 
-    def _checked(self, tensor: GGUFTensor, shape: tuple[int, ...]) -> Weight:
+    def _checked(self, tensor: GGUFTensor) -> Weight:
         if len(tensor.shape) == 1 and tensor.type not in VECTOR_TYPES:
             allowed = "F32, F16, BF16"
             raise ModelFileError(
@@ -86,8 +89,7 @@ class GraphBuilder:
             codec_for(tensor.type)
         except UnsupportedError as error:
             raise UnsupportedError(f"{self.path}: {tensor.name!r}: {error}") from None
-        data = tensor.data if tensor.shape == shape else tensor.data[None]
-        return Weight(tensor.name, tensor.type, shape, data, tensor.made_of)
+        return Weight(tensor.name, tensor.type, tensor.shape, tensor.data, tensor.made_of)
 
     @property
     def n_params(self) -> int:

@@ -19,7 +19,7 @@ def tensor(name: str, *shape: int, type: GGMLType = GGMLType.F32) -> Any:
     data = np.zeros((*shape[:-1], type.row_bytes(shape[-1])), np.uint8)
     if type is GGMLType.F32:
         data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape).view(np.uint8)
-    return SimpleNamespace(name=name, type=type, shape=shape, data=data)
+    return SimpleNamespace(name=name, type=type, shape=shape, data=data, made_of=None)
 
 
 def builder(*tensors: Any) -> GraphBuilder:
