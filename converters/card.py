@@ -59,7 +59,7 @@ def card_keys(checkpoint: Checkpoint) -> Keys:
         if found := [text for field in fields for text in _texts(card.get(field))]:
             keys[f"general.{key}"] = list(dict.fromkeys(found))
     for key, fields in _REFERENCES.items():
-        given = next((card[field] for field in fields if card.get(field)), [])
+        given: Any = next((card[field] for field in fields if card.get(field)), [])
         keys |= _references(f"general.{key}", given if isinstance(given, list) else [given])
     return keys
 
@@ -95,8 +95,9 @@ def _card(checkpoint: Checkpoint) -> Mapping[str, Any]:
 def _name(checkpoint: Checkpoint) -> str:
     """By the hub's name in config.json, if it is one and no path on somebody's disk; else by the folder."""
     said = checkpoint.config.get("_name_or_path")
-    is_name = isinstance(said, str) and re.fullmatch(r"[\w.-]*\w/?[\w.-]+", said[:MAX_CHARS]) and said[0] not in "./"
-    return title(said.rpartition("/")[2] if is_name else checkpoint.path.resolve().name) or "model"
+    if not isinstance(said, str) or not re.fullmatch(r"\w[\w.-]*/?[\w.-]+", said[:MAX_CHARS]):
+        said = checkpoint.path.resolve().name
+    return title(said.rpartition("/")[2][:MAX_CHARS]) or "model"
 
 
 def _texts(value: object) -> list[str]:

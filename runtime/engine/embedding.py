@@ -55,7 +55,9 @@ def embed(engine: Engine, texts: Sequence[list[int]], pooling: str, *, cancel: C
 def normalized(rows: F32) -> F32:
     """Rows of length 1; one of zeros stays as it is."""
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, np.float32(1))
+    lengths[lengths == 0] = 1
+    units: F32 = rows / lengths
+    return units
 
 
 def _result(request: EmbedRequest) -> F32:

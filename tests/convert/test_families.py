@@ -40,7 +40,7 @@ def test_tensors_and_keys_are_those_of_the_layout(case: Case, shards: int, tmp_p
     assert {key: found[key] for key in expected} == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("case", (CASES | ENCODERS).values(), ids=list(CASES | ENCODERS))
 def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
     """Straight from the checkpoint: its graph is checked without its numbers, and computes what transformers does."""
     with Checkpoint.open(write_folder(tmp_path, case.config, case.weights())) as checkpoint:
