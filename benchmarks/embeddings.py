@@ -14,22 +14,18 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfbyte import Model, quantize
-from halfbyte.converters.checkpoint import Checkpoint
-from halfbyte.converters.families import family_of
-from tests.builders import write
+from halfbyte.converters.convert import convert
 
 from . import common
 from .report import Report
 
 TYPES = ("F32", "F16", "Q8_0", "Q5_1", "Q4_0", "IQ4_NL")
 COSINE_F32 = 0.99999
-CONTROL, NORMAL = 3, 1  # kinds of tokens in a GGUF vocabulary
 F32 = NDArray[np.float32]
 
 
@@ -38,38 +34,6 @@ def sentences() -> list[str]:
     text = common.TEXT.read_text(encoding="utf-8")
     found = (part.strip() for line in text.splitlines() for part in re.split(r"(?<=[.!?])\s", line))
     return list(dict.fromkeys(part for part in found if part))
-
-
-def write_float32(folder: Path, path: Path) -> Path:
-    """The folder's model with its vocabulary as a GGUF file."""
-    with Checkpoint.open(folder) as checkpoint:
-        family, config = family_of(checkpoint)
-        keys: dict[str, Any] = {"general.architecture": family.architecture, "general.name": folder.resolve().name}
-        keys |= {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
-        keys |= family.beside(checkpoint, config) | _vocabulary(checkpoint)
-        tensors = {
-            name: rows.floats(0, rows.n_rows).reshape(rows.shape)
-            for name, rows in family.tensors(checkpoint.tensors, config).items()
-        }
-    return write(keys, tensors, path)
-
-
-def _vocabulary(checkpoint: Checkpoint) -> dict[str, Any]:
-    """WordPiece out of vocab.txt: tokens that begin a word are marked, in BERT's own file the others are."""
-    lines = (checkpoint.text("vocab.txt") or "").splitlines()
-    special = [line.startswith("[") and line.endswith("]") and len(line) > 2 for line in lines]
-    marked = [
-        line if is_special else line[2:] if line.startswith("##") else f"\u2581{line}"
-        for line, is_special in zip(lines, special, strict=True)
-    ]
-    ids = {"padding": "[PAD]", "unknown": "[UNK]", "cls": "[CLS]", "seperator": "[SEP]", "mask": "[MASK]"}
-    keys: dict[str, Any] = {f"tokenizer.ggml.{role}_token_id": lines.index(token) for role, token in ids.items()}
-    types = [CONTROL if s else NORMAL for s in special]
-    return keys | {
-        "tokenizer.ggml.model": "bert",
-        "tokenizer.ggml.tokens": marked,
-        "tokenizer.ggml.token_type": types,
-    }
 
 
 def their_vectors(folder: Path, texts: list[str]) -> F32:
@@ -107,7 +71,8 @@ def main() -> int:
     expected = their_vectors(args.folder, texts)
     name = args.folder.resolve().parent.name
     report = Report("embeddings", f"Embeddings by type of weight: {name}, {len(texts)} sentences")
-    source = write_float32(args.folder, common.cache_dir() / "embeddings-F32.gguf")
+    source = common.cache_dir() / "embeddings-F32.gguf"
+    convert(args.folder, source, "F32")
     rows = []
     for name in TYPES:
         common.note(f"measuring {name}")
