@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
+import yaml  # comes with gguf and huggingface_hub
 
 MAX_CHARS, MAX_DEPTH, MAX_ITEMS = 1 << 18, 16, 10_000
 _OPENS, _CLOSES = (yaml.SequenceStartEvent, yaml.MappingStartEvent), (yaml.SequenceEndEvent, yaml.MappingEndEvent)

@@ -195,9 +195,8 @@ class GGUFWriter:
 
     def _inspected(self, partials: Sequence[Path]) -> Iterator[tuple[int, int, bytes]]:
         """What `inspect` found, as bytes of the first file's header."""
-        assert self._inspect is not None
         header = self.plan()[0].header
-        for key, value in self._inspect(partials[0]).items():
+        for key, value in (self._inspect(partials[0]) if self._inspect else {}).items():
             yield 0, header.index(self._entries[key]), encode_entry(key, value, ValueType.FLOAT32, self.byte_order)
 
     def _must_be_planning(self, what: str) -> None:

@@ -29,7 +29,8 @@ def nearest(x: Floats) -> Ints:
 
 def total(terms: Floats) -> Floats:
     """Sum of each row, one after the other as C adds them to 0, which makes a -0 of them 0: [n, size] -> [n, 1]."""
-    return _total_from_first(terms) + np.float32(0)
+    found: Floats = _total_from_first(terms) + np.float32(0)
+    return found
 
 
 def _total_from_first(terms: Floats) -> Floats:
