@@ -141,7 +141,7 @@ class _Machine:
             untyped = str(kind) in ("torch.storage.UntypedStorage", "torch.UntypedStorage")
             dtype = UNTYPED if untyped else STORAGES.get(kind.name) if kind.module == "torch" else None
         if dtype is None or not isinstance(key, str) or type(count) is not int:
-            self.refuse(f"a storage of unknown kind: {kind}")
+            self.refuse(f"a storage of unknown kind: {_said(kind)}")
         self.stack.append(Storage(key, dtype, count))
 
     def result(self) -> Any:
@@ -165,7 +165,7 @@ def _typed_tensor(machine: _Machine, storage: Any, offset: Any, shape: Any, stri
     """torch._utils._rebuild_tensor_v3: a storage of bytes, and a dtype."""
     kind = DTYPES.get(dtype.name) if isinstance(dtype, _Name) and dtype.module == "torch" else None
     if kind is None or not isinstance(storage, Storage):
-        machine.refuse(f"a tensor of unknown type: {dtype}")
+        machine.refuse(f"a tensor of unknown type: {_said(dtype)}")
     return TensorView(storage, kind, offset, shape, strides)
 
 
@@ -180,7 +180,10 @@ def _ordered(machine: _Machine, items: Any = ()) -> dict[Any, Any]:
     """collections.OrderedDict."""
     if not isinstance(items, list | tuple):
         machine.refuse("a dict of something else than pairs")
-    return dict(items)
+    made: dict[Any, Any] = {}
+    for key, value in items:
+        _put(machine, made, key, value)
+    return made
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -220,7 +223,20 @@ def _set(machine: _Machine, items: list[Any]) -> None:
     target = machine.stack[-1]
     if not isinstance(target, dict) or len(items) % 2:
         machine.refuse("it sets items of something that is no dict")
-    target.update(zip(items[::2], items[1::2], strict=True))
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        _put(machine, target, key, value)
+
+
+def _put(machine: _Machine, target: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keys are plain values: the hash of a tuple goes through all that is in it, and some bytes say 2**60 things."""
+    if not isinstance(key, str | int | float | None):
+        machine.refuse(f"a key that is no plain value: {_said(key)}")
+    target[key] = value
+
+
+def _said(value: object) -> str:
+    """For an error. Of a container only its kind, which says as much and has an end."""
+    return str(value) if isinstance(value, _Name) else type(value).__name__
 
 
 def _global(machine: _Machine, argument: str) -> None:

@@ -106,9 +106,9 @@ class _Archive:
 
         lists = [view.shape, view.strides]
         if not all(isinstance(v, tuple) and all(type(n) is int and 0 <= n < 1 << 63 for n in v) for v in lists):
-            raise refuse("no shape and strides", lists)
+            raise refuse("no shape and strides", None)
         if type(view.offset) is not int or view.offset < 0 or len(view.shape) != len(view.strides):
-            raise refuse("no place in a storage", [view.offset, *lists])
+            raise refuse("no place in a storage", lists)
         if not _is_contiguous(view.shape, view.strides):
             raise refuse("its rows do not follow each other: it is a view of another tensor", view.strides)
         size, count = DTYPE_BITS[view.dtype] // 8, math.prod(view.shape)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from halfbyte.formats.errors import ModelFileError
 from halfbyte.formats.stored import to_float32
-from halfbyte.formats.torchzip import TorchFile
+from halfbyte.formats.torchzip import TorchFile, TorchFileError
 from halfbyte.formats.torchzip.errors import TorchArchiveError, TorchPickleError, TorchTensorError
 
 from ..fixtures.make import torch_checkpoint
@@ -154,6 +154,39 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
     ):
         with pytest.raises(TorchArchiveError):
             TorchFile.open(path)
+
+
+def nested(depth: int) -> Any:
+    """A tuple of a tuple twice, and so on: some instructions for 2**depth values."""
+    value: Any = ()
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+ENDLESS = {
+    "a key": {nested(1): 1},
+    "a key of a dict in a dict": {"w": tensor(), "x": {(1,): 2}},
+    "a shape": {"w": tensor(shape=nested(60))},
+    "strides": {"w": tensor(strides=nested(60))},
+    "an offset": {"w": tensor(offset=nested(60))},
+    "a type": {"w": Call(Name("torch._utils", "_rebuild_tensor_v3"), Storage(), 0, (1,), (1,), False, (), nested(60))},
+    "pairs": Call(Name("collections", "OrderedDict"), [(nested(1), 2)]),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_nothing_is_said_or_looked_up_that_has_no_end(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TorchFileError):
+        TorchFile.open(archive(ENDLESS[name], tmp_path))
+
+
+def test_a_key_as_deep_as_the_stack_of_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("archive/data.pkl", b"\x80\x02})" + b"\x85" * 200_000 + b"Ns.")
+    with pytest.raises(TorchPickleError, match="no plain value: tuple"):
+        TorchFile.open(path)
 
 
 def test_every_byte_of_the_pickle_may_be_wrong(tmp_path: Path) -> None:
