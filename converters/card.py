@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..formats.gguf import ValueType
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, CheckpointError
 from .families.family import Keys
 from .front_matter import FrontMatterError, front_matter
 
 MAX_CHARS, MAX_ENTRIES = 1 << 14, 500  # of one text, of one list
+MAX_NAME = 256  # of the name of a model: as long as a file's may be
 _HUB = "https://huggingface.co/"
 
 # Key under general. -> fields of the card, the first that is there.
@@ -86,7 +87,7 @@ def title(name: str) -> str:
 def _card(checkpoint: Checkpoint) -> Mapping[str, Any]:
     try:
         return front_matter(checkpoint.text("README.md") or "")
-    except FrontMatterError as error:
+    except (FrontMatterError, CheckpointError) as error:
         path = checkpoint.path / "README.md"
         logging.getLogger(__name__).warning("%s: its front matter is left out: %s", path, error)
         return {}
@@ -95,7 +96,7 @@ def _card(checkpoint: Checkpoint) -> Mapping[str, Any]:
 def _name(checkpoint: Checkpoint) -> str:
     """By the hub's name in config.json, if it is one and no path on somebody's disk; else by the folder."""
     said = checkpoint.config.get("_name_or_path")
-    if not isinstance(said, str) or not re.fullmatch(r"\w[\w.-]*/?[\w.-]+", said[:MAX_CHARS]):
+    if not isinstance(said, str) or not re.fullmatch(r"\w[\w.-]*/?[\w.-]+", said[: MAX_NAME + 1]):
         said = checkpoint.path.resolve().name
     return title(said.rpartition("/")[2][:MAX_CHARS]) or "model"
 

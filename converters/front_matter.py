@@ -51,9 +51,15 @@ def _check(block: str) -> None:
         depth += isinstance(event, _OPENS) - isinstance(event, _CLOSES)
         if isinstance(event, yaml.AliasEvent):
             raise FrontMatterError("aliases are not read")
+        if not _is_text(getattr(event, "value", "")):
+            raise FrontMatterError("half of a surrogate pair")
         if depth > MAX_DEPTH or count > MAX_ITEMS:
             raise FrontMatterError("too many items, or too deep")
 
 
 def _reason(error: yaml.YAMLError) -> str:
     return getattr(error, "problem", None) or getattr(error, "reason", None) or "no YAML"
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in value)

@@ -95,3 +95,8 @@ _READERS: Mapping[str, Callable[[NDArray[np.uint8]], Any]] = {
     "U64": _plain("<u8"), "U32": _plain("<u4"), "U16": _plain("<u2"), "U8": _plain("u1"), "BOOL": _plain("u1"),
     "F8_E4M3": E4M3.__getitem__, "F8_E5M2": E5M2.__getitem__, "F8_E8M0": E8M0.__getitem__,
 }  # fmt: skip
+
+
+def is_readable(dtype: str) -> bool:
+    """Whether `to_float32` has a rule for a type."""
+    return dtype in _READERS

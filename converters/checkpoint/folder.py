@@ -27,11 +27,13 @@ REMOTE_CODE = "auto_map"
 class Checkpoint:
     """An opened folder. Use `Checkpoint.open`, as a context manager or with `close()`.
 
-    `config` is config.json; `tensors` are those of all shards by name, validated and mapped; `files` those read.
+    `config` is config.json; `tensors` are those of all shards by name, validated and mapped; `files` those of
+    the weights.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
+        self._found: dict[Path, None] = {}
         self.config: dict[str, Any] = self.require_json("config.json")
         self._open = contextlib.ExitStack()
         self.files: list[Path] = []
@@ -52,7 +54,10 @@ class Checkpoint:
     def find(self, name: str) -> Path | None:
         """The path of a file of the folder, None where there is none."""
         path = file_of(self.path, name, said_in=name)
-        return path if path.is_file() else None
+        if not path.is_file():
+            return None
+        self._found[path] = None
+        return path
 
     def text(self, name: str) -> str | None:
         """A file as text, None where there is none. CheckpointError for one that is too large, or no UTF-8."""
@@ -77,6 +82,11 @@ class Checkpoint:
             self._refuse_foreign(path)
             offset = len(text[: error.offset].encode()) if error.offset >= 0 else None
             raise CheckpointError(error.problem, path=path, offset=offset) from None
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files that have decided about the result so far: weights, and what was found beside them."""
+        return tuple(dict.fromkeys([*self.files, *self._found]))
 
     def require_json(self, name: str) -> dict[str, Any]:
         """A file that must be there and hold a JSON object."""

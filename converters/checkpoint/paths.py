@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...formats.errors import ModelFileError
 
-MAX_NAME = 1024
+MAX_NAME, MAX_PART = 1024, 255  # characters of all, bytes of what no system takes more of between two "/"
 
 
 class CheckpointError(ModelFileError):
@@ -43,7 +43,7 @@ def _is_plain(name: str) -> bool:
     """A relative path on every system: no drive, no share, no backslash, nothing that climbs or hides."""
     if not name or len(name) > MAX_NAME or re.search(r"[\x00-\x1f\\:]", name) or name.startswith("/"):
         return False
-    return all(part not in ("", ".", "..") for part in name.split("/"))
+    return all(part not in ("", ".", "..") and len(os.fsencode(part)) <= MAX_PART for part in name.split("/"))
 
 
 def _places(folder: Path) -> list[Path]:

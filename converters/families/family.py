@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...formats.stored import StoredTensor
+from ...formats.stored import StoredTensor, is_readable
 from ..checkpoint import Checkpoint, CheckpointError
 from ..config import Config
 from ..rows import Rows, stacked, stored
@@ -69,6 +69,8 @@ class Family:
 
     def _places(self, name: str, tensor: StoredTensor, c: Config) -> Iterator[tuple[str, int | None, Rows]]:
         """Where a stored tensor goes: GGUF names, numbers of experts, rows."""
+        if not is_readable(tensor.dtype):
+            raise _refuse(tensor, f"numbers of the type {tensor.dtype} cannot be converted")
         stem, layer, expert, role = _taken_apart(name)
         rows = stored(tensor)
         if stem in self.splits:

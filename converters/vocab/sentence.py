@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import struct
 from collections.abc import Mapping
@@ -139,7 +138,7 @@ def _precompiled(file: TokenizerJson) -> bytes:
             case {"type": "Precompiled", "precompiled_charsmap": str(text)}:
                 try:
                     return base64.b64decode(text, validate=True)
-                except binascii.Error:
+                except ValueError:  # no base64, or no ASCII
                     raise file.root.refuse("normalizer", text, "base64") from None
     return b""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,7 +84,7 @@ def _decoded(entry: Any, rank: int) -> bytes | None:
         case {"rank": int(number), "token_bytes": str(text)} if number == rank and len(text) < 2 * MAX_TOKEN_BYTES:
             try:
                 return base64.b64decode(text, validate=True) or None
-            except binascii.Error:
+            except ValueError:  # no base64, or no ASCII
                 return None
     return None
 

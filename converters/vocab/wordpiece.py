@@ -43,7 +43,8 @@ def vocabulary_lines(checkpoint: Checkpoint, config: Mapping[str, Any], room: in
     text = checkpoint.text(VOCAB) or ""
     path = checkpoint.path / VOCAB
     names = [config.get(f"{role}_token", f"[{role.upper()}]") for role in _SPECIAL]
-    special = {name.get("content") if isinstance(name, dict) else name for name in names}
+    contents = [name.get("content") if isinstance(name, dict) else name for name in names]
+    special = {content for content in contents if isinstance(content, str)}
     table = Table(path, room)
     for i, line in enumerate(text.removesuffix("\n").split("\n")):
         token = line.removesuffix("\r")

@@ -34,7 +34,7 @@ def test_tensors_of_all_shards(shards: int, tmp_path: Path) -> None:
 
 ESCAPES = [
     "../model.safetensors", "x/../../model.safetensors", "/etc/passwd", "C:\\model.safetensors", "\\\\host\\share\\x",
-    "model.safetensors\0", "C:x", "..", ".", "", "./model.safetensors", "a//b", None, 5, ["a"], "x" * 2000,
+    "model.safetensors\0", "C:x", "..", ".", "", "./model.safetensors", "a//b", None, 5, ["a"], "x" * 2000, "x" * 256,
 ]  # fmt: skip
 
 

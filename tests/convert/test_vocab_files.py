@@ -212,6 +212,8 @@ BROKEN: dict[str, dict[str, Any]] = {
     "a score of NaN": {"tokenizer.model": _field(1, _field(1, b"a") + b"\x15" + struct.pack("<f", float("nan")))},
     "a type of 9": {"tokenizer.model": _field(1, _field(1, b"a") + b"\x18\x09")},
     "a list without special tokens": {"vocab.txt": "a\nb\n"},
+    "special tokens that are none": {"vocab.txt": "a\n[UNK]\n", "tokenizer_config.json": {
+        f"{role}_token": ["[UNK]"] for role in ("unk", "sep", "pad", "cls", "mask")}},
     "added tokens in a list": {"tokenizer.model": _pieces(), "added_tokens.json": [5]},
     "a decoder of no numbers": {
         "tokenizer.model": _pieces(), "tokenizer_config.json": {"added_tokens_decoder": {"x": {"content": "y"}}},
