@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..formats.errors import InvalidRequest
 from ..formats.gguf import GGMLType, GGUFFile
 from ..runtime.backends.base import CancelFlag, Progress
 from ..runtime.models import build_model
@@ -71,6 +72,8 @@ def convert(
     """
     path = Path(source)
     if path.is_file():
+        if self_check:
+            raise InvalidRequest(f"{path}: only a conversion of a folder is checked; leave --check out")
         recipe = _auto_recipe(path) if type == AUTO else type
         out = Path(target or default_target(path, recipe))
         summary = quantize(path, out, recipe, dry_run=dry_run, progress=progress, cancel=cancel, **options)
@@ -108,7 +111,7 @@ def open_checkpoint(path: Path) -> SourceModel:
         keys |= {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
         keys |= family.beside(checkpoint, config) | vocabulary(checkpoint, _vocabulary_rows(config, made))
         tensors = {name: tensor(name, rows) for name, rows in made.items()}
-        model = _with_wide_tensors(SourceModel(path, tuple(checkpoint.files), keys, tensors, checkpoint.close))
+        model = _with_wide_tensors(SourceModel(path, checkpoint.sources, keys, tensors, checkpoint.close))
         build_model(model.hollow())
     except BaseException:
         checkpoint.close()
@@ -155,6 +158,14 @@ def _stored_type(model: GGUFFile) -> str:
     return weights.most_common(1)[0][0].name
 
 
+def stored_recipe(source: Path) -> str:
+    """The recipe that `auto` stands for."""
+    if source.is_file():
+        return _auto_recipe(source)
+    with open_checkpoint(source) as model:
+        return _stored_type(model)
+
+
 def _auto_recipe(path: Path) -> str:
     with GGUFFile.open(path) as file:
         return _stored_type(file)
@@ -163,4 +174,3 @@ def _auto_recipe(path: Path) -> str:
 def default_target(source: Path, recipe: str) -> Path:
     """In the working folder, named like the source with the type behind it."""
     return Path(f"{source.resolve().name.removesuffix('.gguf')}-{recipe}.gguf")
-

@@ -84,8 +84,10 @@ def check(source: GGUFFile, written: Path, *, progress: Progress | None = None) 
 
 
 def sample(source: GGUFFile) -> NDArray[np.int32]:
-    """Up to TOKENS tokens of a text of several kinds, by the model's own tokenizer."""
-    ids = tokenizer_from_metadata(source.metadata).encode(TEXT)[:TOKENS]
+    """Up to TOKENS tokens of a text of several kinds, by the model's own tokenizer; no more than its context holds."""
+    architecture = source.metadata.require("general.architecture", str)
+    room = min(TOKENS, source.metadata.optional(f"{architecture}.context_length", int, TOKENS))
+    ids = tokenizer_from_metadata(source.metadata).encode(TEXT)[:room]
     return np.asarray(ids, np.int32)
 
 

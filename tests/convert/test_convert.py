@@ -13,7 +13,7 @@ import pytest
 from halfbyte import Model, convert
 from halfbyte.converters.checkpoint import CheckpointError
 from halfbyte.converters.convert import open_checkpoint
-from halfbyte.converters.selfcheck import ConversionError, compared
+from halfbyte.converters.selfcheck import ConversionError, compared, sample
 from halfbyte.formats.errors import HalfbyteError, InvalidRequest, ModelFileError, UnsupportedError
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.formats.quants import decode
@@ -177,6 +177,41 @@ def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
         convert(folder, tmp_path / "made.gguf", "Q8_0", no_such=True)
     with pytest.raises(ModelFileError, match="no such"):
         convert(tmp_path / "nowhere", tmp_path / "made.gguf", "Q8_0")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.model", "model.safetensors"])
+def test_no_file_of_the_folder_is_written_over(name: str, copy: Callable[..., Path]) -> None:
+    made = copy()
+    before = (made / name).read_bytes()
+    with pytest.raises(InvalidRequest, match="is read"):
+        convert(made, made / name, "Q8_0", overwrite=True)
+    assert (made / name).read_bytes() == before
+
+
+def test_numbers_of_a_type_without_a_rule(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy()
+    path = made / "model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"dtype": "F32", "shape": [64]', b'"dtype": "C64", "shape": [32]', 1))
+    with pytest.raises(CheckpointError, match="C64"):
+        convert(made, tmp_path / "made.gguf", "F32")
+
+
+def test_a_file_cannot_be_checked_against_a_folder(stories: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="check"):
+        convert(stories, tmp_path / "made.gguf", "F16", self_check=True)
+
+
+def test_the_check_stays_within_the_context(copy: Callable[..., Path]) -> None:
+    with open_checkpoint(copy(max_position_embeddings=16)) as model:
+        assert len(sample(model)) == 16
+
+
+@pytest.mark.parametrize("card", [b"---\nname: \xff\n---\n", b'---\nname: "\\uD800"\n---\n'])
+def test_a_broken_card_costs_its_keys_alone(card: bytes, copy: Callable[..., Path]) -> None:
+    made = copy()
+    (made / "README.md").write_bytes(card)
+    with open_checkpoint(made) as model:
+        assert model.metadata["general.name"] == "Changed"
 
 
 def test_only_rows_are_read(folder: Path) -> None:

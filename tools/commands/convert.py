@@ -60,11 +60,13 @@ def command(
     which is downloaded first; or a GGUF file. Nothing in it is run, only rows of it are held in memory, and the output
     appears when it is complete. After an interruption or a full disk the same command goes on where it stopped.
     """
-    from ...converters.convert import AUTO, convert, default_target
+    from ...converters.convert import AUTO, convert, default_target, stored_recipe
 
     with ProgressLine() as progress:
         path = hf.fetch_checkpoint(source, progress=progress, cancel=None) if source.startswith("hf:") else Path(source)
-        target = output or default_target(path, "model" if type_ == AUTO else type_.upper())
+        if output is None and type_ == AUTO:
+            type_ = stored_recipe(path)
+        target = output or default_target(path, type_.upper())
         with resumable(target, progress):
             made = convert(
                 path, target, type_, self_check=self_check, dry_run=dry_run, progress=progress, importance=imatrix,
