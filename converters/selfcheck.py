@@ -1,7 +1,9 @@
-"""Does the written file predict what the checkpoint does? Both run on the reference backend, in float32, over one text.
+"""Does the written file predict what was to be written? Both run on the reference backend, in float32, over one text.
 
-A converter that puts rows in the wrong order writes a file that loads, runs and talks nonsense. This finds it before
-anybody else does: the checkpoint's own weights are run as they were read, and the file as its reader sees it.
+One side is the checkpoint's weights, unquantized, as the family's converter hands them on; the other is the file as its
+reader sees it. What quantizing, encoding, splitting or writing do wrong shows before the file gets its name. What it
+cannot show is a family that reads a checkpoint wrongly, for both sides follow it: tests hold each family against
+transformers for that.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ TEXT = (
 
 
 class ConversionError(HalfbyteError):
-    """The written file does not predict what its source predicts."""
+    """The written file does not predict what the weights it was made of predict."""
 
     exit_code = 3
 
