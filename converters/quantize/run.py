@@ -134,6 +134,8 @@ def quantize(
         overrides, pure, output_type, embedding_type, keep_output, given is not None, keep_split, prune_layers, nf4_as
     )  # fmt: skip
     with source if isinstance(source, GGUFFile) else GGUFFile.open(source) as file:
+        if file.metadata.get("general.type") == "imatrix":
+            raise InvalidRequest(f"{file.path} is an importance matrix, not a model; it goes beside one (importance)")
         planned = with_search(plan(file, recipe, choices), search)
         check_plan(planned, given, allow_requantize=allow_requantize)
         check_forms(planned, nf4_as)

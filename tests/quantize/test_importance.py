@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfbyte.converters.quantize import read_importance
-from halfbyte.formats.errors import ModelFileError
+from halfbyte.converters.quantize import quantize, read_importance
+from halfbyte.formats.errors import InvalidRequest, ModelFileError
 from halfbyte.formats.gguf import GGMLType, GGUFWriter
 
 Columns = Mapping[str, np.ndarray]  # float32 [experts, cols]
@@ -112,6 +112,13 @@ def test_hostile_numbers(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "a.dat").write_bytes(data)
     with pytest.raises(ModelFileError, match=words):
         read_importance(tmp_path / "a.dat")
+
+
+def test_an_importance_matrix_is_no_model(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "a.gguf", COLUMNS)
+    with pytest.raises(InvalidRequest, match="is an importance matrix, not a model"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "Q4_0")
+    assert not list(tmp_path.glob("b*"))
 
 
 def test_sums_without_counts(tmp_path: Path) -> None:
