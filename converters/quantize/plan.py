@@ -13,6 +13,7 @@ from ...formats.errors import InvalidRequest, ModelFileError
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor
 from ...formats.gguf.kinds import KINDS
 from ...formats.gguf.packing import stored_form
+from ...formats.gguf.types import BLOCK_SIZES
 from ...formats.quants import CODECS
 from . import recipes
 from .architecture import Architecture
@@ -92,8 +93,8 @@ def recipe_named(name: str) -> tuple[str, Recipe]:
 
 
 def _in_one_word(name: str) -> str:
-    """NF4:128 is NF4_128."""
-    return name.upper().replace(":", "_")
+    """NF4:128 is NF4_128, and NF4:64 is NF4, as a block has 64 weights where no number says otherwise."""
+    return re.sub(r"^((NF|FP)4(_DQ)?)_64$", r"\1", name.upper().replace(":", "_"))
 
 
 @overload
@@ -115,7 +116,9 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> InvalidRequest:
     known = [one for one in known if not re.match(r"(NF|FP)4.*_\d", one)]  # the same in blocks of other sizes
     near = get_close_matches(name.upper(), known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? All" if near else "there are"
-    return InvalidRequest(f"no {what} is called {name!r}; {hint}: {', '.join(known)}")
+    has_size = re.match(r"(NF|FP)4(_DQ)?[:_]\d", name, re.I)
+    sizes = f"; its blocks have {', '.join(map(str, BLOCK_SIZES))} weights" if has_size else ""
+    return InvalidRequest(f"no {what} is called {name!r}{sizes}; {hint}: {', '.join(known)}")
 
 
 def plan(file: GGUFFile, recipe_name: str, choices: Choices | None = None) -> list[Planned]:

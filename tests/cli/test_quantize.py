@@ -68,6 +68,7 @@ def test_an_importance_matrix_in_both_forms(halfbyte: Halfbyte, model: Path, tmp
     [
         (["tiny-f16.gguf", "Q4_K_X"], 2, "did you mean Q4_K"),
         (["tiny-f16.gguf", "zzz"], 2, "no recipe is called 'zzz'; there are: F32, F16, "),
+        (["tiny-f16.gguf", "NF4:100"], 2, "'NF4:100'; its blocks have 32, 64, 128, "),
         (["tiny-f16.gguf", "Q4_0", "--split-max-size", "2T"], 2, "is not a size, such as 2G"),
         (["tiny-f16.gguf", "Q4_0", "--split-max-size", "2G", "--keep-split"], 2, "either the source says"),
         (["tiny-f16.gguf", "Q4_0", "--prune-layers", "1,x"], 2, "is not a list of layers"),

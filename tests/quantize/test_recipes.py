@@ -78,6 +78,8 @@ def test_pure_and_types_of_embedding_and_output(folder: Path) -> None:
 
 def test_unknown_names_offer_near_ones(folder: Path) -> None:
     assert recipe_named("q4_k")[0] == "Q4_K_M"
+    assert [recipe_named(name)[0] for name in ("NF4:64", "fp4_dq:64", "NF4:128")] == ["NF4", "FP4_DQ", "NF4_128"]
+    assert as_type("NF4_DQ:64").name == "NF4_DQ"
     with pytest.raises(InvalidRequest, match=r"'Q4_K_X'.*did you mean .*Q4_K_[MS]"):
         recipe_named("Q4_K_X")
     with pytest.raises(InvalidRequest, match=r"'Q4_7'.*did you mean .*Q4_[01]"):
