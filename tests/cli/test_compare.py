@@ -78,6 +78,7 @@ def test_what_goes_wrong_with_reports(halfbyte: Halfbyte, tmp_path: Path) -> Non
     (tmp_path / "model.html").hardlink_to(tmp_path / name)
     before = (tmp_path / name).read_bytes()
     for options, words in (
+        (("--report", "nowhere/page.html"), "there is no folder"),
         (("--report", "model.html"), "one of the files that it is about"),
         (("--report", "page.html", "--tensor", "blk.0.attn_k"), "nearest name is 'blk.0.attn_k.weight'"),
         (("--tensor", "blk.0.attn_q.weight"), "about the pictures"),

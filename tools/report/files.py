@@ -10,9 +10,13 @@ from ...formats.gguf.durable import DurableFile, translate_errors
 
 
 def check_page(path: Path, sources: Iterable[Path]) -> None:
-    """InvalidRequest for a page that would replace something that is no page."""
+    """InvalidRequest for a page that would replace something that is no page, or would be in no folder."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InvalidRequest(f"--report {path}: a report is an HTML file; give it a name like report.html")
+    if path.is_dir():
+        raise InvalidRequest(f"--report {path} is a directory; give the name of a file")
+    if not path.absolute().parent.is_dir():
+        raise InvalidRequest(f"--report {path}: there is no folder {path.absolute().parent}")
     for source in sources:
         if path.exists() and source.exists() and path.samefile(source):
             raise InvalidRequest(f"--report {path} is one of the files that it is about; give another name")
