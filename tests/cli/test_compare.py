@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from halfbyte.formats.errors import ResourceError
+from halfbyte.tools.report.files import check_folder, check_page
+
 from .conftest import Halfbyte
 
 TEXT = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. " * 12
@@ -88,3 +92,12 @@ def test_what_goes_wrong_with_reports(halfbyte: Halfbyte, tmp_path: Path) -> Non
         assert words in done.stderr
     assert (tmp_path / name).read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {name, "model.html"}
+
+
+def test_folders_that_reports_may_not_be_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_page(tmp_path / "a.html", ())
+    check_folder(tmp_path / "b" / "c")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    for check in (lambda: check_page(tmp_path / "a.html", ()), lambda: check_folder(tmp_path / "b" / "c")):
+        with pytest.raises(ResourceError, match="no permission to write into"):
+            check()

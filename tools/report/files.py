@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...formats.errors import InvalidRequest
+from ...formats.errors import InvalidRequest, ResourceError
 from ...formats.gguf.durable import DurableFile, translate_errors
 
 
@@ -17,6 +18,7 @@ def check_page(path: Path, sources: Iterable[Path]) -> None:
         raise InvalidRequest(f"--report {path} is a directory; give the name of a file")
     if not path.absolute().parent.is_dir():
         raise InvalidRequest(f"--report {path}: there is no folder {path.absolute().parent}")
+    _check_permission("--report", path, path.absolute().parent)
     for source in sources:
         if path.exists() and source.exists() and path.samefile(source):
             raise InvalidRequest(f"--report {path} is one of the files that it is about; give another name")
@@ -26,6 +28,13 @@ def check_folder(path: Path) -> None:
     """InvalidRequest where the folder for pictures is a file."""
     if path.exists() and not path.is_dir():
         raise InvalidRequest(f"--png {path} is a file; give the name of a folder")
+    there = next((one for one in (path.absolute(), *path.absolute().parents) if one.exists()), path)
+    _check_permission("--png", path, there)
+
+
+def _check_permission(option: str, path: Path, folder: Path) -> None:
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError(f"{option} {path}: no permission to write into {folder}; choose another folder")
 
 
 def write(path: Path, data: bytes) -> None:
