@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .converters.convert import convert
+    from .converters.quantize import quantize
     from .formats.errors import (
         Cancelled,
         ContextOverflow,
