@@ -25,8 +25,6 @@ def test_help_lists_every_command_and_the_exit_codes(halfbyte: Any) -> None:
     assert not done.stderr
     for word in (*COMMANDS, "130  interrupted", "smollm2"):
         assert word in done.stdout
-    for promise in ("convert",):
-        assert promise not in done.stdout, "no command does that yet"
 
 
 def test_without_arguments_there_is_help(halfbyte: Any) -> None:

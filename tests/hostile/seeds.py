@@ -329,3 +329,12 @@ def _split_keys() -> Iterator[Seed]:
     yield Seed("split_count_string", "own", data, e.MetadataError, "split.count")
     for n in (0, 1):
         yield Seed(f"ok_split_count_{n}", "own", Raw().header(n_kv=1).kv("split.count", U16, n).done())
+
+
+@seeds
+def _containers() -> Iterator[Seed]:
+    """Keys about tensors that are stored as bytes: two names for one kind."""
+    made = Raw().header(0, 5).kv("halfbyte.container.version", U32, 1)
+    made = made.array("halfbyte.quant.names", STR, ["a", "b"]).array("halfbyte.quant.kinds", STR, ["nf4.64"])
+    made = made.array("halfbyte.quant.rows", U32, [1]).array("halfbyte.quant.cols", U32, [1])
+    yield Seed("container_kinds", "own", made.pad().done(), e.ContainerError, "halfbyte.quant.kinds")

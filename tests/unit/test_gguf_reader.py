@@ -111,6 +111,8 @@ def test_big_endian_types_without_a_definition_are_refused(monkeypatch: pytest.M
 
 def test_every_type_has_its_size() -> None:
     for type_, (elements, n_bytes) in BLOCKS.items():
+        if not type_.on_disk:
+            continue  # test_container.py
         data = Raw().header(1).tensor("t", (2 * elements, 3), type_).pad().raw(bytes(6 * n_bytes)).done()
         assert GGUFFile.from_buffer(data).tensors["t"].data.shape == (3, 2 * n_bytes)
 
