@@ -106,7 +106,7 @@ UNKNOWN: dict[str, tuple[str, Change, str]] = {
     ),
     "rope scaling": ("llama", sets(llama__rope__scaling__type="wobble"), "'wobble' is not supported"),
     "architecture": ("llama", sets(general__architecture="qwen33"), r"'qwen33'.*nearest name is 'qwen3'.*gpt2, gpt"),
-    "far architecture": ("llama", sets(general__architecture="x" * 999), "not supported. Supported: gemma, gemma2"),
+    "far architecture": ("llama", sets(general__architecture="x" * 999), "not supported. Supported: bert, gemma"),
 }
 
 
