@@ -58,7 +58,7 @@ def young_heap() -> Iterator[None]:
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_stop_in_time(name: str) -> None:
     """One of a few tries: a thread that shares its core with a busy one gets more CPU time for the same work."""
-    assert any(_cpu_seconds(BOMBS[name]) <= 0.25 for _ in range(5))
+    assert any(_cpu_seconds(BOMBS[name]) <= 0.25 for _ in range(10))
 
 
 @pytest.mark.parametrize("name", BOMBS)
