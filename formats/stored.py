@@ -6,12 +6,17 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .gguf.source import Source
+from .gguf.source import Source, open_source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Bits of one element.
 DTYPE_BITS: Mapping[str, int] = {
@@ -48,6 +53,39 @@ class StoredTensor:
     def forget(self, start: int = 0, stop: int | None = None) -> None:
         """Give back the memory that reading these bytes of `raw` took. They can be read again."""
         self._source.forget(self.offset + start, self.offset + (self.n_bytes if stop is None else stop))
+
+
+class StoredFile:
+    """A validated file of such tensors. Use `open` of a format's class, as a context manager or with `close()`."""
+
+    tensors: Mapping[str, StoredTensor]
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.path, self.size = Path(source.path), source.size
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open and validate a file. Raises FileAccessError, ResourceError, and the errors of the format."""
+        source = open_source(path)
+        try:
+            return cls(source)
+        except BaseException:
+            source.close()
+            raise
+
+    def close(self) -> None:
+        """Release the file. Arrays taken from `tensors` stay valid and keep it mapped."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {len(self.tensors)} tensors)"
 
 
 def to_float32(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:

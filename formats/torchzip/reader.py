@@ -12,12 +12,11 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
-from ..gguf.source import Source, open_source
-from ..stored import DTYPE_BITS, StoredTensor
+from ..gguf.source import Source
+from ..stored import DTYPE_BITS, StoredFile, StoredTensor
 from .errors import TorchArchiveError, TorchTensorError
 from .pickled import TensorView, read_pickle
 
@@ -27,7 +26,7 @@ _CONTAINERS = ("state_dict", "model", "module")  # where trainers put the weight
 _AGAIN = "Download it again, or save the weights as safetensors"
 
 
-class TorchFile:
+class TorchFile(StoredFile):
     """A validated checkpoint. Use `TorchFile.open`, as a context manager or with `close()`.
 
     `tensors` has the tensors by name. Those that share a storage are views of the same bytes; ones that are not
@@ -35,32 +34,11 @@ class TorchFile:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
-        self.path, self.size = Path(source.path), source.size
+        super().__init__(source)
         archive = _Archive(source)
         described = read_pickle(archive.pickle(), os.fspath(source.path))
         views = {name: archive.tensor(name, view) for name, view in _weights(described, source)}
         self.tensors: Mapping[str, StoredTensor] = MappingProxyType(views)
-
-    @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> TorchFile:
-        """Open and validate a file. Raises FileAccessError and TorchFileError subclasses."""
-        source = open_source(path)
-        try:
-            return cls(source)
-        except BaseException:
-            source.close()
-            raise
-
-    def close(self) -> None:
-        """Release the file. Arrays taken from `tensors` stay valid and keep it mapped."""
-        self._source.close()
-
-    def __enter__(self) -> TorchFile:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 class _Archive:
