@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 import halfbyte
+import numpy as np
 from halfbyte.tools.perplexity import Estimate, cut_windows, score
+from numpy.typing import NDArray
 
 from . import common
 from .agreement import EQUAL, NEAR, OURS_OFF, Agreement, compare

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import halfbyte
 import numpy as np
 from numpy.typing import NDArray
-
-import halfbyte
 
 from .engines import Engine, Greedy, Ours, greedy
 from .peers import LlamaCpp

@@ -14,12 +14,12 @@ import multiprocessing
 from typing import Any
 
 import numpy as np
-
 from halfbyte.formats.gguf import GGMLType
 from halfbyte.runtime.backends.cpu import objects
 from halfbyte.runtime.backends.cpu.backend import kernel_names
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
 from halfbyte.runtime.backends.cpu.matrices import FLOATS, KERNEL_TYPES
+
 from tests.builders_quants import random_blocks
 
 from . import common

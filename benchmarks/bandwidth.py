@@ -13,11 +13,10 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-
 from halfbyte.runtime.backends.cpu.simd.emit import I64, Emitter, Vec
 from halfbyte.runtime.backends.cpu.simd.types import emitted
+from llvmlite import ir
+from numba.core import types
 
 LINE = 64  # bytes of a cache line
 UNROLL = 4  # lines read at once from each stream

@@ -17,17 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 
-import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
-
 import halfbyte
+import numpy as np
 from halfbyte.converters.imatrix import Sums, collect
 from halfbyte.converters.quantize import quantize, read_importance
 from halfbyte.formats.gguf import GGMLType, GGUFFile, GGUFWriter
 from halfbyte.formats.quants import FORMS, decode, row_powers
 from halfbyte.tools.compare import TextCost
 from halfbyte.tools.perplexity import cut_windows
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from . import common
 from .engines import Ours

@@ -9,7 +9,6 @@ import struct
 from pathlib import Path
 
 import numpy as np
-
 from halfbyte.runtime.tokenize.sentence import model_proto
 from halfbyte.runtime.tokenize.vocabulary import read_vocabulary
 

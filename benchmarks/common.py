@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
-
 from halfbyte import HalfbyteError
+from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

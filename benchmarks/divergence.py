@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from halfbyte.tools.compare import kl_divergence, log_softmax
 from halfbyte.tools.perplexity import ROWS
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

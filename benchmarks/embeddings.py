@@ -16,10 +16,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-
 from halfbyte import Model, quantize
 from halfbyte.converters.convert import convert
+from numpy.typing import NDArray
 
 from . import common
 from .report import Report

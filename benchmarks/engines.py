@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.runtime.backends.base import Backend
 from halfbyte.runtime.models import build_model
 from halfbyte.runtime.step import PAGE, Step
+from numpy.typing import NDArray
 
 from . import roofline
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from halfbyte.formats.gguf import GGMLType
 from halfbyte.formats.quants import decode
 from halfbyte.runtime.backends.cpu import args as records
@@ -26,6 +24,8 @@ from halfbyte.runtime.backends.cpu.compile import ensure_compiled
 from halfbyte.runtime.backends.cpu.features import target
 from halfbyte.runtime.backends.cpu.matrices import KERNEL_TYPES
 from halfbyte.runtime.backends.cpu.team import Team
+from numpy.typing import NDArray
+
 from tests.builders_quants import random_blocks
 
 from . import common

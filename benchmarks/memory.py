@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 import halfbyte
+import numpy as np
 from halfbyte.tools.bench import BANNED
 
 from . import common, targets

@@ -13,9 +13,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import numpy as np
-
 import halfbyte
+import numpy as np
 from halfbyte.converters.quantize import quantize
 from halfbyte.formats.gguf import GGMLType, GGUFFile
 from halfbyte.formats.gguf.kinds import KINDS

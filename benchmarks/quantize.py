@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from halfbyte.converters.imatrix import Sums
 from halfbyte.formats.gguf import GGUFFile
 

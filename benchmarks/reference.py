@@ -8,10 +8,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import halfbyte
 import numpy as np
 from numpy.typing import NDArray
-
-import halfbyte
 
 from .common import cache_dir
 from .engines import Ours

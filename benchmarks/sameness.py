@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from halfbyte.formats.gguf import GGUFFile
 
 

@@ -10,9 +10,8 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from halfbyte.runtime.engine.sampling import Sampler, SamplingParams
+from numpy.typing import NDArray
 
 from . import common
 from .report import Report

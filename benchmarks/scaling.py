@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from halfbyte.runtime.topology import usable_cpus
 
 from . import batch, common, peers, plots, rounds

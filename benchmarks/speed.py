@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import halfbyte
+import numpy as np
 from halfbyte.tools.bench import BANNED, Speeds
+from numpy.typing import NDArray
 
 from . import common, peers, rounds, targets
 from .bandwidth import Bandwidth

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from halfbyte.formats.gguf import GGMLType, GGUFWriter, ValueType
 from numpy.typing import NDArray
 
-from halfbyte.formats.gguf import GGMLType, GGUFWriter, ValueType
 from tests.builders_quants import random_blocks
 
 from .common import cache_dir, give_up, note

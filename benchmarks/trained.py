@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
-
 from halfbyte import quantize
 from halfbyte.converters.quantize import RECIPES, Importance, read_importance
 from halfbyte.formats.errors import InvalidRequest
 from halfbyte.formats.gguf import GGMLType
 from halfbyte.tools.compare import TextCost
 from halfbyte.tools.perplexity import cut_windows
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
 from tests.builders import write
 
 from . import common, peers, processes

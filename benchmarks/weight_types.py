@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from halfbyte.formats.gguf import GGMLType
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from halfbyte.formats.gguf import GGMLType
 from tests.builders import Arrays, Case, to_gguf, write
 
 from . import common, peers
