@@ -17,6 +17,7 @@ from typing import Any, Final
 import jinja2
 from jinja2 import Template, nodes
 from jinja2.ext import Extension, loopcontrols
+from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -36,7 +37,8 @@ from .values import Guard
 _REGISTERED: Final = (list_filters, text_filters, predicates)  # importing them fills FILTERS and TESTS
 FILE_NAME: Final = "<chat template>"
 _MAX_SYNTAX_DEPTH = 90  # public templates nest 28 deep; CPython's own parser gives up at about 200
-_MAX_SYNTAX_NODES = 6_000  # the largest public template has 1,300; compiling takes 15-40 us a node
+_MAX_SYNTAX_NODES = 4_500  # the largest public template has 1,300; compiling takes 15-40 us a node
+_MAX_TOKENS = 9_000  # the largest public template has 2,500; parsing takes 5-15 us a token
 # fmt: off
 _ALLOWED_NODES: Final = frozenset((
     "Add", "And", "Assign", "AssignBlock", "Break", "Call", "CallBlock", "Compare", "Concat", "CondExpr", "Const",
@@ -73,6 +75,16 @@ class _Generation(Extension):
         return nodes.Scope(body, lineno=line)
 
 
+class _Measure(Extension):
+    """Counts tokens on their way to the parser, which therefore never works on more of them than are allowed."""
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        for count, token in enumerate(stream):
+            if count > _MAX_TOKENS:
+                raise TemplateError(f"chat template line {token.lineno}: the template is too large")
+            yield token
+
+
 class ChatEnvironment(ImmutableSandboxedEnvironment):
     """Compiles chat templates. One instance serves all threads: it holds no state of a render."""
 
@@ -86,7 +98,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             optimized=False,  # constant folding would run filters while compiling, before any meter
             finalize=_finalize,
-            extensions=[loopcontrols, _Generation],
+            extensions=[loopcontrols, _Generation, _Measure],
             cache_size=0,
         )
         self.filters = dict(FILTERS)
