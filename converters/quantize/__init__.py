@@ -9,6 +9,7 @@
     checks.py        what can be wrong with a plan
     files.py         into which files the tensors go
     run.py           reading, encoding and writing
+    summary.py       what was done, and what was asked for in vain
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from __future__ import annotations
 from .importance import Importance, read_importance
 from .plan import Choices, Planned, as_type, plan, recipe_named
 from .recipes import RECIPES
-from .run import Inspection, Summary, quantize
+from .run import Inspection, quantize
 from .searches import SEARCHES, with_search
+from .summary import Summary
 
 __all__ = [
     "RECIPES", "SEARCHES", "Choices", "Importance", "Inspection", "Planned", "Summary", "as_type", "plan", "quantize",

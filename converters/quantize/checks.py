@@ -34,7 +34,7 @@ def check_plan(planned: list[Planned], importance: Importance | None, *, allow_r
         if tensor.type.block_size > 1 and not allow_requantize:
             raise InvalidRequest(
                 f"{what} is {tensor.type.name} already; making it {one.type.name} loses more than from the original "
-                "weights. Quantize those, or allow it (allow_requantize)"
+                "weights. Quantize those, or allow it: allow_requantize (--allow-requantize)"
             )
         if columns_of(one, importance) is None and one.needs_importance:
             lacking = "" if importance is None else ", and the one that is given says nothing of it"

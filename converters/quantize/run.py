@@ -30,30 +30,14 @@ from .files import Files
 from .importance import Importance, read_importance
 from .plan import NATIVE, Choices, Planned, plan, recipe_named
 from .prune import changed_metadata
-from .recipes import Kind
-from .searches import SEARCH_KEY, with_search
+from .searches import REFERENCE, SEARCH_KEY, with_search
 from .storage import check_forms, is_own_key, keys_for, stored_pieces, stored_tensors
+from .summary import Summary, summarize, without_effect
 
 PIECE_WEIGHTS = 1 << 20  # encoded at once: 4 MB as float32, which stay in the last cache
 QUANTIZATION_VERSION = 2  # of ggml's blocks
 
 Job = Callable[[], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a quantization did, or would do: bytes of tensors before and after, and its plan.
-
-    path                the file to open: of several the first; `files` are all of them, with their sizes
-    without_importance  the matrices that an importance matrix says nothing of, where there is one
-    """
-
-    path: Path
-    files: tuple[tuple[Path, int], ...]
-    bytes_before: int
-    bytes_after: int
-    tensors: tuple[Planned, ...]
-    without_importance: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +60,7 @@ def quantize(
     keep_output: bool = False,
     nf4_as: str = NATIVE,
     importance: Importance | str | os.PathLike[str] | None = None,
-    search: str = "reference",
+    search: str = REFERENCE,
     allow_requantize: bool = False,
     allow_nonfinite: bool = False,
     prune_layers: Sequence[int] = (),
@@ -109,7 +93,7 @@ def quantize(
     keep_split      a file for each of the source's, with the same tensors: of NAME.gguf, NAME-00001-of-0000N.gguf
     split_max_bytes, split_max_tensors  begin another such file before one has more (bytes are those of tensors)
     overwrite       replace files that are there
-    dry_run         plan and check, and write nothing
+    dry_run         plan and check, and write nothing; files that are there are none of its business
     resume          go on with what the same call left when it was stopped, and leave it so when this one is: by Ctrl-C,
                     `cancel`, a full disk or kill -9. The result is the same file
     verify          read the new file from the disk again before it gets its name
@@ -148,8 +132,8 @@ def quantize(
         changed |= dict.fromkeys(inspection.keys if inspection else (), math.nan)
         _declare(writer, file, planned, changed)
         made = {one.path: one.size for one in writer.plan()}
+        check_targets(made, [*file.paths, *paths], overwrite=overwrite or dry_run)
         if not dry_run:
-            check_targets(made, [*file.paths, *paths], overwrite=overwrite)
             team = min(threads or physical_cores(), usable_cpus())
             checked = partial(progress, "resume") if progress else None
             with _Quantization(planned, given, allow_nonfinite, team, progress, cancel) as work, writer.open(checked):
@@ -161,14 +145,7 @@ def quantize(
                         if not writer.is_written(name):
                             writer.write_tensor(name, pieces)
                     one.tensor.forget()  # the pages that two pieces shared
-    return _summary(made, planned, given)
-
-
-def _summary(files: dict[Path, int], planned: list[Planned], importance: Importance | None) -> Summary:
-    before, after = sum(one.tensor.n_bytes for one in planned), sum(one.n_bytes for one in planned)
-    matrices = [one for one in planned if not one.is_copied and one.kind not in (Kind.EMBEDDING, Kind.OUTPUT)]
-    unknown = [one.tensor.name for one in matrices if importance and columns_of(one, importance) is None]
-    return Summary(next(iter(files)), tuple(files.items()), before, after, tuple(planned), tuple(unknown))
+    return summarize(made, planned, given, without_effect(planned, choices, search))
 
 
 def _made_of(file: GGUFFile, recipe: str, options: str, importance: Importance | None) -> dict[str, str]:

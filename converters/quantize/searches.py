@@ -10,7 +10,8 @@ from ...formats.errors import InvalidRequest
 from ...formats.quants import FORMS
 from .plan import Planned
 
-SEARCHES = ("reference", "best")
+REFERENCE = "reference"
+SEARCHES = (REFERENCE, "best")
 SEARCH_KEY = "halfbyte.quantize.search"  # in files with tensors that were searched
 
 
@@ -21,6 +22,6 @@ def with_search(planned: Sequence[Planned], name: str) -> list[Planned]:
         near = get_close_matches(known, SEARCHES, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}? " if near else ""
         raise InvalidRequest(f"no search is called {name!r}; {hint}All: {', '.join(SEARCHES)}")
-    if known == "reference":
+    if known == REFERENCE:
         return list(planned)
     return [replace(one, search=known if not one.is_copied and one.type in FORMS else None) for one in planned]

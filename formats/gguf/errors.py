@@ -1,7 +1,8 @@
 """One exception per way a GGUF file can be wrong.
 
 ModelFileError
-|-- FileAccessError           missing, a directory, not a regular file, no permission
+|-- FileAccessError           a directory, not a regular file, no permission
+|   |-- MissingFileError      there is none; exit code 2, as for every name that does not exist
 |-- GGUFError
     |-- NotGGUFError          another format, recognised where possible
     |-- VersionError          version 0, 1 or from the future
@@ -38,6 +39,12 @@ from ..errors import HalfbyteError, ModelFileError
 
 class FileAccessError(ModelFileError):
     """The path cannot be opened as a file."""
+
+
+class MissingFileError(FileAccessError):
+    """There is nothing at the path."""
+
+    exit_code = 2
 
 
 class GGUFError(ModelFileError):

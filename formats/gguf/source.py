@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ResourceError
 from .cursor import PathLike
-from .errors import FileAccessError, NotGGUFError
+from .errors import FileAccessError, MissingFileError, NotGGUFError
 from .sniff import GET_GGUF, describe_foreign
 
 
@@ -103,7 +103,7 @@ def _directory_hint(folder: Path) -> str:
 
 def _explain(path: PathLike, error: Exception) -> FileAccessError:
     if isinstance(error, FileNotFoundError):
-        return FileAccessError("no such file", path=path, hint="Check the spelling and the current folder")
+        return MissingFileError("no such file", path=path, hint="Check the spelling and the current folder")
     if isinstance(error, PermissionError):
         return FileAccessError("no permission to read it", path=path, hint="Check the file's owner and permissions")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -160,6 +160,30 @@ def test_twice_quantized_is_allowed_with_a_warning(halfbyte: Halfbyte, model: Pa
     assert "warning: 121 tensors were quantized already; a model made of them is worse" in done.stderr
 
 
+def test_what_was_asked_for_in_vain_is_told(halfbyte: Halfbyte, model: Path) -> None:
+    dry = ("quantize", model.name, "--dry-run")
+    done = halfbyte(*dry, "Q4_0", "--tensor-type", "attn_qq=Q8_0", "--nf4-as", "bf16")
+    assert done.returncode == 0, done.stderr
+    assert "note: 'attn_qq' is found in no tensor's name" in done.stderr
+    assert "note: no tensor becomes NF4 or FP4, so none is stored as bf16" in done.stderr
+    assert "'best'" not in done.stderr
+    assert "that the search 'best' is for" in halfbyte(*dry, "F16", "--search", "best").stderr
+
+
+def test_what_is_not_there_is_wrong_use(halfbyte: Halfbyte, model: Path) -> None:
+    for arguments in (
+        ("quantize", "none.gguf", "Q4_0"),
+        ("quantize", model.name, "Q4_0", "--imatrix", "none.dat"),
+        ("imatrix", model.name, "none.txt", "-o", "new.gguf"),
+        ("compare", model.name, "none.gguf"),
+        ("compare", model.name, model.name, "--text", "none.txt"),
+        ("quantize", model.name, "Q4_0", "--dry-run", "-o", "none/new.gguf"),
+    ):
+        done = halfbyte(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert "none" in done.stderr and "no " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -278,9 +278,12 @@ def test_targets_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.gguf.partial")
     os.mkfifo(tmp_path / "j.gguf.partial.journal")
     (tmp_path / "folder.gguf").mkdir()
+    (tmp_path / "f.gguf.partial").mkdir()
+    (tmp_path / "l.gguf.partial").symlink_to("elsewhere")
     before = sorted(path.name for path in tmp_path.iterdir())
     for name, words in (("pipe", "not a regular file"), ("m", "not a regular file"), ("j", "not a regular file"),
-                        ("folder", "is a directory")):  # fmt: skip
+                        ("folder", "is a directory"), ("f", "f.gguf.partial is not a regular file; remove it"),
+                        ("l", "l.gguf.partial is not a regular file; remove it")):  # fmt: skip
         with pytest.raises(WriteError, match=words):
             write(tmp_path / f"{name}.gguf", split_max_tensors=None)
         assert sorted(path.name for path in tmp_path.iterdir()) == before

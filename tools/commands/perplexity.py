@@ -67,8 +67,10 @@ def command(
 
 
 def read_text(path: Path) -> str:
-    """A text file. HalfbyteError where it is not UTF-8."""
+    """A text file. HalfbyteError where there is none, or it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise HalfbyteError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
         raise HalfbyteError(f"{path}: is not UTF-8 text (byte {error.start:,}); convert it first") from error

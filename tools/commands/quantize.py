@@ -129,6 +129,7 @@ def remarks(summary: Summary) -> list[str]:
     if searched := [one for one in changed if one.search]:
         found.append(f"note: {len(searched)} of {len(changed)} tensors are searched ({searched[0].search}): they are "
                      "not llama.cpp's bytes, and have a lower error")  # fmt: skip
+    found += [f"note: {sentence}" for sentence in summary.without_effect]
     if unknown := summary.without_importance:
         found.append(f"note: the importance matrix says nothing of {len(unknown)} matrices, {unknown[0]} among them")
     return found
