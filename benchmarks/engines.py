@@ -135,10 +135,10 @@ def greedy(engine: Engine, prompt: Sequence[int], count: int, ends: frozenset[in
 
 
 def _backend(name: str) -> Backend:
-    if name == "reference":
+    if name in ("reference", "half"):  # half: keys and values as float16, as in the CPU backend
         from halfbyte.runtime.backends.reference import ReferenceBackend
 
-        return ReferenceBackend()
+        return ReferenceBackend(np.float16 if name == "half" else np.float32)
     from halfbyte.runtime.backends.cpu import CPUBackend
 
     return CPUBackend()

@@ -28,9 +28,10 @@ from .families import family_of
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
 from .rows import Rows, computed
-from .selfcheck import KEYS, Check, can_be_checked, check
+from .selfcheck import Check, can_be_checked, check, keys_for
 from .source import SourceModel, SourceTensor, tensor
 from .vocab import vocabulary
+from .weights import weights
 
 AUTO = "auto"  # the type that most of the checkpoint's weights have
 
@@ -92,7 +93,7 @@ def convert(
 
         summary = quantize(
             model, out, recipe, dry_run=dry_run, progress=progress, cancel=cancel,
-            inspection=Inspection(KEYS, look) if wanted else None, **options,
+            inspection=Inspection(keys_for(model), look) if wanted else None, **options,
         )  # fmt: skip
     return Converted(summary, architecture, recipe, found[0] if found else None)
 
@@ -105,7 +106,7 @@ def open_checkpoint(path: Path) -> SourceModel:
     checkpoint = Checkpoint.open(path)
     try:
         family, config = family_of(checkpoint)
-        made = family.tensors(checkpoint.tensors, config)
+        made = family.tensors(weights(checkpoint, family.ignored), config)
         keys: dict[str, Any] = {"general.architecture": family.architecture, "general.type": "model"}
         keys |= card_keys(checkpoint) | {"general.size_label": size_label(made)} | sampling_keys(checkpoint)
         keys |= {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
@@ -152,10 +153,11 @@ def _vocabulary_rows(config: Config, tensors: Mapping[str, Rows]) -> int:
 
 def _stored_type(model: GGUFFile) -> str:
     """The recipe that keeps what most weights are stored as."""
-    weights: Counter[GGMLType] = Counter()
+    counts: Counter[GGMLType] = Counter()
     for one in model.tensors.values():
-        weights[one.type] += one.n_elements if len(one.ne) > 1 else 0
-    return weights.most_common(1)[0][0].name
+        kept = isinstance(one, SourceTensor) and one.made_by.kept
+        counts[kept or one.type] += one.n_elements if len(one.ne) > 1 else 0
+    return counts.most_common(1)[0][0].name
 
 
 def stored_recipe(source: Path) -> str:

@@ -30,6 +30,7 @@ class Rows:
 
     read    (first, last) -> uint8[last - first, row_bytes] in the layout of `type`: F32, F16 or BF16
     forget  (first, last): give back the memory that reading these rows took
+    kept    the type that `auto` keeps them in, where it is not `type`
     origin  where it comes from, for errors
     """
 
@@ -38,6 +39,7 @@ class Rows:
     origin: str
     read: Callable[[int, int], Bytes]
     forget: Callable[[int, int], None] = lambda first, last: None
+    kept: GGMLType | None = None
 
     @property
     def n_rows(self) -> int:
@@ -116,7 +118,7 @@ def stacked(parts: Sequence[Rows]) -> Rows:
         for rows, low, high in pieces(first, last):
             rows.forget(low, high)
 
-    return Rows((len(parts), *parts[0].shape), parts[0].type, parts[0].origin, read, forget)
+    return replace(parts[0], shape=(len(parts), *parts[0].shape), read=read, forget=forget)
 
 
 def transposed(rows: Rows) -> Rows:
@@ -133,7 +135,12 @@ def transposed(rows: Rows) -> Rows:
 
 def computed(rows: Rows, change: Callable[[Floats], Floats]) -> Rows:
     """Numbers changed one by one, as float32."""
-    return replace(rows, type=GGMLType.F32, read=lambda first, last: _bytes(change(rows.floats(first, last))))
+    return computed_by_row(rows, lambda values, first: change(values))
+
+
+def computed_by_row(rows: Rows, change: Callable[[Floats, int], Floats]) -> Rows:
+    """Rows changed by what they are and by the number of the first of them, as float32."""
+    return replace(rows, type=GGMLType.F32, read=lambda first, last: _bytes(change(rows.floats(first, last), first)))
 
 
 def reshaped(rows: Rows, shape: tuple[int, ...]) -> Rows:

@@ -3,13 +3,13 @@
 One side is the checkpoint's weights, unquantized, as the family's converter hands them on; the other is the file as its
 reader sees it. What quantizing, encoding, splitting or writing do wrong shows before the file gets its name. What it
 cannot show is a family that reads a checkpoint wrongly, for both sides follow it: tests hold each family against
-transformers for that.
+transformers for that. Tokens are compared with those of the library that the checkpoint's tokenizer was made for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,11 @@ from ..runtime.backends.reference import ReferenceBackend
 from ..runtime.models import build_model
 from ..runtime.step import PAGE, Step
 from ..runtime.tokenize import tokenizer_from_metadata
+from .source import SourceModel
+from .vocab.agreement import disagreements, has_reference
 
 KEYS = ("halfbyte.check.kl_mean", "halfbyte.check.kl_max", "halfbyte.check.same_top")
+TOKENS_KEY = "halfbyte.check.same_tokens"
 SMALL = 100_000_000  # weights that NumPy multiplies with in seconds
 TOKENS = 64
 # Nats a token. A file of random numbers is as far from its source as the vocabulary is large: ln(32,000) is 10. Trained
@@ -37,23 +40,34 @@ TEXT = (
 
 
 class ConversionError(HalfbyteError):
-    """The written file does not predict what the weights it was made of predict."""
+    """The written file does not predict, or not tokenize, as what it was made of."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True)
 class Check:
-    """D(source || file) over `n_tokens` positions in nats, and the share of them with the same likeliest token."""
+    """D(source || file) over `n_tokens` positions in nats, and the share of them with the same likeliest token.
+
+    same_tokens  the share of `n_texts` texts with the same tokens; None where no library reads the source's tokenizer
+    """
 
     n_tokens: int
     kl_mean: float
     kl_max: float
     same_top: float
+    n_texts: int = 0
+    same_tokens: float | None = None
 
     def keys(self) -> Mapping[str, float]:
         """As metadata."""
-        return dict(zip(KEYS, (self.kl_mean, self.kl_max, self.same_top), strict=True))
+        found = dict(zip(KEYS, (self.kl_mean, self.kl_max, self.same_top), strict=True))
+        return found if self.same_tokens is None else {**found, TOKENS_KEY: self.same_tokens}
+
+
+def keys_for(model: SourceModel) -> tuple[str, ...]:
+    """The keys that a check of the model will have numbers for."""
+    return (*KEYS, TOKENS_KEY) if has_reference(model.paths) else KEYS
 
 
 def can_be_checked(model: GGUFFile) -> bool:
@@ -63,7 +77,7 @@ def can_be_checked(model: GGUFFile) -> bool:
     return predicts and sum(tensor.n_elements for tensor in model.tensors.values()) <= SMALL
 
 
-def check(source: GGUFFile, written: Path, *, progress: Progress | None = None) -> Check:
+def check(source: SourceModel, written: Path, *, progress: Progress | None = None) -> Check:
     """Compare. ConversionError where the file predicts something else altogether."""
     if progress:
         progress("check", 0, 2)
@@ -72,7 +86,7 @@ def check(source: GGUFFile, written: Path, *, progress: Progress | None = None) 
     if progress:
         progress("check", 1, 2)
     with GGUFFile.open(written, use_mmap=False) as file:
-        found = logits(file, tokens)
+        found, counts = logits(file, tokens), compare_tokens(source, file)
     if progress:
         progress("check", 2, 2)
     result = compared(wanted, found)
@@ -82,7 +96,20 @@ def check(source: GGUFFile, written: Path, *, progress: Progress | None = None) 
             f"token, the same likeliest token for {100 * result.same_top:.0f} % of {result.n_tokens}. Nothing was "
             "written; choose a type with more bits, or report the checkpoint"
         )
-    return result
+    return replace(result, n_texts=counts[0], same_tokens=counts[1])
+
+
+def compare_tokens(source: SourceModel, file: GGUFFile) -> tuple[int, float | None]:
+    """(texts, the share of them with the same tokens). ConversionError where that is not all of them."""
+    if not has_reference(source.paths):
+        return 0, None
+    n, other = disagreements(source.paths, tokenizer_from_metadata(file.metadata))
+    if other:
+        raise ConversionError(
+            f"{source.path}: {len(other)} of {n} texts get other tokens by the written file than by the checkpoint's "
+            f"tokenizer, {other[0]!a} first. Nothing was written; report the checkpoint, or leave the check out"
+        )
+    return n, 1.0
 
 
 def sample(source: GGUFFile) -> NDArray[np.int32]:

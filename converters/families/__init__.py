@@ -61,4 +61,7 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Config]:
             f"{path}: models of the architecture {given[0]!r} cannot be converted yet{code}. The nearest that can: "
             f"{near}. All: {', '.join(FAMILIES)}"
         )
-    return family, config.inner("text_config") if "text_config" in config else config
+    if "text_config" not in config:
+        return family, config
+    inner = config.inner("text_config")
+    return family, Config({**family.unsaid, **inner.fields}, path, "text_config.")

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...formats.stored import StoredTensor, is_readable
 from ..checkpoint import Checkpoint, CheckpointError
 from ..config import Config
-from ..rows import Rows, stacked, stored
+from ..rows import Rows, stacked
 
 Keys = dict[str, Any]  # metadata keys without the architecture in front
 Tensors = dict[str, Rows]  # by GGUF name
@@ -39,6 +38,7 @@ class Family:
     extra         tensors that are computed from config.json
     beside        the folder and its config.json -> further metadata, by whole keys
     ignored       regular expressions of names that mean nothing any more, such as buffers
+    unsaid        what transformers takes for fields that config.json may leave out where it has a language model in it
     """
 
     architecture: str
@@ -49,36 +49,35 @@ class Family:
     extra: Callable[[Config], Tensors] = _none
     beside: Callable[[Checkpoint, Config], Keys] = _no_keys
     ignored: Sequence[str] = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
+    unsaid: Mapping[str, Any] = field(default_factory=dict)
 
-    def tensors(self, given: Mapping[str, StoredTensor], c: Config) -> Tensors:
+    def tensors(self, given: Mapping[str, Rows], c: Config) -> Tensors:
         """Every tensor under its GGUF name. CheckpointError names one that has no place, or is missing."""
         found: Tensors = self.extra(c)
         experts: dict[str, dict[int, Rows]] = {}
-        for name, tensor in given.items():
-            if any(re.search(pattern, name) for pattern in self.ignored):
-                continue
-            for target, number, rows in self._places(name, tensor, c):
+        is_tied = c.flag("tie_word_embeddings", default=False)
+        for name, stored in given.items():
+            if is_tied and _HEAD.search(name):
+                continue  # a copy of the embedding, or what it was before training tied them
+            for target, number, rows in self._places(name, stored, c):
                 known = experts.get(target, {})
                 if target in found or number in known or (known and number is None):
-                    raise _refuse(tensor, f"it would become {target!r}, and so would another one")
+                    raise _refuse(stored, f"it would become {target!r}, and so would another one")
                 if number is None:
                     found[target] = rows
                 else:
                     experts.setdefault(target, {})[number] = rows
         return found | {target: _experts(target, by_number) for target, by_number in experts.items()}
 
-    def _places(self, name: str, tensor: StoredTensor, c: Config) -> Iterator[tuple[str, int | None, Rows]]:
+    def _places(self, name: str, rows: Rows, c: Config) -> Iterator[tuple[str, int | None, Rows]]:
         """Where a stored tensor goes: GGUF names, numbers of experts, rows."""
-        if not is_readable(tensor.dtype):
-            raise _refuse(tensor, f"numbers of the type {tensor.dtype} cannot be converted")
         stem, layer, expert, role = _taken_apart(name)
-        rows = stored(tensor)
         if stem in self.splits:
             named = self.splits[stem](rows, c)
         elif stem in self.names:
             named = {self.names[stem]: rows}
         else:
-            raise _refuse(tensor, f"the converter for {self.architecture} has no place for it")
+            raise _refuse(rows, f"the converter for {self.architecture} has no place for it")
         for target, part in named.items():
             change = self.changes.get(target)
             made = target.replace("{i}", layer) + ("" if target.endswith(_ROLES) else role)
@@ -86,11 +85,16 @@ class Family:
 
 
 _ROLES = (".weight", ".bias")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 _NUMBERS = re.compile(r"\.(\d{1,6})(?=\.)")
 
 
 def _taken_apart(name: str) -> tuple[str, str, int | None, str]:
-    """Stem with "{i}" and "{e}", layer, expert, and ".weight" or ".bias": what says neither is a weight."""
+    """Stem with "{i}" and "{e}", layer, expert, and ".weight" or ".bias": what says neither is a weight.
+
+    Models that see have a language model in them, under names that say so.
+    """
+    name = name.replace("language_model.", "", 1)
     numbers = _NUMBERS.findall(name)
     places = iter(("{i}", "{e}"))
     stem = _NUMBERS.sub(lambda match: f".{next(places, match[1])}", name)
@@ -109,5 +113,5 @@ def _experts(target: str, by_number: Mapping[int, Rows]) -> Rows:
     return stacked([by_number[number] for number in range(len(by_number))])
 
 
-def _refuse(tensor: StoredTensor, problem: str) -> CheckpointError:
-    return CheckpointError(problem, path=tensor.path, field=tensor.name)
+def _refuse(rows: Rows, problem: str) -> CheckpointError:
+    return CheckpointError(problem, field=rows.origin)

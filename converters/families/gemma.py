@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..config import Config
 from .family import Family, Keys
@@ -14,6 +15,11 @@ _POST_NORMS = {
     f"{LAYERS}pre_feedforward_layernorm": "blk.{i}.ffn_norm",
     f"{LAYERS}post_feedforward_layernorm": "blk.{i}.post_ffw_norm",
 }
+# The checkpoints that see say about their language model only where it differs from this.
+_UNSAID = {
+    "vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 131_072, "sliding_window": 4096, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+}  # fmt: skip
 
 
 def _gemma_keys(c: Config) -> Keys:
@@ -71,17 +77,24 @@ def _expect_windows(c: Config, every: int) -> None:
     c.expect("sliding_window_pattern", every)
 
 
-def _family(architecture: str, keys: Callable[[Config], Keys], more: Mapping[str, str]) -> Family:
+def _family(
+    architecture: str,
+    keys: Callable[[Config], Keys],
+    more: Mapping[str, str],
+    unsaid: Mapping[str, Any] | None = None,
+) -> Family:
+    """The embedding is the head, whatever a checkpoint has under its name."""
     names = {**LLAMA_NAMES, **more}
     return Family(
         architecture,
         keys=keys,
         names=names,
         changes={stem: plus_one for stem in names.values() if stem.endswith("_norm")},
-        ignored=(r"^vision_tower\.", r"^multi_modal_projector\.", r"^lm_head\."),  # the embedding is the head
+        ignored=(r"^(model\.)?(vision_tower|multi_modal_projector)\.", r"^(language_model\.)?lm_head\."),
+        unsaid=unsaid or {},
     )
 
 
 GEMMA = _family("gemma", _gemma_keys, {})
 GEMMA2 = _family("gemma2", _gemma2_keys, _POST_NORMS)
-GEMMA3 = _family("gemma3", _gemma3_keys, QK_NORM_NAMES | _POST_NORMS)
+GEMMA3 = _family("gemma3", _gemma3_keys, QK_NORM_NAMES | _POST_NORMS, _UNSAID)

@@ -14,6 +14,7 @@ from halfbyte import Model, convert
 from halfbyte.converters.checkpoint import CheckpointError
 from halfbyte.converters.convert import open_checkpoint
 from halfbyte.converters.selfcheck import ConversionError, compared, sample
+from halfbyte.converters.vocab import vocabulary
 from halfbyte.formats.errors import HalfbyteError, InvalidRequest, ModelFileError, UnsupportedError
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.formats.quants import decode
@@ -89,12 +90,13 @@ def copy(folder: Path, tmp_path: Path) -> Callable[..., Path]:
 def test_float32_is_the_model_itself(folder: Path, stories: Path, tmp_path: Path) -> None:
     made = convert(folder, tmp_path / "made.gguf", "F32")
     assert made.check is not None
-    assert (made.check.kl_mean, made.check.same_top) == (0.0, 1.0)
+    assert (made.check.kl_mean, made.check.same_top, made.check.same_tokens) == (0.0, 1.0, 1.0)
     with GGUFFile.open(stories) as wanted, GGUFFile.open(tmp_path / "made.gguf") as found:
         assert found.tensors.keys() == wanted.tensors.keys()
         for name, tensor in wanted.tensors.items():
             assert np.array_equal(found.tensors[name].data, tensor.data), name
         assert found.metadata.require("halfbyte.check.same_top", float) == 1.0
+        assert found.metadata.require("halfbyte.check.same_tokens", float) == 1.0
     with Model.load(tmp_path / "made.gguf") as model, Model.load(STORIES) as original:
         prompt = "Once upon a time"
         assert model.tokenize(prompt) == original.tokenize(prompt)
@@ -122,6 +124,21 @@ def test_a_file_that_predicts_something_else_is_refused(
     copied = _Quantization._copied
     monkeypatch.setattr(_Quantization, "_copied", lambda self, t, rows, part: copied(self, t, rows, part)[::-1])
     with pytest.raises(ConversionError, match="predicts something else"):
+        convert(folder, tmp_path / "made.gguf", "F32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_other_tokens_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that got lost: Llama puts a space before a text."""
+    from halfbyte.converters import convert as module
+
+    def without_prefix(*args: Any) -> dict[str, Any]:
+        return {**vocabulary(*args), "tokenizer.ggml.add_space_prefix": False}
+
+    monkeypatch.setattr(module, "vocabulary", without_prefix)
+    with pytest.raises(ConversionError, match=r"get other tokens by the written file .*The quick brown fox"):
         convert(folder, tmp_path / "made.gguf", "F32")
     assert list(tmp_path.iterdir()) == []
 

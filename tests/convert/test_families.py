@@ -13,6 +13,7 @@ from halfbyte.converters.config import Config
 from halfbyte.converters.families import FAMILIES, family_of
 from halfbyte.converters.families.family import Keys
 from halfbyte.converters.source import SourceModel, tensor
+from halfbyte.converters.weights import weights
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.models import build_model
 
@@ -28,7 +29,7 @@ def test_tensors_and_keys_are_those_of_the_layout(case: Case, shards: int, tmp_p
     keys, tensors = to_gguf(case)
     with Checkpoint.open(write_folder(tmp_path, case.config, case.weights(), shards=shards)) as checkpoint:
         family, config = family_of(checkpoint)
-        made = family.tensors(checkpoint.tensors, config)
+        made = family.tensors(weights(checkpoint, family.ignored), config)
         assert made.keys() == tensors.keys()
         for name, rows in made.items():
             whole = rows.floats(0, rows.n_rows).reshape(rows.shape)
@@ -46,7 +47,7 @@ def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
     with Checkpoint.open(write_folder(tmp_path, case.config, case.weights())) as checkpoint:
         family, config = family_of(checkpoint)
         scoped = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
-        rows = family.tensors(checkpoint.tensors, config)
+        rows = family.tensors(weights(checkpoint, family.ignored), config)
         tensors = {name: tensor(name, rows) for name, rows in rows.items()}
         keys = {"general.architecture": family.architecture, **scoped}
         model = SourceModel(tmp_path, (), keys, tensors, checkpoint.close)
@@ -77,10 +78,10 @@ def fused(weights: Arrays) -> Arrays:
 @pytest.mark.parametrize("name", ["mixtral", "qwen2moe", "qwen3moe"])
 def test_experts_may_be_fused(name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    weights, (_, tensors) = fused(case.weights()), to_gguf(case)
-    with Checkpoint.open(write_folder(tmp_path, case.config, weights)) as checkpoint:
+    given, (_, tensors) = fused(case.weights()), to_gguf(case)
+    with Checkpoint.open(write_folder(tmp_path, case.config, given)) as checkpoint:
         family, config = family_of(checkpoint)
-        made = family.tensors(checkpoint.tensors, config)
+        made = family.tensors(weights(checkpoint, family.ignored), config)
         assert made.keys() == tensors.keys()
         for name, rows in made.items():
             assert np.array_equal(rows.floats(0, rows.n_rows).reshape(rows.shape), tensors[name]), name
@@ -96,7 +97,37 @@ def test_experts_are_there_once(order: int, tmp_path: Path) -> None:
     with Checkpoint.open(write_folder(tmp_path, case.config, twice)) as checkpoint:
         family, config = family_of(checkpoint)
         with pytest.raises(CheckpointError, match="and so would another one"):
-            family.tensors(checkpoint.tensors, config)
+            family.tensors(weights(checkpoint, family.ignored), config)
+
+
+@pytest.mark.parametrize("names", ["language_model.model.{}", "model.language_model.{}"])
+def test_a_language_model_in_one_that_sees(names: str, tmp_path: Path) -> None:
+    """Under both kinds of names, with fields left out that have transformers' values; the rest of it is not read."""
+    case = CASES["gemma3"]
+    _, tensors = to_gguf(case)
+    given = {names.format(name.removeprefix("model.")): array for name, array in case.weights().items()}
+    seen = {"vision_tower.vision_model.post_layernorm.weight", "multi_modal_projector.mm_soft_emb_norm.weight"}
+    given |= {f"{'' if names.startswith('l') else 'model.'}{name}": np.zeros(3, np.float32) for name in seen}
+    given["language_model.lm_head.weight"] = np.zeros((3, 4), np.float32)
+    text = {key: value for key, value in case.config.items() if key not in ("architectures", "rms_norm_eps")}
+    config = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
+    with Checkpoint.open(write_folder(tmp_path, config, given)) as checkpoint:
+        family, inner = family_of(checkpoint)
+        assert family.keys(inner)["attention.layer_norm_rms_epsilon"] == 1e-6
+        assert inner.count("vocab_size") == text["vocab_size"]
+        assert family.tensors(weights(checkpoint, family.ignored), inner).keys() == tensors.keys()
+
+
+def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
+    """transformers ties them, whatever the checkpoint has under the head's name."""
+    case = CASES["llama"]
+    given = {**case.weights(), "lm_head.weight": np.ones_like(case.weights()["model.embed_tokens.weight"])}
+    for is_tied in (True, False):
+        config = {**case.config, "tie_word_embeddings": is_tied}
+        with Checkpoint.open(write_folder(tmp_path, config, given)) as checkpoint:
+            family, inner = family_of(checkpoint)
+            made = family.tensors(weights(checkpoint, family.ignored), inner)
+            assert ("output.weight" in made) is not is_tied
 
 
 def keys_of(name: str, **changes: Any) -> Keys:

@@ -80,5 +80,6 @@ def command(
         console.note(
             f"checked: KL {check.kl_mean:.5f} (at most {check.kl_max:.4f}) nats a token, the same likeliest token for "
             f"{100 * check.same_top:.0f} % of {check.n_tokens}"
+            + (f"; the same tokens for {check.n_texts} texts" if check.same_tokens == 1 else "")
         )
     show(made.summary, made.recipe, dry_run=dry_run, as_json=as_json, more=about)

@@ -1,0 +1,67 @@
+"""Does the written tokenizer give the ids of the library whose file the checkpoint has?
+
+`tokenizers` reads tokenizer.json, `sentencepiece` tokenizer.model. Nobody but us reads the other forms here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from .sentence import NAMES
+
+_JSON = "tokenizer.json"
+_ADDED = 500  # added tokens that are tried: some files have thousands of numbered ones
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog.", "it's WE'LL I'D they've",
+    " two  spaces   three\ttab\n\nline\r\n  indented",
+    "1 12 123 1234 12345 3.14159 1,000,000 0x1F x2 2x", "if (a[i] != b->c) { return *p++; }  // ==> ~`^|\\",
+    "Größe, Ærø, naïve façade, ÉCOLE, straße, İstanbul ﬁ Å e\u0301a\u0300", "Ελληνικά ΑΛΦΑ привет Мир ещё",
+    "東京は晴れ。你好，世界！ 안녕하세요 カタカナ", "العربية مرحبا עברית नमस्ते สวัสดี ١٢٣ ½ Ⅷ",
+    "👍🏽 🇩🇪 👩‍👩‍👧 \u00a0nbsp\u3000 \u200bzero “quoted” — €5 \u2581 <unk> [MASK] <|x|>", "", " ", "a",
+)  # fmt: skip
+
+
+class Encodes(Protocol):
+    """A tokenizer of ours."""
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]: ...
+
+
+def has_reference(paths: Iterable[Path]) -> bool:
+    """Whether one of the files of a checkpoint is read by a library."""
+    return any(path.name in (_JSON, *NAMES) for path in paths)
+
+
+def disagreements(paths: Iterable[Path], ours: Encodes) -> tuple[int, list[str]]:
+    """(number of texts, those that get other ids, with the tokens around a text or without them)."""
+    by_name = {path.name: path for path in paths}
+    if _JSON in by_name:
+        pairs = list(_by_tokenizers(by_name[_JSON], ours))
+    else:
+        pairs = list(_by_sentencepiece(next(by_name[name] for name in NAMES if name in by_name), ours))
+    return len(pairs), [text for text, is_same in pairs if not is_same]
+
+
+def _by_tokenizers(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
+    import tokenizers
+
+    engine: Any = tokenizers.Tokenizer.from_file(str(path))
+    engine.no_truncation()
+    engine.no_padding()
+    added = [token.content for token in engine.get_added_tokens_decoder().values()][:_ADDED]
+    for text in (*TEXTS, *(f"a {token}b{token} c" for token in added)):
+        yield text, all(
+            ours.encode(text, add_special=framed, parse_special=True)
+            == list(engine.encode(text, add_special_tokens=framed).ids)
+            for framed in (False, True)
+        )
+
+
+def _by_sentencepiece(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
+    import sentencepiece
+
+    engine: Any = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    for text in TEXTS:
+        yield text, ours.encode(text, add_special=False) == list(engine.encode(text))
