@@ -11,11 +11,8 @@ FLOAT32_SUM = 4e-6
 # Measured: 5.2e-5 for Q2_K, at most 1.8e-5 for types without super-blocks.
 INT16_TERMS = 1e-4
 
-# NF4: levels as integers. Of 14 bits in products of rows: the smallest, 0.08, is off by 2.2e-4 of itself; of eight bits
-# in products of panels: by 2.7e-2, and all together by 0.48 % of the norm of normal weights. FP4 has levels that are
-# integers in 14 bits, but not in eight: there the smallest, 1 / 192, which little depends on, is 1 / 120. Relative to
-# the sum of absolute products.
-NF4_ROWS, NF4_PANELS, NF4_PANELS_NORM = 2.5e-4, 3e-2, 6e-3
+# NF4 and FP4: levels as integers of eight bits, which are off by 0.48 % and 0.35 % of the norm of normal weights.
+INT8_LEVELS = 5e-3
 
 # int8 codes of 32 normal values: their largest is about 2.1 sigma, so the rounding error has a standard deviation of
 # 2.1 / 127 / sqrt(12) = 0.0048 sigma; half as much again for small samples. Relative to the norm.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..formats.gguf import GGUFFile, GGUFTensor, Metadata
-from ..formats.gguf.kinds import KINDS
+from ..formats.gguf.kinds import INT8_KEY, KINDS
 from ..formats.gguf.types import ValueType
 
 MAX_SHOWN = 8  # elements of a metadata array that are shown; longer ones are not even decoded
@@ -102,11 +102,14 @@ def _get(metadata: Metadata, key: str, type_: type[T]) -> T | None:
 
 
 def _bitsandbytes(gguf: GGUFFile) -> dict[str, Any] | None:
-    """How many tensors are stored as bytes, by kind, and how many as Q8_0 that may become four bits again."""
+    """How many tensors are stored as bytes, by kind; how many as Q8_0 with a meaning: four bits, or a scale a row."""
     tensors = gguf.tensors.values()
     kinds = Counter(KINDS[tensor.type].text for tensor in tensors if tensor.type in KINDS)
     reversible = Counter(tensor.made_of.name for tensor in tensors if tensor.made_of is not None)
-    return {"kinds": dict(kinds), "reversible": dict(reversible)} if kinds or reversible else None
+    rows = _get(gguf.metadata, INT8_KEY, list) or ()
+    int8 = sum(name in gguf.tensors for name in rows)
+    found = {"kinds": dict(kinds), "reversible": dict(reversible), "int8": int8}
+    return found if any(found.values()) else None
 
 
 def _split(gguf: GGUFFile) -> dict[str, Any] | None:

@@ -231,3 +231,5 @@ def test_types_of_bitsandbytes(halfbyte: Halfbyte, model: Path, tmp_path: Path) 
     assert refused.returncode == 2
     halfbyte("quantize", model.name, "FP4", "--nf4-as", "q8_0-reversible", "-o", "r.gguf")
     assert f"{matrices} tensors of Q8_0 made of FP4" in halfbyte("inspect", "r.gguf").stdout
+    halfbyte("quantize", model.name, "INT8", "-o", "i.gguf")
+    assert f"{matrices} tensors of Q8_0 with one scale for each row" in halfbyte("inspect", "i.gguf").stdout

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
+from halfbyte.runtime import settings
+from halfbyte.runtime.backends.base import CancelFlag
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
 from halfbyte.runtime.backends.cpu.encode import KERNEL_TYPES as ENCODED
 from halfbyte.runtime.backends.cpu.encode import kernel_of
+from halfbyte.runtime.hub.lock import exclusive
 
 from .test_kernels_linear import FLOATS, QUANTIZED
 
@@ -28,4 +31,5 @@ def compiled(request: pytest.FixtureRequest) -> None:
     attention = ["attention", *(f"attention_decode.{rows}" for rows in (0, 1, 2, 4, 8))]
     types = [GGMLType[name] for name in ENCODED]
     encoders = {kernel_of(t, weighted=weighted) for t in types for weighted in (False, True)} - {""}
-    ensure_compiled([*PLAIN, *products, *acts, *attention, *encoders], workers=2)
+    with exclusive(settings.home() / "tests.lock", CancelFlag()):  # another worker of pytest-xdist wants the same ones
+        ensure_compiled([*PLAIN, *products, *acts, *attention, *encoders], workers=2)

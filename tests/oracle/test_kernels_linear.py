@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
-from halfbyte.formats.quants import decode
+from halfbyte.formats.quants import codec_for, decode
 from halfbyte.runtime.backends.cpu import args as records
 from halfbyte.runtime.backends.cpu.args import (
     PACKET_BYTES,
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tests.builders_quants import random_blocks
 from tests.kernel_harness import call
-from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS, INT16_TERMS, NF4_PANELS, NF4_ROWS
+from tests.tolerances import FLOAT32_SUM, INT8_ACTIVATIONS, INT8_LEVELS, INT16_TERMS
 
 QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
 QUANTIZED += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"]
@@ -109,11 +109,28 @@ def columns(kind: GGMLType) -> list[int]:
 
 def tolerance(kernel: str, name: str) -> float:
     """Of a product by rows or by panels, relative to the sum of absolute products."""
-    if kernel == "linear_gemm" and name.startswith(("NF4", "FP4")):
-        return NF4_PANELS
-    if name.startswith("NF4"):
-        return NF4_ROWS
-    return INT16_TERMS if kernel == "linear_gemm" and name in QUANTIZED else FLOAT32_SUM
+    return INT16_TERMS if kernel == "linear_gemm" and name not in FLOATS else FLOAT32_SUM
+
+
+def as_multiplied(weight: np.ndarray, kind: GGMLType) -> NDArray[np.float64]:
+    """The weights that kernels multiply with: those of NF4 and FP4 have levels of eight bits."""
+    values = decode(weight, kind).astype(np.float64)
+    if not kind.name.startswith(("NF4", "FP4")):
+        return values
+    from halfbyte.runtime.backends.cpu.kernels.linear.nf4 import ONE
+
+    absmax = weight.reshape(-1, kind.block_bytes)[:, :2].copy().view("<f2").astype(np.float64)
+    one = ONE[kind.name[:3].lower()]
+    levels = values.reshape(len(absmax), -1) / np.where(absmax, absmax, 1.0)
+    return (np.rint(one * levels) / one * absmax).reshape(values.shape)
+
+
+@pytest.mark.parametrize("name", ["NF4", "NF4_32", "FP4"])
+def test_levels_of_eight_bits(name: str) -> None:
+    kind, x = GGMLType[name], np.random.default_rng(1).standard_normal((64, 1024)).astype(np.float32)
+    rows = codec_for(kind).encode(x)
+    exact = decode(rows, kind)
+    assert np.linalg.norm(as_multiplied(rows, kind) - exact) < INT8_LEVELS * np.linalg.norm(exact)
 
 
 @pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])
@@ -142,13 +159,15 @@ def test_products(name: str, kernel: str) -> None:
                 bias=0 if bias is None else bias, residual=0 if residual is None else residual, cols=cols, repeat=1,
                 limit=limit, **operand,
             )  # fmt: skip
-            expected = seen @ decode(weight, kind).astype(np.float64).T + (0 if bias is None else bias)
-            worst = np.abs(seen) @ np.abs(decode(weight, kind).astype(np.float64)).T + 1e-3
+            multiplied = as_multiplied(weight, kind)
+            expected = seen @ multiplied.T + (0 if bias is None else bias)
+            worst = np.abs(seen) @ np.abs(multiplied).T + 1e-3
             worst += 0 if bias is None else np.abs(bias)
             if residual is not None:
                 expected += residual
                 worst += np.abs(residual)
-            assert (np.abs(out - expected) <= tolerance(kernel, name) * worst).all(), (name, cols, n)
+            worst_ratio = (np.abs(out - expected) / worst).max()
+            assert worst_ratio <= tolerance(kernel, name), (name, cols, n, worst_ratio)
 
 
 @pytest.mark.parametrize("kernel", ["linear_rows", "linear_gemm"])

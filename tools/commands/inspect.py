@@ -74,15 +74,18 @@ def _overview(about: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
 
 
-def _bitsandbytes(about: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
+def _bitsandbytes(about: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("Stored as bytes", f"{count} tensors of kind {kind}, which other programs list and do not run")
         for kind, count in about.get("kinds", {}).items()
     ]
-    return rows + [
+    rows += [
         ("Reversible", f"{count} tensors of Q8_0 made of {name}, which become four bits again when they are loaded")
         for name, count in about.get("reversible", {}).items()
     ]
+    if count := about.get("int8"):
+        rows.append(("LLM.int8", f"{count} tensors of Q8_0 with one scale for each row"))
+    return rows
 
 
 def _groups(groups: dict[str, dict[str, Any]]) -> list[list[str]]:

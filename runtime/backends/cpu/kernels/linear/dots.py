@@ -21,7 +21,7 @@ from ...simd.dot import dot, is_centred, sum_fours
 from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
 from .ahead import ask_ahead
 from .part import Part, parts_product, rows_product
-from .weights import LOW_BITS, InLanes, WeightType
+from .weights import InLanes, WeightType
 
 _BYTE_SUM_BITS = 6  # codes up to so many bits can be added as bytes, four of them
 
@@ -124,8 +124,6 @@ class RowProducts:
             codes = w.codes[part * 4 // parts : (part + 1) * 4 // parts]
             total = e.like(e.zero(I32, 16), -16 // parts * (self.kind.offset or 0))
             total = self._sum_of_codes(total, codes, self.kind.bits)
-            if w.low:
-                total = self._sum_of_codes(total << LOW_BITS, w.low, LOW_BITS)
             value = e.to_float(total)
             result = value * scale if result is None else e.fma(value, scale, result)
         assert result is not None
@@ -142,15 +140,10 @@ class RowProducts:
     def _products(self, w: InLanes, packet: ir.Value) -> list[Vec]:
         """int32 sums of (code - offset) * activation code, for each vector of scales."""
         e, parts = self.e, len(w.scale)
-        assert parts == 1 or not w.low, "codes of two parts with groups of 16 columns"
         starts = self._starts(packet, parts)
         for m, vector in enumerate(w.codes):
             part = m * parts // 4
             starts[part] = dot(e, starts[part], vector, self._codes(packet, m), self.kind.bits)
-        if w.low:
-            starts[0] = starts[0] << LOW_BITS
-            for m, vector in enumerate(w.low):
-                starts[0] = dot(e, starts[0], vector, self._codes(packet, m), LOW_BITS)
         return starts
 
     def _codes(self, packet: ir.Value, m: int) -> Vec:

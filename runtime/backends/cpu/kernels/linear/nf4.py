@@ -1,9 +1,8 @@
 """bitsandbytes' four bits: NF4 FP4, in blocks of 64 and of 32. Layouts: `formats/quants/nf4.py`.
 
 Levels are no integers, and the nearest of 127 steps are off by half a percent of a weight: as much as activations of
-eight bits are, and nothing beside what four bits cost. Products of panels take those. A row is read from memory once
-and has time for two look-ups: levels of 14 bits, in two parts, are off by 0.005 %. (FP4 is exact in them.) In tile
-registers levels are float32 before they are rounded to bfloat16.
+eight bits are, and nothing beside what four bits cost (9 %). Two look-ups for levels of 14 bits made rows a third
+slower, which is more than they gave. In tile registers levels are float32 before they are rounded to bfloat16.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from ...simd.dot import lookup16, lookup16_floats, lookup_low
 from ...simd.emit import I8, I16, I64, Emitter, Vec
 from .blocks import Nibbles
 from .lanes import REGISTER, Blocks
-from .weights import LOW_BITS, SUPER, InLanes, Unpacked, WeightType, loads, nibbles
+from .weights import SUPER, InLanes, Unpacked, WeightType, loads, nibbles
 
 # What a level of 1 is in units of the codes: of those that fit, the one that rounds levels best where weights are
-# normal (NF4: by 0.48 % and 0.005 % of the weights' norm; FP4: by 0.35 % and nothing, its levels being 192nds).
-_ONE = {"nf4": (124.1, 8004.9), "fp4": (120.0, 7680.0)}
+# normal (NF4: by 0.48 % of the weights' norm; FP4: by 0.35 %, its levels being 192nds).
+ONE = {"nf4": 124.1, "fp4": 120.0}
 
 
 class _FourBits(WeightType):
@@ -44,13 +43,13 @@ class _FourBits(WeightType):
     def unpack(cls, e: Emitter, at: ir.Value) -> Unpacked:
         blocks = [cls.codes(e, block) for block in cls._blocks(e, at, SUPER)]
         n = 64 // cls.block
-        codes = [lookup16(e, cls._rounded(0), e.concat(blocks[i : i + n])) for i in range(0, len(blocks), n)]
-        return Unpacked(codes, cls._scaled(cls.absmax(e, at, cls.block // 32), 0), None)
+        codes = [lookup16(e, cls._integers(), e.concat(blocks[i : i + n])) for i in range(0, len(blocks), n)]
+        return Unpacked(codes, cls._scaled(cls.absmax(e, at, cls.block // 32)), None)
 
     @classmethod
     def unpack_block(cls, e: Emitter, at: ir.Value) -> Unpacked:
         absmax = e.half_to_float(e.splat(e.load(I16, 0, at), 8))
-        return Unpacked([lookup16(e, cls._rounded(0), cls.codes(e, at))], cls._scaled(absmax, 0), None)
+        return Unpacked([lookup16(e, cls._integers(), cls.codes(e, at))], cls._scaled(absmax), None)
 
     @classmethod
     def floats(cls, e: Emitter, at: ir.Value, columns: int) -> list[Vec]:
@@ -61,22 +60,18 @@ class _FourBits(WeightType):
         return found
 
     @classmethod
-    def fine(cls, e: Emitter, codes: list[Vec], absmax: Vec) -> InLanes:
-        """Codes that lie in lanes already, with anything in their upper four bits, as levels of 14 bits."""
-        levels = cls._rounded(1)
-        tables = [level >> LOW_BITS for level in levels], [level % (1 << LOW_BITS) for level in levels]
-        high, low = ([lookup_low(e, table, vector) for vector in codes] for table in tables)
-        return InLanes(high, [cls._scaled(absmax, 1)], [], low)
+    def looked_up(cls, e: Emitter, codes: list[Vec], absmax: Vec) -> InLanes:
+        """Of codes that lie in lanes already, with anything in their upper four bits."""
+        return InLanes([lookup_low(e, cls._integers(), vector) for vector in codes], [cls._scaled(absmax)], [])
 
     @classmethod
-    def _rounded(cls, fine: int) -> list[int]:
-        """The levels as unsigned integers."""
-        one, zero = _ONE[cls.table][fine], cls.offset << LOW_BITS * fine
-        return [zero + round(one * float(level)) for level in levels_of(cls.table)]
+    def _integers(cls) -> list[int]:
+        """The levels, unsigned."""
+        return [cls.offset + round(ONE[cls.table] * float(level)) for level in levels_of(cls.table)]
 
     @classmethod
-    def _scaled(cls, absmax: Vec, fine: int) -> Vec:
-        return absmax * (1 / _ONE[cls.table][fine])
+    def _scaled(cls, absmax: Vec) -> Vec:
+        return absmax * (1 / ONE[cls.table])
 
     @classmethod
     def _blocks(cls, e: Emitter, at: ir.Value, columns: int) -> list[ir.Value]:
@@ -102,17 +97,10 @@ class NF4(_FourBits):
         """Of each block the m-th eight bytes, twice: their low halves are of its first 32 columns, the high ones of
         the others. A shift of 64-bit words tells them apart.
         """
-        shifts = e.const(I64, [0, 4] * 4)
-        codes = [e.bitcast(cls._words(e, at, 2 + 8 * m) >> shifts, I8, 64) for m in range(4)]
-        return cls.fine(e, codes, cls.absmax(e, at, 4))
-
-    @classmethod
-    def _words(cls, e: Emitter, at: ir.Value, offset: int) -> Vec:
-        """The eight bytes at `offset` of each block, twice, as 64-bit words."""
-        if e.isa.picks_bytes:
-            return e.bitcast(cls._picked(e, at, offset, 8, 2), I64, 8)
-        words = e.gather([e.load(I64, 0, block, offset) for block in cls._blocks(e, at, SUPER)])
-        return words.take([i // 2 for i in range(8)])
+        blocks = [e.load(I64, 4, block, 2) for block in cls._blocks(e, at, SUPER)]
+        two, shifts = (e.concat(blocks[:2]), e.concat(blocks[2:])), e.const(I64, [0, 4] * 4)
+        words = [e.shuffle(*two, [4 * (i // 2) + m for i in range(8)]) for m in range(4)]
+        return cls.looked_up(e, [e.bitcast(word >> shifts, I8, 64) for word in words], cls.absmax(e, at, 4))
 
     @classmethod
     def _picked(cls, e: Emitter, at: ir.Value, offset: int, n: int, copies: int) -> Vec:
@@ -141,7 +129,7 @@ class NF4_32(_FourBits, Nibbles):
     @classmethod
     def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
         found = super(_FourBits, cls).in_lanes(e, at)
-        return cls.fine(e, found.codes, found.scale[0])
+        return cls.looked_up(e, found.codes, found.scale[0])
 
 
 class FP4_32(NF4_32):

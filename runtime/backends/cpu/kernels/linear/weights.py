@@ -9,7 +9,7 @@ type is one class.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llvmlite import ir
 
@@ -17,7 +17,6 @@ from ...simd.emit import F32, I8, I16, I32, Emitter, Vec
 from .lanes import in_lanes, spread
 
 SUPER = 256  # columns handled at once: a super-block, or eight blocks of 32
-LOW_BITS = 6  # of the second part of a code
 
 
 @dataclass(frozen=True)
@@ -34,20 +33,19 @@ class InLanes:
     """256 columns of one row in the lanes of a packet (lanes.py).
 
     Four vectors of 64 codes; one vector of scales and one of biases (or none), or two where groups have 16 columns: for
-    codes 0 and 1, and for codes 2 and 3. With `low`, which has vectors as `codes` has, a code is 64 * code + low.
+    codes 0 and 1, and for codes 2 and 3.
     """
 
     codes: list[Vec]
     scale: list[Vec]
     bias: list[Vec]
-    low: list[Vec] = field(default_factory=list)
 
     def where(self, there: Vec) -> InLanes:
         """Scales and biases of zero in the other lanes, whatever was read there."""
         scale, bias = (
             [v.e.select(there, v, v.e.like(v, 0.0)) for v in vectors] for vectors in (self.scale, self.bias)
         )
-        return InLanes(self.codes, scale, bias, self.low)
+        return InLanes(self.codes, scale, bias)
 
 
 class WeightType:
@@ -124,5 +122,5 @@ def loads(e: Emitter, at: Sequence[ir.Value], offset: int, n: int) -> list[Vec]:
 
 
 __all__ = [
-    "F32", "I8", "I16", "I32", "LOW_BITS", "SUPER", "InLanes", "Unpacked", "WeightType", "halves", "loads", "nibbles",
+    "F32", "I8", "I16", "I32", "SUPER", "InLanes", "Unpacked", "WeightType", "halves", "loads", "nibbles",
 ]  # fmt: skip
