@@ -17,6 +17,7 @@ BEGIN, END = "<!-- numbers: python -m benchmarks.readme -->", "<!-- end of numbe
 # In this order.
 SCRIPTS = (
     "speed", "depth", "batch", "team", "loading", "startup", "memory", "accuracy", "desktop", "sampling", "quantize",
+    "nf4", "trained", "convert", "families", "converted", "embeddings",
 )  # fmt: skip
 OTHER_MACHINES = ("sapphire-rapids",)
 PLOTS = {
@@ -49,9 +50,12 @@ def numbers(results: Results, others: Sequence[Results] = (), plots: Path = RESU
         picture = plots / f"{name}.svg"
         if picture.exists():
             parts.append(f"![{title}]({picture.relative_to(ROOT).as_posix()})")
+    first = results["speed"]["machine"]["cpu"]
     rows = [row for script in results if script != "speed" for row in goal_rows(script, results[script]["goals"])]
     if others:
-        parts.append("And everything else, on the first of these machines:")
+        moved = [script for script in results if results[script]["machine"]["cpu"] != first]
+        but = f" ({', '.join(moved)}: on the second)" if moved else ""
+        parts.append(f"And everything else, on the first of these machines{but}:")
     return "\n\n".join([*parts, markdown_table(("`benchmarks/`", "What", "Measured", "Wanted", "Met"), rows)])
 
 
