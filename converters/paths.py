@@ -26,6 +26,8 @@ def check_targets(targets: Iterable[Path], sources: Iterable[Path], *, overwrite
 
 
 def _must_be_a_file(path: Path) -> None:
+    if str(path) == "-":
+        raise InvalidRequest("a model cannot go to standard output: it is written in several places; name a file")
     if path.is_dir():
         raise InvalidRequest(f"{path} is a directory; give the name of a file")
     if path.exists() and not path.is_file():

@@ -170,6 +170,12 @@ def test_what_was_asked_for_in_vain_is_told(halfbyte: Halfbyte, model: Path) -> 
     assert "that the search 'best' is for" in halfbyte(*dry, "F16", "--search", "best").stderr
 
 
+def test_standard_output_is_no_file(halfbyte: Halfbyte, model: Path, tmp_path: Path) -> None:
+    done = halfbyte("quantize", model.name, "Q4_0", "-o", "-")
+    assert done.returncode == 2 and "name a file" in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
 def test_what_is_not_there_is_wrong_use(halfbyte: Halfbyte, model: Path) -> None:
     for arguments in (
         ("quantize", "none.gguf", "Q4_0"),

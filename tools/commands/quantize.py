@@ -15,6 +15,7 @@ from ...runtime import hub
 from .. import console
 from ..progress import ProgressLine
 from ..stopping import resumable
+from ..writing import chosen_writing, writing_options
 
 if TYPE_CHECKING:
     from ...converters.quantize import Planned, Summary
@@ -26,50 +27,27 @@ _TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4
 @click.command()
 @click.argument("model")
 @click.argument("recipe")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: MODEL-RECIPE.gguf in this folder.")
-@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
-@click.option("--imatrix", type=click.Path(path_type=Path), help="What errors of each column cost (.dat or GGUF).")
-@click.option("--search", default="reference", metavar="NAME", help="best: a lower error than llama.cpp's encoders.")
-@click.option("--pure", is_flag=True, help="The recipe's own type for every matrix, without exceptions.")
-@click.option("--tensor-type", "overrides", multiple=True, metavar="REGEX=TYPE", help="By name; repeatable.")
-@click.option("--output-type", metavar="TYPE", help="For output.weight, or the embedding where it is both.")
-@click.option("--embedding-type", metavar="TYPE", help="For token_embd.weight.")
+@writing_options
 @click.option("--keep-output", is_flag=True, help="Leave output.weight as it is.")
 @click.option("--nf4-as", type=click.Choice(("native", "q8_0-reversible", "bf16")), default="native",
               help="How NF4 and FP4 are stored; other programs run all but native.")
 @click.option("--allow-requantize", is_flag=True, help="Allow weights that are quantized already: they lose twice.")
-@click.option("--allow-nonfinite", is_flag=True, help="Allow NaN and infinity: zero where a type has neither.")
 @click.option("--prune-layers", metavar="NUMBERS", help="Leave these layers out, such as 20,21. The others move up.")
 @click.option("--keep-split", is_flag=True, help="A file for each one of a split MODEL, with the same tensors.")
-@click.option("--split-max-size", metavar="SIZE", help="Begin another file before one has more, such as 2G or 500M.")
 @click.option("--split-max-tensors", type=click.IntRange(1), help="Begin another file after so many tensors.")
-@click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core; at most all processors.")
-@click.option("--verify", is_flag=True, help="Read the new file from the disk again before it gets its name.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and the size, and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, with each tensor's type.")
 def command(
     model: str,
     recipe: str,
     output: Path | None,
-    overwrite: bool,
-    imatrix: Path | None,
-    search: str,
-    pure: bool,
-    overrides: Sequence[str],
-    output_type: str | None,
-    embedding_type: str | None,
     keep_output: bool,
     nf4_as: str,
     allow_requantize: bool,
-    allow_nonfinite: bool,
     prune_layers: str | None,
     keep_split: bool,
-    split_max_size: str | None,
     split_max_tensors: int | None,
-    threads: int | None,
-    verify: bool,
     dry_run: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Write MODEL with its weights in the types of RECIPE, such as Q4_K_M.
 
@@ -86,13 +64,9 @@ def command(
         target = output or default_output(source, full_name)
         with resumable(target, progress):
             summary = quantize(
-                source, target, full_name,
-                overrides=[override(text) for text in overrides], pure=pure, output_type=output_type,
-                embedding_type=embedding_type, keep_output=keep_output, nf4_as=nf4_as, importance=imatrix,
-                search=search, allow_requantize=allow_requantize, allow_nonfinite=allow_nonfinite,
-                prune_layers=_numbers(prune_layers), keep_split=keep_split,
-                split_max_bytes=size_of(split_max_size), split_max_tensors=split_max_tensors,
-                overwrite=overwrite, dry_run=dry_run, resume=True, verify=verify, threads=threads, progress=progress,
+                source, target, full_name, keep_output=keep_output, nf4_as=nf4_as, allow_requantize=allow_requantize,
+                prune_layers=_numbers(prune_layers), keep_split=keep_split, split_max_tensors=split_max_tensors,
+                resume=True, progress=progress, **chosen_writing({**values, "dry_run": dry_run}),
             )  # fmt: skip
     show(summary, full_name, dry_run=dry_run, as_json=as_json)
 
@@ -141,28 +115,11 @@ def default_output(source: Path, recipe: str) -> Path:
     return Path(f"{_TYPE_IN_NAME.sub('', stem)}-{recipe}.gguf")
 
 
-def override(text: str) -> tuple[str, str]:
-    pattern, sign, name = text.rpartition("=")
-    if not sign or not pattern:
-        raise InvalidRequest(f"--tensor-type {text!r} is not REGEX=TYPE, such as ffn_down=Q6_K")
-    return pattern, name
-
-
 def _numbers(text: str | None) -> list[int]:
     numbers = [] if text is None else text.split(",")
     if not all(re.fullmatch(r"\d{1,9}", number, re.ASCII) for number in numbers):
         raise InvalidRequest(f"--prune-layers {text!r} is not a list of layers, such as 20,21")
     return [int(number) for number in numbers]
-
-
-def size_of(text: str | None) -> int | None:
-    """Bytes: 2G is two billion, as in llama-gguf-split."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,15})([KMGkmg]?)", text, re.ASCII)
-    if match is None:
-        raise InvalidRequest(f"--split-max-size {text!r} is not a size, such as 2G or 500M")
-    return int(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2].upper()]
 
 
 def describe(planned: Sequence[Planned], recipe: str) -> dict[str, Any]:
