@@ -13,6 +13,7 @@ from .metadata import Metadata
 
 SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 SPLIT_KEYS = frozenset({SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS})
+PARTIAL = ".partial"  # behind the name of a file that is being written, see durable.py
 _SHARD_NAME = re.compile(r"(?s:(.*))-([0-9]{5})-of-([0-9]{5})\.gguf")
 
 
@@ -34,10 +35,10 @@ def shard_count(metadata: Metadata) -> int:
 def find_shards(path: PathLike, count: int, *, first_only: bool = False) -> list[Path]:
     """The shards of the set that `path` belongs to, in order: all of them, or the first alone.
 
-    Only names derived from `path` itself are used.
+    Only names derived from `path` itself are used. Of files that are still being written, the others are too.
     """
     folder, name = os.path.split(os.fspath(path))
-    match = _SHARD_NAME.fullmatch(name)
+    match = _SHARD_NAME.fullmatch(name.removesuffix(PARTIAL))
     if match is None or int(match[3]) != count:
         raise SplitError(
             f"this is one of {count} shards, but its name does not say so",
@@ -47,6 +48,8 @@ def find_shards(path: PathLike, count: int, *, first_only: bool = False) -> list
             hint="Give the shards the names they were published with",
         )
     shards = [shard_path(Path(folder, match[1]), i + 1, count) for i in range(1 if first_only else count)]
+    if name.endswith(PARTIAL):
+        shards = [shard.with_name(shard.name + PARTIAL) for shard in shards]
     missing = [shard.name for shard in shards if not shard.exists()]
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")

@@ -128,6 +128,15 @@ def test_a_file_that_predicts_something_else_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_several_files_are_checked_as_one(folder: Path, tmp_path: Path) -> None:
+    made = convert(folder, tmp_path / "made.gguf", "F16", split_max_bytes=200_000)
+    names = [f"made-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert made.check is not None
+    with GGUFFile.open(tmp_path / names[1]) as found:
+        assert found.metadata.require("halfbyte.check.same_top", float) == pytest.approx(made.check.same_top)
+
+
 def test_a_file_with_other_tokens_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
