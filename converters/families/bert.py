@@ -25,6 +25,7 @@ _NAMES = {
     f"{_LAYERS}output.LayerNorm": "blk.{i}.layer_output_norm",
 }
 _IGNORED = (r"^(bert\.|roberta\.)?(pooler|cls|lm_head)\.", r"\.position_ids$", r"\.token_type_ids$")
+_MODULES = (".Transformer", ".Pooling", ".Normalize", ".Dropout")
 # Names in the configuration of sentence-transformers, old and new.
 _POOLINGS = {
     "pooling_mode_mean_tokens": "mean", "pooling_mode_mean": "mean", "pooling_mode_cls_token": "cls",
@@ -95,6 +96,9 @@ def pooling_of(checkpoint: Checkpoint) -> str | None:
     at = checkpoint.path / "modules.json"
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise CheckpointError("not a list of objects", path=at)
+    for kind in (str(module.get("type")) for module in modules):
+        if not kind.endswith(_MODULES):
+            raise UnsupportedError(f"{at}: what {kind!r} does to vectors cannot be converted; known are {_MODULES}")
     folder = next((m.get("path") for m in modules if str(m.get("type")).endswith(".Pooling")), None)
     if folder is None:
         return None

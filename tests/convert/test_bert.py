@@ -61,6 +61,7 @@ def test_folders_without_pooling(tmp_path: Path) -> None:
     ("modules", "pooling", "said"),
     [
         (module("../1_Pooling"), {}, "leads out"),
+        ([*module("1_Pooling"), {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}], {}, "models.Dense"),
         (module(7), {}, "not a name"),
         ({"a": 1}, None, "not a list"),
         ([["Pooling"]], None, "not a list"),
