@@ -67,7 +67,17 @@ class Family:
                     found[target] = rows
                 else:
                     experts.setdefault(target, {})[number] = rows
+        self._must_have_a_head(found, c)
         return found | {target: _experts(target, by_number) for target, by_number in experts.items()}
+
+    def _must_have_a_head(self, found: Tensors, c: Config) -> None:
+        """Without one the embedding would be taken, which is right only where it is tied."""
+        is_apart = "output" in self.names.values() and c.fields.get("tie_word_embeddings") is False
+        if is_apart and "output.weight" not in found:
+            raise CheckpointError(
+                "the head is missing, and config.json says that it is not the embedding (tie_word_embeddings)",
+                path=c.path.parent, field="lm_head.weight", hint="Download the whole repository again",
+            )  # fmt: skip
 
     def _places(self, name: str, rows: Rows, c: Config) -> Iterator[tuple[str, int | None, Rows]]:
         """Where a stored tensor goes: GGUF names, numbers of experts, rows."""

@@ -8,7 +8,17 @@ from typing import Any
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import LAYERS, LLAMA_NAMES, QK_NORM_NAMES, decoder_keys, head_dim, plus_one, rope_keys, rope_parameters
+from .shared import (
+    LAYERS,
+    LLAMA_NAMES,
+    QK_NORM_NAMES,
+    decoder_keys,
+    head_dim,
+    plus_one,
+    rope_factors,
+    rope_keys,
+    rope_parameters,
+)
 
 _POST_NORMS = {
     f"{LAYERS}post_attention_layernorm": "blk.{i}.post_attention_norm",
@@ -41,6 +51,7 @@ def _gemma2_keys(c: Config) -> Keys:
 
 def _gemma3_keys(c: Config) -> Keys:
     c.expect("hidden_activation", "gelu_pytorch_tanh")
+    c.expect("use_bidirectional_attention", False)
     _expect_windows(c, every=6)
     rope = rope_parameters(c)
     whole = rope.inner("full_attention") if "full_attention" in rope else rope  # transformers 5 has one for each kind
@@ -92,6 +103,7 @@ def _family(
         changes={stem: plus_one for stem in names.values() if stem.endswith("_norm")},
         ignored=(r"^(model\.)?(vision_tower|multi_modal_projector)\.", r"^(language_model\.)?lm_head\."),
         unsaid=unsaid or {},
+        extra=rope_factors,
     )
 
 

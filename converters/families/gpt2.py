@@ -22,6 +22,10 @@ _NAMES = {
 
 def _keys(c: Config) -> Keys:
     c.expect("activation_function", "gelu_new", "gelu_pytorch_tanh")
+    c.expect("scale_attn_weights", True)
+    c.expect("scale_attn_by_inverse_layer_idx", False)
+    c.expect("add_cross_attention", False)
+    c.expect("tie_word_embeddings", True)
     n_embd = c.count("n_embd")
     return {
         "block_count": c.count("n_layer", high=1 << 12),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import decoder_keys, regrouped, rope_keys, rope_parameters
+from .shared import decoder_keys, regrouped, rope_factors, rope_keys, rope_parameters
 
 _LAYERS = "gpt_neox.layers.{i}."
 
@@ -46,5 +46,6 @@ GPTNEOX = Family(
     },
     # From query, key and value of each head to all queries, all keys, all values.
     changes={"blk.{i}.attn_qkv": regrouped("num_attention_heads", 3, (0, 1))},
+    extra=rope_factors,
     ignored=(r"\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import EXPERT_NAMES, EXPERT_SPLITS, LAYERS, LLAMA_NAMES, decoder_keys, interleaved, rope_factors
+from .shared import EXPERT_NAMES, EXPERT_SPLITS, LAYERS, LLAMA_NAMES, decoder_keys, head_dim, interleaved, rope_factors
 
 _EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
 
@@ -12,6 +12,8 @@ _EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
 def _keys(c: Config) -> Keys:
     c.expect("hidden_act", "silu")
     keys = decoder_keys(c)
+    if (n_rot := keys["rope.dimension_count"]) != (whole := head_dim(c)):  # transformers rotates all, whatever it says
+        raise c.refuse("partial_rotary_factor", n_rot / whole, "1")
     if c.fields.get("model_type") != "llama" and "sliding_window" in c:
         keys["attention.sliding_window"] = c.count("sliding_window")
     if "num_local_experts" in c:

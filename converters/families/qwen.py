@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import EXPERT_NAMES, EXPERT_SPLITS, LAYERS, LLAMA_NAMES, QK_NORM_NAMES, decoder_keys
+from .shared import EXPERT_NAMES, EXPERT_SPLITS, LAYERS, LLAMA_NAMES, QK_NORM_NAMES, decoder_keys, rope_factors
 
 _SHARED_EXPERT = {
     f"{LAYERS}mlp.shared_expert_gate": "blk.{i}.ffn_gate_inp_shexp",
@@ -43,11 +43,19 @@ def _qwen3moe_keys(c: Config) -> Keys:
     return _expert_keys(c)
 
 
-QWEN2 = Family("qwen2", keys=_keys, names=LLAMA_NAMES)
-QWEN3 = Family("qwen3", keys=_keys, names=LLAMA_NAMES | QK_NORM_NAMES)
+QWEN2 = Family("qwen2", keys=_keys, names=LLAMA_NAMES, extra=rope_factors)
+QWEN3 = Family("qwen3", keys=_keys, names=LLAMA_NAMES | QK_NORM_NAMES, extra=rope_factors)
 QWEN2MOE = Family(
-    "qwen2moe", keys=_qwen2moe_keys, names=LLAMA_NAMES | EXPERT_NAMES | _SHARED_EXPERT, splits=EXPERT_SPLITS
+    "qwen2moe",
+    keys=_qwen2moe_keys,
+    names=LLAMA_NAMES | EXPERT_NAMES | _SHARED_EXPERT,
+    splits=EXPERT_SPLITS,
+    extra=rope_factors,
 )
 QWEN3MOE = Family(
-    "qwen3moe", keys=_qwen3moe_keys, names=LLAMA_NAMES | QK_NORM_NAMES | EXPERT_NAMES, splits=EXPERT_SPLITS
+    "qwen3moe",
+    keys=_qwen3moe_keys,
+    names=LLAMA_NAMES | QK_NORM_NAMES | EXPERT_NAMES,
+    splits=EXPERT_SPLITS,
+    extra=rope_factors,
 )

@@ -88,13 +88,12 @@ def decoder_keys(c: Config, layer_norm_eps: str | None = None) -> Keys:
 
 def rope_parameters(c: Config) -> Config:
     """What config.json says about rotation: one object since transformers 5, two fields before."""
-    if "rope_parameters" in c:
-        return c.inner("rope_parameters")
-    old = c.inner("rope_scaling")
-    fields = {"rope_type": old.fields.get("type", "default"), **old.fields}
-    if "rope_theta" in c:
+    name = "rope_parameters" if "rope_parameters" in c else "rope_scaling"
+    given = c.inner(name)
+    fields = {"rope_type": given.fields.get("type", "default"), **given.fields}
+    if "rope_theta" in c and (name == "rope_scaling" or "rope_theta" not in given):
         fields["rope_theta"] = c.fields["rope_theta"]
-    return Config(fields, c.path, "rope_scaling.")
+    return Config(fields, c.path, f"{name}.")
 
 
 def rope_keys(c: Config, rope: Config | None = None) -> Keys:
@@ -133,6 +132,10 @@ def _yarn(c: Config, rope: Config) -> Keys:
     ):  # fmt: skip
         if name in rope:
             keys[f"rope.scaling.{key}"] = rope.number(name)
+    rope.expect("truncate", True)
+    if "attention_factor" not in rope and rope.fields.get("mscale") and rope.fields.get("mscale_all_dim"):
+        rope.expect("mscale", rope.fields["mscale_all_dim"])  # then they cancel out
+        keys["rope.scaling.yarn_attn_factor"] = 1.0
     return keys
 
 
@@ -141,6 +144,8 @@ def _longrope(c: Config, rope: Config) -> Keys:
     original = _original(c, rope)
     growth = c.count("max_position_embeddings", high=1 << 30) / original
     magnitude = math.sqrt(1 + math.log(growth) / math.log(original)) if growth > 1 else 1.0
+    if "attention_factor" in rope:
+        magnitude = rope.number("attention_factor", low=1e-3, high=1e6)
     return {
         "rope.scaling.type": "longrope",
         "rope.scaling.original_context_length": original,

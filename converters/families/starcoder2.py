@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import LAYERS, LLAMA_NAMES, decoder_keys
+from .shared import LAYERS, LLAMA_NAMES, decoder_keys, rope_factors
 
 
 def _keys(c: Config) -> Keys:
@@ -23,4 +23,5 @@ STARCODER2 = Family(
         f"{LAYERS}mlp.c_fc": "blk.{i}.ffn_up",
         f"{LAYERS}mlp.c_proj": "blk.{i}.ffn_down",
     },
+    extra=rope_factors,
 )

@@ -141,6 +141,38 @@ def test_rotation_is_where_transformers_5_has_it() -> None:
     assert new == keys_of("gptneox")
 
 
+def test_the_base_of_rotation_may_stand_beside_the_rest_of_it() -> None:
+    keys = keys_of("llama", rope_parameters={"rope_type": "default"}, rope_theta=5e5)
+    assert keys["rope.freq_base"] == 5e5
+
+
+def test_magnitudes_of_rotation_are_those_of_transformers() -> None:
+    factors = {"short_factor": [1.0], "long_factor": [2.0], "original_max_position_embeddings": 16}
+    long = {"rope_type": "longrope", "factor": 4.0, "attention_factor": 1.7, **factors}
+    assert keys_of("phi3", rope_scaling=long)["rope.scaling.attn_factor"] == 1.7
+    both = {**YARN, "mscale": 0.7, "mscale_all_dim": 0.7}
+    assert keys_of("llama", rope_scaling=both)["rope.scaling.yarn_attn_factor"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "olmo2", "starcoder2", "gemma"])
+def test_factors_of_rotation_are_tensors_in_every_family(name: str) -> None:
+    scaling = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 16}
+    config = {**CASES[name].config, "rope_scaling": scaling, "rope_parameters": None}
+    extra = FAMILIES[config["architectures"][0]].extra(Config(config, Path("config.json")))
+    assert list(extra) == ["rope_freqs.weight"]
+
+
+def test_a_head_that_is_missing_is_not_the_embedding(tmp_path: Path) -> None:
+    case = CASES["llama"]
+    given = {name: array for name, array in case.weights().items() if name != "lm_head.weight"}
+    config = {**case.config, "tie_word_embeddings": False}
+    with Checkpoint.open(write_folder(tmp_path, config, given)) as checkpoint:
+        family, inner = family_of(checkpoint)
+        with pytest.raises(CheckpointError, match=r"lm_head\.weight"):
+            family.tensors(weights(checkpoint, family.ignored), inner)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 # What llama.cpp takes for granted of an architecture is checked, because a file cannot say otherwise.
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("qwen2moe", {"norm_topk_prob": True}),
@@ -155,6 +187,13 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("gptneox", {"hidden_act": "relu"}),
     ("starcoder2", {"hidden_act": "gelu"}),
     ("olmo2", {"hidden_act": "gelu"}),
+    ("gemma3", {"use_bidirectional_attention": True}),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+    ("gpt2", {"scale_attn_weights": False}),
+    ("gpt2", {"tie_word_embeddings": False}),
+    ("llama", {"partial_rotary_factor": 0.5}),
+    ("llama", {"rope_scaling": {**YARN, "truncate": False}}),
+    ("llama", {"rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.5}}),
 ]
 
 
