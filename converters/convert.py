@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..formats.errors import InvalidRequest
+from ..formats.errors import InvalidRequest, ModelFileError
 from ..formats.gguf import GGMLType, GGUFFile
 from ..runtime.backends.base import CancelFlag, Progress
 from ..runtime.models import build_model
@@ -25,6 +26,7 @@ from .card import card_keys, sampling_keys
 from .checkpoint import Checkpoint, CheckpointError
 from .config import Config
 from .families import family_of
+from .families.family import Family
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
 from .rows import Rows, computed
@@ -33,6 +35,7 @@ from .source import SourceModel, SourceTensor, tensor
 from .vocab import vocabulary
 from .weights import weights
 
+_MIXED = "A part is missing, or config.json is another model's: download the whole folder again"
 AUTO = "auto"  # the type that most of the checkpoint's weights have
 
 
@@ -113,11 +116,31 @@ def open_checkpoint(path: Path) -> SourceModel:
         keys |= family.beside(checkpoint, config) | vocabulary(checkpoint, _vocabulary_rows(config, made))
         tensors = {name: tensor(name, rows) for name, rows in made.items()}
         model = _with_wide_tensors(SourceModel(path, checkpoint.sources, keys, tensors, checkpoint.close))
-        build_model(model.hollow())
+        _check_graph(model, family, config, made)
     except BaseException:
         checkpoint.close()
         raise
     return model
+
+
+def _check_graph(model: SourceModel, family: Family, config: Config, made: Mapping[str, Rows]) -> None:
+    """Let the graph that will run the model find what is missing or has another shape than config.json says."""
+    n_layer = model.metadata.require(f"{family.architecture}.block_count", int)
+    layers = [int(found[1]) for name in made if (found := re.match(r"blk\.(\d+)\.", name))]
+    if (stored := max(layers, default=-1) + 1) > n_layer:
+        raise CheckpointError(
+            f"it says {n_layer} layers, and the weights have {stored}", path=config.path, hint=_MIXED
+        )  # fmt: skip
+    try:
+        build_model(model.hollow())
+    except ModelFileError as error:
+        if error.field is None or not error.field.endswith((".weight", ".bias")):
+            raise
+        name = made[error.field].origin if error.field in made else f"{model.path}: {family.stored_name(error.field)!r}"
+        raise CheckpointError(
+            f"{name}: {error.problem} for {error.field!r}", got=error.got, allowed=f"{error.allowed}, by config.json",
+            hint=_MIXED,
+        ) from error  # fmt: skip
 
 
 def _with_wide_tensors(model: SourceModel) -> SourceModel:

@@ -48,7 +48,8 @@ class Checkpoint:
         """Open and validate. Raises CheckpointError, FileAccessError, SafetensorsError and TorchFileError."""
         folder = Path(path)
         if not folder.is_dir():
-            raise CheckpointError("no such folder", path=folder, hint="Give the folder that holds config.json")
+            hint = "Give the folder that holds config.json, or a name on the hub as hf:OWNER/REPO"
+            raise CheckpointError("no such folder", path=folder, hint=hint)
         return cls(folder)
 
     def find(self, name: str) -> Path | None:
@@ -79,7 +80,6 @@ class Checkpoint:
             return loads(text)
         except JsonError as error:
             path = self.path / name
-            self._refuse_foreign(path)
             offset = len(text[: error.offset].encode()) if error.offset >= 0 else None
             raise CheckpointError(error.problem, path=path, offset=offset) from None
 
@@ -99,14 +99,16 @@ class Checkpoint:
 
     @staticmethod
     def read(path: Path) -> bytes:
-        """The bytes of a small file."""
+        """The bytes of a small file. CheckpointError for a pointer or a page in its place."""
         size = path.stat().st_size
         if size > MAX_TEXT_BYTES:
             raise CheckpointError("too large", path=path, got=size, allowed=f"up to {MAX_TEXT_BYTES:,} bytes")
         try:
-            return path.read_bytes()
+            raw = path.read_bytes()
         except OSError as error:
             raise CheckpointError(f"cannot be read: {error.strerror}", path=path) from None
+        _refuse_foreign(path, raw[:64], size)
+        return raw
 
     @property
     def runs_code(self) -> bool:
@@ -156,18 +158,10 @@ class Checkpoint:
                 f"the file {name} is missing", path=self.path, field=said_in,
                 hint="The download is incomplete: download the folder again",
             )  # fmt: skip
-        self._refuse_foreign(path)
+        with path.open("rb") as file:
+            _refuse_foreign(path, file.read(64), path.stat().st_size)
         self.files.append(path)
         return self._open.enter_context(opener.open(path))
-
-    @staticmethod
-    def _refuse_foreign(path: Path) -> None:
-        """CheckpointError for what downloads leave in the place of a file: pointers, pages, messages."""
-        with path.open("rb") as file:
-            head = file.read(64)
-        what, step = describe_foreign(head, path.stat().st_size)
-        if what.startswith("this is ") and step != GET_GGUF:
-            raise CheckpointError(what, path=path, hint=step)
 
     def _what_is_there(self) -> str:
         names = sorted(path.name for path in self.path.iterdir())
@@ -179,6 +173,13 @@ class Checkpoint:
             return "The folder is empty"
         shown = ", ".join(names[:6])
         return f"There is {shown}{' ...' if len(names) > 6 else ''}. Download the whole repository, or give its folder"
+
+
+def _refuse_foreign(path: Path, head: bytes, size: int) -> None:
+    """CheckpointError for what downloads leave in the place of a file: pointers, pages, messages."""
+    what, step = describe_foreign(head, size)
+    if what.startswith("this is ") and step != GET_GGUF:
+        raise CheckpointError(what, path=path, hint=step)
 
 
 def _in_order(names: Iterable[Any], index: Path) -> list[str]:

@@ -79,6 +79,16 @@ class Family:
                 path=c.path.parent, field="lm_head.weight", hint="Download the whole repository again",
             )  # fmt: skip
 
+    def stored_name(self, target: str) -> str:
+        """What a checkpoint calls a tensor of this GGUF name; that name where it does not say."""
+        number = re.match(r"blk\.(\d+)\.", target)
+        layer = number[1] if number else ""
+        role = next((role for role in _ROLES if target.endswith(role)), "")
+        for stem, name in self.names.items():
+            if name.replace("{i}", layer) == target.removesuffix(role):
+                return stem.replace("{i}", layer).replace("{e}", "0") + role
+        return target
+
     def _places(self, name: str, rows: Rows, c: Config) -> Iterator[tuple[str, int | None, Rows]]:
         """Where a stored tensor goes: GGUF names, numbers of experts, rows."""
         stem, layer, expert, role = _taken_apart(name)
@@ -87,7 +97,11 @@ class Family:
         elif stem in self.names:
             named = {self.names[stem]: rows}
         else:
-            raise _refuse(rows, f"the converter for {self.architecture} has no place for it")
+            raise _refuse(
+                rows,
+                f"the converter for {self.architecture} has no place for it",
+                hint="It is of another family than config.json says, or an adapter: merge that into its model first",
+            )
         for target, part in named.items():
             change = self.changes.get(target)
             made = target.replace("{i}", layer) + ("" if target.endswith(_ROLES) else role)
@@ -123,5 +137,5 @@ def _experts(target: str, by_number: Mapping[int, Rows]) -> Rows:
     return stacked([by_number[number] for number in range(len(by_number))])
 
 
-def _refuse(rows: Rows, problem: str) -> CheckpointError:
-    return CheckpointError(problem, field=rows.origin)
+def _refuse(rows: Rows, problem: str, hint: str | None = None) -> CheckpointError:
+    return CheckpointError(f"{rows.origin}: {problem}", hint=hint)

@@ -173,9 +173,9 @@ WRONG: dict[str, tuple[dict[str, Any], type[HalfbyteError], str]] = {
     "a missing key": ({"num_hidden_layers": ...}, CheckpointError, "num_hidden_layers"),
     "a key of another type": ({"hidden_size": "64"}, CheckpointError, "hidden_size"),
     "absurd dimensions": ({"num_hidden_layers": 1 << 40}, CheckpointError, "num_hidden_layers"),
-    "more layers than tensors": ({"num_hidden_layers": 6}, ModelFileError, "block_count|blk.5"),
-    "fewer layers than tensors": ({"num_hidden_layers": 4}, HalfbyteError, "blk.4"),
-    "a shape that contradicts": ({"intermediate_size": 171}, ModelFileError, "ffn_"),
+    "more layers than tensors": ({"num_hidden_layers": 6}, ModelFileError, r"layers\.5\.input_layernorm\.weight"),
+    "fewer layers than tensors": ({"num_hidden_layers": 4}, HalfbyteError, "4 layers, .* have 5"),
+    "a shape that contradicts": ({"intermediate_size": 171}, ModelFileError, r"gate_proj\.weight.*171"),
     "heads that do not divide": ({"num_attention_heads": 7}, HalfbyteError, "num_attention_heads|attn_q"),
     "another activation": ({"hidden_act": "relu"}, CheckpointError, "hidden_act"),
     "an unknown rotation": ({"rope_scaling": {"rope_type": "spiral", "factor": 2}}, UnsupportedError, "spiral"),
@@ -194,6 +194,14 @@ def test_what_contradicts_itself_is_refused_before_anything_is_written(
     with pytest.raises(error, match=said):
         convert(made, tmp_path / "made.gguf", "Q8_0")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
+
+
+def test_a_pointer_or_a_page_is_said_so_whatever_it_stands_for(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy()
+    for text, said in (("version https://git-lfs.github.com/spec/v1\n", "git-LFS"), ("<!DOCTYPE html>", "HTML page")):
+        (made / "tokenizer.model").write_text(text)
+        with pytest.raises(CheckpointError, match=rf"tokenizer\.model: this is an? {said}"):
+            convert(made, tmp_path / "made.gguf", "F32")
 
 
 def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
