@@ -47,7 +47,7 @@ def disagreements(paths: Iterable[Path], ours: Encodes) -> tuple[int, list[str]]
 def _by_tokenizers(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
     import tokenizers
 
-    engine: Any = tokenizers.Tokenizer.from_file(str(path))
+    engine: Any = tokenizers.Tokenizer.from_buffer(path.read_bytes())  # names need not be UTF-8
     engine.no_truncation()
     engine.no_padding()
     added = [token.content for token in engine.get_added_tokens_decoder().values()][:_ADDED]
@@ -62,6 +62,6 @@ def _by_tokenizers(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
 def _by_sentencepiece(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
     import sentencepiece
 
-    engine: Any = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    engine: Any = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
     for text in TEXTS:
         yield text, ours.encode(text, add_special=False) == list(engine.encode(text))

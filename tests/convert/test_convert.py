@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,12 @@ def test_a_pointer_or_a_page_is_said_so_whatever_it_stands_for(copy: Callable[..
         (made / "tokenizer.model").write_text(text)
         with pytest.raises(CheckpointError, match=rf"tokenizer\.model: this is an? {said}"):
             convert(made, tmp_path / "made.gguf", "F32")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
+def test_names_need_not_be_text(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy().rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    assert convert(made, tmp_path / "made.gguf", "F32").check is not None
 
 
 def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
