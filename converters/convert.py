@@ -30,7 +30,7 @@ from .families.family import Family
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
 from .rows import Rows, computed
-from .selfcheck import Check, can_be_checked, check, keys_for
+from .selfcheck import Check, check, is_small, keys_for
 from .source import SourceModel, SourceTensor, tensor
 from .vocab import vocabulary
 from .weights import weights
@@ -74,6 +74,8 @@ def convert(
     Raises CheckpointError and UnsupportedError that name file and field before anything is written; and what `quantize`
     raises.
     """
+    if not os.fspath(source):
+        raise InvalidRequest("the name of the source is empty")
     path = Path(source)
     if path.is_file():
         if self_check:
@@ -87,7 +89,7 @@ def convert(
         architecture = model.metadata.require("general.architecture", str)
         recipe = _stored_type(model) if type == AUTO else type
         out = Path(target or default_target(path, recipe))
-        wanted = can_be_checked(model) if self_check is None else self_check
+        wanted = is_small(model) if self_check is None else self_check
         found: list[Check] = []
 
         def look(partial: Path) -> Mapping[str, float]:

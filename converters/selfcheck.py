@@ -25,13 +25,14 @@ from ..runtime.tokenize import tokenizer_from_metadata
 from .source import SourceModel
 from .vocab.agreement import disagreements, has_reference
 
-KEYS = ("halfbyte.check.kl_mean", "halfbyte.check.kl_max", "halfbyte.check.same_top")
-TOKENS_KEY = "halfbyte.check.same_tokens"
+PREFIX = "halfbyte.check."
+OF_LOGITS, OF_VECTORS, OF_TOKENS = ("kl_mean", "kl_max", "same_top"), ("cosine",), ("same_tokens",)
 SMALL = 100_000_000  # weights that NumPy multiplies with in seconds
 TOKENS = 64
 # Nats a token. A file of random numbers is as far from its source as the vocabulary is large: ln(32,000) is 10. Trained
 # models in the coarsest types stay below one.
 GARBAGE = 2.0
+STRANGE = 0.5  # mean cosine of an encoder's vectors: those of random weights have none of it, Q2_K's 0.9 and more
 TEXT = (
     "The quick brown fox jumps over the lazy dog. In 1905, a clerk at the patent office wrote: E = mc^2!\n\n"
     "def area(width, height):\n    return width * height  # in square metres\n\n"
@@ -47,34 +48,42 @@ class ConversionError(HalfbyteError):
 
 @dataclass(frozen=True)
 class Check:
-    """D(source || file) over `n_tokens` positions in nats, and the share of them with the same likeliest token.
+    """What the file has in common with its source, over `n_tokens` positions of a text.
 
-    same_tokens  the share of `n_texts` texts with the same tokens; None where no library reads the source's tokenizer
+    kl_mean, kl_max  D(source || file) in nats, and same_top, the share with the same likeliest token; None of encoders
+    cosine           of encoders: the mean cosine of their vectors
+    same_tokens      the share of `n_texts` texts with the same tokens; None where no library reads the tokenizer
     """
 
     n_tokens: int
-    kl_mean: float
-    kl_max: float
-    same_top: float
+    kl_mean: float | None = None
+    kl_max: float | None = None
+    same_top: float | None = None
+    cosine: float | None = None
     n_texts: int = 0
     same_tokens: float | None = None
 
     def keys(self) -> Mapping[str, float]:
         """As metadata."""
-        found = dict(zip(KEYS, (self.kl_mean, self.kl_max, self.same_top), strict=True))
-        return found if self.same_tokens is None else {**found, TOKENS_KEY: self.same_tokens}
+        named = {name: getattr(self, name) for name in (*OF_LOGITS, *OF_VECTORS, *OF_TOKENS)}
+        return {PREFIX + name: value for name, value in named.items() if value is not None}
 
 
 def keys_for(model: SourceModel) -> tuple[str, ...]:
     """The keys that a check of the model will have numbers for."""
-    return (*KEYS, TOKENS_KEY) if has_reference(model.paths) else KEYS
+    names = (*(OF_VECTORS if is_encoder(model) else OF_LOGITS), *(OF_TOKENS if has_reference(model.paths) else ()))
+    return tuple(PREFIX + name for name in names)
 
 
-def can_be_checked(model: GGUFFile) -> bool:
-    """Whether the model predicts tokens (encoders do not), and a check takes seconds."""
+def is_encoder(model: GGUFFile) -> bool:
+    """Whether the model makes vectors of a text, and predicts no tokens."""
     architecture = model.metadata.require("general.architecture", str)
-    predicts = model.metadata.optional(f"{architecture}.attention.causal", bool, True)
-    return predicts and sum(tensor.n_elements for tensor in model.tensors.values()) <= SMALL
+    return not model.metadata.optional(f"{architecture}.attention.causal", bool, True)
+
+
+def is_small(model: GGUFFile) -> bool:
+    """Whether a check takes seconds."""
+    return sum(tensor.n_elements for tensor in model.tensors.values()) <= SMALL
 
 
 def check(source: SourceModel, written: Path, *, progress: Progress | None = None) -> Check:
@@ -83,20 +92,35 @@ def check(source: SourceModel, written: Path, *, progress: Progress | None = Non
         progress("check", 0, 2)
     tokens = sample(source)
     wanted = logits(source, tokens)
+    if not np.isfinite(wanted).all():
+        raise ConversionError(
+            f"{source.path}: the source's own predictions are NaN or infinite, so that there is nothing to compare a "
+            "file with. Nothing was written; leave the check out (--no-check)"
+        )
     if progress:
         progress("check", 1, 2)
     with GGUFFile.open(written, use_mmap=False) as file:
         found, counts = logits(file, tokens), compare_tokens(source, file)
     if progress:
         progress("check", 2, 2)
-    result = compared(wanted, found)
-    if not result.kl_mean <= GARBAGE:  # NaN is not
+    result = vectors_compared(wanted, found) if is_encoder(source) else compared(wanted, found)
+    if problem := _problem(result):
         raise ConversionError(
-            f"{source.path}: the written model predicts something else than its source: KL {result.kl_mean:.2f} nats a "
-            f"token, the same likeliest token for {100 * result.same_top:.0f} % of {result.n_tokens}. Nothing was "
+            f"{source.path}: the written model predicts something else than its source: {problem}. Nothing was "
             "written; choose a type with more bits, or report the checkpoint"
         )
     return replace(result, n_texts=counts[0], same_tokens=counts[1])
+
+
+def _problem(found: Check) -> str | None:
+    """What is wrong with a file. NaN is, too."""
+    if found.cosine is not None:
+        return None if found.cosine >= STRANGE else f"vectors with a mean cosine of {found.cosine:.2f}"
+    assert found.kl_mean is not None and found.same_top is not None
+    if found.kl_mean <= GARBAGE:
+        return None
+    same = f"the same likeliest token for {100 * found.same_top:.0f} % of {found.n_tokens}"
+    return f"KL {found.kl_mean:.2f} nats a token, {same}"
 
 
 def compare_tokens(source: SourceModel, file: GGUFFile) -> tuple[int, float | None]:
@@ -121,14 +145,15 @@ def sample(source: GGUFFile) -> NDArray[np.int32]:
 
 
 def logits(model: GGUFFile, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Of every position, float32 [n, vocabulary]."""
+    """Of every position, float32 [n, vocabulary]; an encoder's vectors, float32 [n, n_embd]."""
     spec = build_model(model)
     n, n_pages = len(tokens), -(-len(tokens) // PAGE)
     step = Step(
         tokens=tokens, positions=np.arange(n, dtype=np.int32), sequence=np.zeros(n, np.int32),
         pages=np.arange(n_pages, dtype=np.int32)[None], outputs=np.arange(n, dtype=np.int32),
     )  # fmt: skip
-    return ReferenceBackend().compile(spec.graph, n_pages=n_pages, max_tokens=n).run(step)
+    with np.errstate(all="ignore"):  # whoever asks looks for NaN
+        return ReferenceBackend().compile(spec.graph, n_pages=n_pages, max_tokens=n).run(step)
 
 
 def compared(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Check:
@@ -137,6 +162,13 @@ def compared(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Check:
     kl = (np.exp(p) * (p - q)).sum(axis=1)
     same = wanted.argmax(axis=1) == found.argmax(axis=1)
     return Check(len(kl), float(kl.mean()), float(kl.max()), float(same.mean()))
+
+
+def vectors_compared(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Check:
+    """Of an encoder's vectors float32 [n, n_embd] each."""
+    a, b = wanted.astype(np.float64), found.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return Check(len(a), cosine=float(((a * b).sum(axis=1) / np.maximum(lengths, 1e-30)).mean()))
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -16,10 +16,10 @@ from ...formats.torchzip import TorchFile
 from .paths import CheckpointError, file_of
 
 MAX_TEXT_BYTES = 256 << 20  # of a JSON or text file; the largest tokenizer.json has a tenth of that
-# Weights as folders have them, the safer and faster first: one file, or an index of shards.
+# Weights as folders have them, the safer and faster first: one file, by any of its names, or an index of shards.
 WEIGHTS = (
-    ("model.safetensors.index.json", "model.safetensors", SafetensorsFile),
-    ("pytorch_model.bin.index.json", "pytorch_model.bin", TorchFile),
+    (("model.safetensors",), "model.safetensors.index.json", SafetensorsFile),
+    (("pytorch_model.bin", "pytorch_model.pt", "model.pt"), "pytorch_model.bin.index.json", TorchFile),
 )
 REMOTE_CODE = "auto_map"
 
@@ -126,12 +126,14 @@ class Checkpoint:
         self.close()
 
     def _weights(self) -> dict[str, StoredTensor]:
-        for index, single, opener in WEIGHTS:
+        for singles, index, opener in WEIGHTS:
+            for single in singles:
+                if self.find(single):
+                    return dict(self._open_weights(single, single, opener).tensors)
             if self.find(index):
                 return self._shards(index, self.require_json(index).get("weight_map"), opener)
-            if self.find(single):
-                return dict(self._open_weights(single, single, opener).tensors)
-        raise CheckpointError("there are no weights", path=self.path, hint=self._what_is_there())
+        known = ", ".join(name for singles, index, _ in WEIGHTS for name in (*singles, index))
+        raise CheckpointError("there are no weights", path=self.path, allowed=known, hint=self._what_is_there())
 
     def _shards(self, index: str, given: Any, opener: Any) -> dict[str, StoredTensor]:
         """The tensors of all shards that an index names; each must be where the index says, and nowhere else."""

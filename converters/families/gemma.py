@@ -55,7 +55,7 @@ def _gemma3_keys(c: Config) -> Keys:
     _expect_windows(c, every=6)
     rope = rope_parameters(c)
     whole = rope.inner("full_attention") if "full_attention" in rope else rope  # transformers 5 has one for each kind
-    keys = decoder_keys(c) | rope_keys(c, whole) | _scale(c)
+    keys = decoder_keys(c) | rope_keys(c, whole, theta=1e6) | _scale(c)
     if "sliding_window" in c:
         keys["attention.sliding_window"] = c.count("sliding_window")
     if "sliding_attention" in rope:

@@ -11,7 +11,7 @@ _EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
 
 def _keys(c: Config) -> Keys:
     c.expect("hidden_act", "silu")
-    keys = decoder_keys(c)
+    keys = decoder_keys(c, theta=1e6 if c.fields.get("model_type") == "mixtral" else 1e4)
     if (n_rot := keys["rope.dimension_count"]) != (whole := head_dim(c)):  # transformers rotates all, whatever it says
         raise c.refuse("partial_rotary_factor", n_rot / whole, "1")
     if c.fields.get("model_type") != "llama" and "sliding_window" in c:

@@ -65,10 +65,11 @@ def head_dim(c: Config) -> int:
     return c.count("head_dim", default=c.count("hidden_size") // n_head)
 
 
-def decoder_keys(c: Config, layer_norm_eps: str | None = None) -> Keys:
+def decoder_keys(c: Config, layer_norm_eps: str | None = None, theta: float = 1e4) -> Keys:
     """Sizes of a decoder with grouped-query attention, rotary positions and RMS norms.
 
-    `layer_norm_eps` names the field with the epsilon of those whose norms are layer norms.
+    `layer_norm_eps` names the field with the epsilon of those whose norms are layer norms; `theta` is the base of
+    rotation where config.json says none.
     """
     norm, field = ("layer_norm", layer_norm_eps) if layer_norm_eps else ("layer_norm_rms", "rms_norm_eps")
     keys: Keys = {
@@ -83,7 +84,7 @@ def decoder_keys(c: Config, layer_norm_eps: str | None = None) -> Keys:
     }
     if "head_dim" in c:
         keys |= {"attention.key_length": head_dim(c), "attention.value_length": head_dim(c)}
-    return keys | rope_keys(c)
+    return keys | rope_keys(c, theta=theta)
 
 
 def rope_parameters(c: Config) -> Config:
@@ -96,11 +97,11 @@ def rope_parameters(c: Config) -> Config:
     return Config(fields, c.path, f"{name}.")
 
 
-def rope_keys(c: Config, rope: Config | None = None) -> Keys:
+def rope_keys(c: Config, rope: Config | None = None, theta: float = 1e4) -> Keys:
     """Base, rotated dims and scaling. `rope` where it is not that of `rope_parameters`."""
     rope = rope or rope_parameters(c)
     keys: Keys = {
-        "rope.freq_base": rope.number("rope_theta", default=10_000.0, low=1.0, high=1e12),
+        "rope.freq_base": rope.number("rope_theta", default=theta, low=1.0, high=1e12),
         "rope.dimension_count": int(
             head_dim(c) * rope.number("partial_rotary_factor", default=_partial(c), low=0.0, high=1.0)
         ),

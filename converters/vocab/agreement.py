@@ -50,6 +50,8 @@ def _by_tokenizers(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
     engine: Any = tokenizers.Tokenizer.from_buffer(path.read_bytes())  # names need not be UTF-8
     engine.no_truncation()
     engine.no_padding()
+    if getattr(engine.model, "dropout", None):
+        engine.model.dropout = None  # is for training: texts would get other tokens every time
     added = [token.content for token in engine.get_added_tokens_decoder().values()][:_ADDED]
     for text in (*TEXTS, *(f"a {token}b{token} c" for token in added)):
         yield text, all(

@@ -60,6 +60,11 @@ class Table:
 
     def keys(self, *, scores: bool = False) -> Keys:
         """The lists of metadata, filled up with unused tokens to the rows of the model."""
+        if 4 * len(self.texts) < self.room:  # some rows to spare are usual: they make the number round
+            raise CheckpointError(
+                f"{len(self.texts):,} tokens, and the model has embeddings of {self.room:,}", path=self.path,
+                hint="The tokenizer is another model's: download the whole folder again",
+            )  # fmt: skip
         rows = range(self.room)
         texts = [self.texts.get(i, f"[PAD{i}]") for i in rows]
         if len(set(texts)) != len(texts):

@@ -18,7 +18,7 @@ _FILE, _FOLDER = "chat_template.jinja", "additional_chat_templates"
 
 def template_keys(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Keys:
     """The default template under its key, the others under theirs, and a list of their names."""
-    named = _named(config.get("chat_template"), checkpoint) or _files(checkpoint)
+    named = _named(config.get("chat_template"), checkpoint) | _files(checkpoint)  # files win, as in transformers
     if len(named) > MAX_TEMPLATES or any(len(text) > MAX_CHARS for text in named.values()):
         raise CheckpointError(
             "too many or too long chat templates", path=checkpoint.path, field="chat_template",
@@ -41,7 +41,7 @@ def _named(given: Any, checkpoint: Checkpoint) -> dict[str, str]:
             found: dict[str, str] = {}
             for choice in given:
                 match choice:
-                    case {"name": str(name), "template": str(text)} if name:
+                    case {"name": str(name), "template": str(text)} if name and _safe(name) not in found:
                         found[_safe(name)] = text
                     case _:
                         raise _refuse(checkpoint, choice)
@@ -50,11 +50,10 @@ def _named(given: Any, checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _files(checkpoint: Checkpoint) -> dict[str, str]:
-    default = checkpoint.text(_FILE)
-    if default is None:
-        old = checkpoint.json("chat_template.json")
-        return _named(old.get("chat_template"), checkpoint) if isinstance(old, dict) else {}
-    found = {"default": default}
+    old, default = checkpoint.json("chat_template.json"), checkpoint.text(_FILE)
+    found = _named(old.get("chat_template"), checkpoint) if isinstance(old, dict) else {}
+    if default is not None:
+        found["default"] = default
     for path in sorted((checkpoint.path / _FOLDER).glob("*.jinja"))[: MAX_TEMPLATES + 1]:
         text = checkpoint.text(f"{_FOLDER}/{path.name}")
         if text is not None:
@@ -69,5 +68,5 @@ def _safe(name: str) -> str:
 
 def _refuse(checkpoint: Checkpoint, got: Any) -> CheckpointError:
     path = checkpoint.path / "tokenizer_config.json"
-    allowed = "a text, or a list of objects with name and template"
+    allowed = "a text, or a list of objects with a name of its own and template"
     return CheckpointError("no chat template", path=path, field="chat_template", got=got, allowed=allowed)

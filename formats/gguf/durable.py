@@ -25,6 +25,7 @@ from .reserve import allocated, reserve
 
 _NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REPLACE_TRIES = 5  # virus scanners on Windows hold fresh files for a moment
+PARTIAL = ".partial"  # behind the name of a file that is being written
 _CHUNK = 4 << 20  # bytes read at a time
 
 if sys.platform == "win32":
@@ -145,7 +146,7 @@ class DurableFile:
 
 def partial_of(path: Path) -> Path:
     """What a file is called while it is written."""
-    return path.with_name(f"{path.name}.partial")
+    return path.with_name(path.name + PARTIAL)
 
 
 def real_target(path: PathLike) -> Path:

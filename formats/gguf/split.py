@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 from .cursor import PathLike
+from .durable import PARTIAL
 from .errors import SplitError
 from .limits import MAX_SHARDS
 from .metadata import Metadata
 
 SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 SPLIT_KEYS = frozenset({SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS})
-PARTIAL = ".partial"  # behind the name of a file that is being written, see durable.py
 _SHARD_NAME = re.compile(r"(?s:(.*))-([0-9]{5})-of-([0-9]{5})\.gguf")
 
 

@@ -57,7 +57,7 @@ def test_what_goes_wrong(halfbyte: Halfbyte, tmp_path: Path) -> None:
     assert "only one has" in done.stderr
     assert halfbyte("compare", "stories260k").returncode == 2
     assert "about a --text" in halfbyte("compare", "stories260k", "other.gguf", "--chunks", "2").stderr
-    assert halfbyte("compare", "stories260k", "stories260k", "--text", "nowhere.txt").returncode == 3
+    assert halfbyte("compare", "stories260k", "stories260k", "--text", "nowhere.txt").returncode == 2
 
 
 def test_report_and_pictures(halfbyte: Halfbyte, tmp_path: Path) -> None:

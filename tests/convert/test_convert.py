@@ -139,6 +139,21 @@ def test_several_files_are_checked_as_one(folder: Path, tmp_path: Path) -> None:
         assert found.metadata.require("halfbyte.check.same_top", float) == pytest.approx(made.check.same_top)
 
 
+def test_a_source_that_predicts_nothing_is_told_apart(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy()
+    (made / "model.safetensors").write_bytes(_with_infinity((made / "model.safetensors").read_bytes()))
+    with pytest.raises(ConversionError, match=r"source's own predictions are NaN.*--no-check"):
+        convert(made, tmp_path / "made.gguf", "Q8_0", allow_nonfinite=True)
+    assert convert(made, tmp_path / "made.gguf", "Q8_0", allow_nonfinite=True, self_check=False).check is None
+
+
+def _with_infinity(raw: bytes) -> bytes:
+    """The first number of the last tensor becomes infinite."""
+    start = 8 + int.from_bytes(raw[:8], "little")
+    begin = start + max(one["data_offsets"][0] for one in json.loads(raw[8:start]).values())
+    return raw[:begin] + np.float32(np.inf).tobytes() + raw[begin + 4 :]
+
+
 def test_a_file_with_other_tokens_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,11 @@ def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
             assert ("output.weight" in made) is not is_tied
 
 
+def test_a_base_that_is_not_said_is_that_of_transformers() -> None:
+    for name, base in (("llama", 1e4), ("mixtral", 1e6), ("gemma3", 1e6)):
+        assert keys_of(name, rope_theta=None)["rope.freq_base"] == base
+
+
 def keys_of(name: str, **changes: Any) -> Keys:
     config: Mapping[str, Any] = {**CASES[name].config, **changes}
     return FAMILIES[config["architectures"][0]].keys(Config(config, Path("config.json")))

@@ -147,9 +147,22 @@ def test_chat_templates(tmp_path: Path) -> None:
     assert metadata["tokenizer.chat_template"] == "main"
     assert metadata["tokenizer.chat_template.rag"] == "more"
     assert metadata["tokenizer.chat_templates"] == ["rag"]
-    for wrong in (5, [5], [{"name": "x"}], "x" * (1 << 20) + "x"):
+    both = write_tokenizer(_with_template(tmp_path / "both", several), {"chat_template.jinja": "main"})
+    metadata = metadata_of(both, 1600)
+    assert metadata["tokenizer.chat_template"] == "main"  # as in transformers
+    assert metadata["tokenizer.chat_template.tool_use"] == "two"
+    twice = [{"name": "tool use", "template": "one"}, {"name": "tool_use", "template": "two"}]
+    for wrong in (5, [5], [{"name": "x"}], "x" * (1 << 20) + "x", twice):
         with pytest.raises(CheckpointError, match="template"):
             metadata_of(_with_template(tmp_path / "wrong", wrong), 1600)
+
+
+def test_a_tokenizer_of_a_larger_model_is_refused(tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path, _json())
+    n = len(metadata_of(folder, 1600)["tokenizer.ggml.tokens"])
+    metadata_of(folder, n + 64)
+    with pytest.raises(CheckpointError, match=r"embeddings of 8,192.*another model's"):
+        metadata_of(folder, 8192)
 
 
 def _with_template(folder: Path, template: Any) -> Path:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...formats.errors import InvalidRequest
 from ...runtime.hub import hf
 from .. import console
 from ..progress import ProgressLine
 from ..stopping import resumable
 from ..writing import chosen_writing, writing_options
 from .quantize import show
+
+if TYPE_CHECKING:
+    from ...converters.selfcheck import Check
 
 
 @click.command()
@@ -39,6 +43,8 @@ def command(
     """
     from ...converters.convert import AUTO, convert, default_target, stored_recipe
 
+    if not source:
+        raise InvalidRequest("the name of the source is empty")
     with ProgressLine() as progress:
         path = hf.fetch_checkpoint(source, progress=progress, cancel=None) if source.startswith("hf:") else Path(source)
         if output is None and type_ == AUTO:
@@ -52,9 +58,17 @@ def command(
     check = made.check
     about: dict[str, Any] = {"architecture": made.architecture, "check": None if check is None else vars(check)}
     if check is not None:
-        console.note(
-            f"checked: KL {check.kl_mean:.5f} (at most {check.kl_max:.4f}) nats a token, the same likeliest token for "
-            f"{100 * check.same_top:.0f} % of {check.n_tokens}"
-            + (f"; the same tokens for {check.n_texts} texts" if check.same_tokens == 1 else "")
-        )
+        console.note(f"checked: {_told(check)}")
     show(made.summary, made.recipe, dry_run=dry_run, as_json=as_json, more=about)
+
+
+def _told(check: Check) -> str:
+    """What a check found, in a line."""
+    if check.cosine is None:
+        told = (
+            f"KL {check.kl_mean:.5f} (at most {check.kl_max:.4f}) nats a token, the same likeliest token for "
+            f"{100 * (check.same_top or 0):.0f} % of {check.n_tokens}"
+        )
+    else:
+        told = f"vectors of {check.n_tokens} tokens with a mean cosine of {check.cosine:.5f}"
+    return f"{told}; the same tokens for {check.n_texts} texts" if check.same_tokens is not None else told
