@@ -81,6 +81,6 @@ def test_kernels_for_a_lesser_cpu(level: str) -> None:
         ensure_compiled({kernels!r}, workers=2)"""
     subprocess.run([sys.executable, "-c", check], check=True, env=environment)
     tests = [f"tests/oracle/test_kernels_linear.py::test_products[{kind}-{form}]" for kind, form in products]
-    command = [sys.executable, "-m", "pytest", "-q", *SELECTION, *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *SELECTION, *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from halfbyte.formats.gguf.types import GGMLType
-from halfbyte.formats.quants import decode
 from halfbyte.runtime.backends.cpu.args import GATED_SCRATCH_BYTES
 from halfbyte.runtime.ops import OPS
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from tests.kernel_harness import call
 from tests.oracle.test_kernels_linear import (
     FLOATS,
     QUANTIZED,
+    as_multiplied,
     columns,
     empty_packets,
     in_packets,
@@ -55,7 +55,7 @@ def test_gate_up_and_activation(name: str) -> None:
             call(f"linear_glu.{name}.silu", **size, **arguments, out=out, packets=packets)
             parts, errors = [], []
             for weight, bias in ((gate, gate_bias), (up, up_bias)):
-                matrix = decode(weight, kind).astype(np.float64)
+                matrix = as_multiplied(weight, kind)
                 parts.append(seen @ matrix.T + bias)
                 errors.append(tolerance("linear_rows", name) * (np.abs(seen) @ np.abs(matrix).T + np.abs(bias) + 1e-3))
             expected = OPS["glu"].reference(*parts, act="silu")
