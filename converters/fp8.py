@@ -28,6 +28,7 @@ EIGHT_BITS: Final = ("F8_E4M3", "F8_E5M2")
 FLOATS: Final = ("F64", "F32", "F16", "BF16", *EIGHT_BITS)  # what weights are; whole numbers are codes of something
 SUFFIXES: Final = ("_scale_inv", "_scale")
 BLOCK: Final = (128, 128)  # rows and columns, where config.json says nothing
+MODELOPT: Final = "hf_quant_config.json"
 METHODS: Final = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
 _OF_ACTIVATIONS = re.compile(r"\.(input|output|activation|[qkv]|prob)_scale(_inv|_ub)?$")
 
@@ -51,7 +52,7 @@ class Scales:
         tensors = checkpoint.tensors
         named = {name + suffix: name for name, one in tensors.items() if one.dtype in EIGHT_BITS for suffix in SUFFIXES}
         found = {named[name]: one for name, one in tensors.items() if name in named}
-        config = Config(checkpoint.config, checkpoint.path / "config.json").inner("quantization_config")
+        config = _config(checkpoint)
         return Scales(found, _block(config), _declared(config))
 
     def takes(self, name: str) -> bool:
@@ -67,6 +68,15 @@ class Scales:
         elif self.is_declared:
             raise CheckpointError("its scale is missing", path=tensor.path, field=tensor.name)
         return replace(rows, kept=GGMLType.BF16)
+
+
+def _config(checkpoint: Checkpoint) -> Config:
+    """What the folder says about how its weights are quantized: in config.json, or ModelOpt in a file of its own."""
+    whole = Config(checkpoint.config, checkpoint.path / "config.json")
+    if "quantization_config" in whole or not checkpoint.find(MODELOPT):
+        return whole.inner("quantization_config")
+    found = Config(checkpoint.require_json(MODELOPT), checkpoint.path / MODELOPT).inner("quantization")
+    return Config({"quant_method": "modelopt", **found.fields}, found.path, "quantization.")
 
 
 def _declared(config: Config) -> bool:

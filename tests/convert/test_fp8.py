@@ -140,3 +140,18 @@ _INTS = {"config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int"}
 def test_other_ways_to_quantize_are_refused(tmp_path: Path, quantization: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedError, match="its weights are quantized already"):
         _read(tmp_path, {"a.weight": ("F16", np.zeros((2, 4), np.float16))}, quantization)
+
+
+def test_modelopt_says_so_in_a_file_of_its_own(tmp_path: Path) -> None:
+    given = {"a.weight": ("F8_E4M3", _codes(4, 8)), "a.weight_scale": ("F32", _scales(1))}
+    folder = _folder(tmp_path, given)
+    (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "FP8"}}))
+    np.testing.assert_array_equal(
+        weights(Checkpoint.open(folder))["a.weight"].floats(0, 4), E4M3[_codes(4, 8)] * _scales(1)
+    )
+    _folder(tmp_path, _WEIGHT)
+    with pytest.raises(CheckpointError, match="its scale is missing"):
+        weights(Checkpoint.open(folder))
+    (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "NVFP4"}}))
+    with pytest.raises(UnsupportedError, match=r"hf_quant_config.*quantized already"):
+        weights(Checkpoint.open(folder))
