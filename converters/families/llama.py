@@ -14,6 +14,7 @@ def _keys(c: Config) -> Keys:
     keys = decoder_keys(c, theta=1e6 if c.fields.get("model_type") == "mixtral" else 1e4)
     if (n_rot := keys["rope.dimension_count"]) != (whole := head_dim(c)):  # transformers rotates all, whatever it says
         raise c.refuse("partial_rotary_factor", n_rot / whole, "1")
+    keys |= {"attention.key_length": whole, "attention.value_length": whole}  # llama.cpp writes them always
     if c.fields.get("model_type") != "llama" and "sliding_window" in c:
         keys["attention.sliding_window"] = c.count("sliding_window")
     if "num_local_experts" in c:

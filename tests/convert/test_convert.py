@@ -20,10 +20,12 @@ from halfbyte.converters.vocab import vocabulary
 from halfbyte.formats.errors import HalfbyteError, InvalidRequest, ModelFileError, UnsupportedError
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.formats.quants import decode
+from halfbyte.formats.safetensors import SafetensorsFile
 from halfbyte.runtime.hub import resolve
 from halfbyte.runtime.tokenize.sentence import model_proto
 from halfbyte.runtime.tokenize.vocabulary import read_vocabulary
 
+from ..unit.test_torchzip import write_archive
 from .checkpoints import write_folder
 
 STORIES = "stories260k"
@@ -116,6 +118,24 @@ def test_quantized_in_one_pass_is_quantized_afterwards(folder: Path, tmp_path: P
     with GGUFFile.open(tmp_path / "one.gguf") as one, GGUFFile.open(tmp_path / "two.gguf") as two:
         for name, tensor in two.tensors.items():
             assert np.array_equal(one.tensors[name].data, tensor.data), name
+
+
+@pytest.mark.parametrize("recipe", ["F32", "Q8_0"])
+def test_shards_and_archives_are_the_same_model(recipe: str, folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    with SafetensorsFile.open(folder / "model.safetensors") as file:
+        arrays = {name: one.raw.view("<f4").reshape(one.shape).copy() for name, one in file.tensors.items()}
+    shards = write_folder(tmp_path / "shards" / folder.name, config, arrays, shards=3)
+    archived = write_folder(tmp_path / "archive" / folder.name, config, arrays)
+    (archived / "model.safetensors").unlink()
+    write_archive(archived, arrays)
+    made = []
+    for source in (folder, shards, archived):
+        if source != folder:
+            shutil.copy(folder / "tokenizer.model", source)
+        convert(source, tmp_path / f"{len(made)}.gguf", recipe)
+        made.append((tmp_path / f"{len(made)}.gguf").read_bytes())
+    assert made[0] == made[1] == made[2]
 
 
 def test_a_file_that_predicts_something_else_is_refused(
