@@ -23,6 +23,7 @@ from halfbyte.tools.compare import TextCost
 from halfbyte.tools.perplexity import cut_windows
 from numpy.typing import NDArray
 
+from tests.convert.tokenizer_equality import differences
 from tests.models.running import distance
 
 from . import common
@@ -52,26 +53,24 @@ def our_logits(path: Path, windows: Sequence[Sequence[int]], backend: str, threa
     return found
 
 
-def other_tokens(folder: Path, path: Path, texts: Sequence[str]) -> int:
+def other_tokens(folder: Path, path: Path, texts: Sequence[str]) -> list[str]:
     """Texts that get other ids, with the tokens around a text or without them."""
     theirs: Any = transformers.AutoTokenizer.from_pretrained(folder)
-    ours = load_tokenizer(path)
-    return sum(
-        any(
-            ours.encode(text, add_special=framed, parse_special=True) != theirs.encode(text, add_special_tokens=framed)
-            for framed in (False, True)
-        )
-        for text in texts
+    return differences(
+        load_tokenizer(path), lambda text, framed: theirs.encode(text, add_special_tokens=framed), iter(texts)
     )
 
 
-def cost_row(name: str, size: int, expected: Logits, found: Logits, windows: Sequence[Sequence[int]]) -> list[str]:
+def cost_row(
+    name: str, size: int, expected: Logits, found: Logits, windows: Sequence[Sequence[int]]
+) -> tuple[float, list[str]]:
+    """The largest error, and a row of the table."""
     cost = TextCost()
     for window, a, b in zip(windows, expected, found, strict=True):
         cost.add(a, b, window)
     about = cost.summary()
     error = max(distance(b, a) for a, b in zip(expected, found, strict=True))
-    return [
+    return error, [
         name, f"{size / 1e6:.2f}", f"{error:.1e}", f"{about['kl_mean']:.2e}", f"{100 * about['same_top']:.2f} %",
         f"{about['ppl_changed']:.4f}", f"{about['ppl_first']:.4f}",
     ]  # fmt: skip
@@ -98,13 +97,13 @@ def main() -> int:
             convert(args.folder, path, recipe)
             for backend in ("reference", "cpu") if recipe == "F32" else ("cpu",):
                 found = our_logits(path, windows, backend, args.threads)
-                rows.append(cost_row(f"{recipe}, {backend}", path.stat().st_size, expected, found, windows))
+                error, row = cost_row(f"{recipe}, {backend}", path.stat().st_size, expected, found, windows)
+                rows.append(row)
                 if backend == "reference":
-                    error = max(distance(b, a) for a, b in zip(expected, found, strict=True))
                     report.goal_at_most("reference beside transformers", 1e6 * error, 1e6 * TOLERANCE, "millionths", 1)
             last = path
         texts = [*dict.fromkeys(text.splitlines()), *TEXTS]
-        other = other_tokens(args.folder, last, texts)
+        other = len(other_tokens(args.folder, last, texts))
     header = ("File", "MB", "Largest error", "Mean KL", "Same top token", "Perplexity", "transformers'")
     report.table("Predictions", header, rows)
     report.goal_true("the same tokens", f"{len(texts) - other} of {len(texts)} texts", other == 0)

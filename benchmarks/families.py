@@ -24,27 +24,18 @@ from halfbyte.runtime.tokenize.sentence import model_proto
 from halfbyte.runtime.tokenize.vocabulary import read_vocabulary
 from numpy.typing import NDArray
 
-from tests.builders import CASES, ENCODERS, Case
+from tests.builders import CASES, ENCODERS, Case, no_text
 from tests.fixtures.make.families import save_checkpoint, their_logits
+from tests.models.otherwise import REASONS
 from tests.models.running import distance
 
 from . import common, peers
-from .engines import Engine, Ours
+from .engines import Engine, Ours, greedy, step_by_step
 from .peers import LlamaCpp
 from .report import Report
 
 TOLERANCE = 1e-4
 CONTEXT, PROMPT, GENERATED = 48, 16, 21  # tokens; together as many as a case has
-# Where llama.cpp computes other logits than transformers, and why.
-OTHERWISE = {
-    "mistral_window": "reads no window for llama",
-    "starcoder2": "reads no window for starcoder2",
-    "gemma2": "takes the scale of scores from the size of heads",
-    "phi3_window": "switches the window off for phi3",
-    "llama_yarn": "rotates by other angles",
-    "qwen3_yarn": "rotates by other angles",
-    "phi3_longrope_short": "takes the long factors: its contexts are multiples of 256",
-}
 Floats = NDArray[np.float32]
 
 
@@ -82,7 +73,8 @@ def measure(case: Case, folder: Path, threads: int) -> Found:
         LlamaCpp(path, context=CONTEXT, threads=threads, flash_attention="off", repack=False),
     ]
     their_error = distance(engines[1].logits(case.tokens().tolist()), expected)
-    ours, theirs = (greedy(engine, case.tokens()[:PROMPT].tolist()) for engine in engines)
+    prompt = case.tokens()[:PROMPT].tolist()
+    ours, theirs = (greedy(engine, prompt, GENERATED, frozenset()).ids for engine in engines)
     for engine in engines:
         engine.close()
     same = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), GENERATED)
@@ -95,19 +87,9 @@ def logits(path: Path, case: Case, backend: str, threads: int) -> list[Floats]:
     engine = Ours(path, context=CONTEXT, threads=threads, backend=backend)
     found = [engine.logits(tokens).copy()]
     if case.name not in ENCODERS:
-        engine.clear()
-        found.append(np.array([engine.run([token]).copy() for token in tokens]))
+        found.append(step_by_step(engine, tokens))
     engine.close()
     return found
-
-
-def greedy(engine: Engine, prompt: list[int]) -> list[int]:
-    engine.clear()
-    logits, made = engine.run(prompt), list[int]()
-    for _ in range(GENERATED):
-        made.append(int(logits.argmax()))
-        logits = engine.run(made[-1:])
-    return made
 
 
 def loads_in_llama_cpp(path: Path) -> None:
@@ -122,13 +104,7 @@ def write_vocabulary(folder: Path, case: Case) -> None:
         lines = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"t{i}" for i in range(5, n))]
         (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return
-    keys = {
-        "general.architecture": "llama",
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *(f"t{i}" for i in range(3, n))],
-        "tokenizer.ggml.scores": (-np.arange(n)).astype(np.float32),
-        "tokenizer.ggml.token_type": np.array([2, 3, 3] + [1] * (n - 3), np.int32),
-    }
+    keys = {"general.architecture": "llama", **no_text(n)}
     (folder / "tokenizer.model").write_bytes(model_proto(read_vocabulary(keys), bpe=False))
 
 
@@ -138,8 +114,8 @@ def add_to(report: Report, found: dict[str, Found]) -> None:
         errors = one.reference, one.cpu, one.kernels, [] if one.llama_cpp is None else [one.llama_cpp]
         shown = [", ".join(f"{error:.1e}" for error in both) for both in errors]
         same = "loads; no tokens" if one.same_tokens is None else f"{one.same_tokens} of {GENERATED}"
-        rows.append((name, one.architecture, *shown, same, OTHERWISE.get(name, "")))
-        report.data[name] = {**vars(one), "otherwise": OTHERWISE.get(name)}
+        rows.append((name, one.architecture, *shown, same, REASONS.get(name, "")))
+        report.data[name] = {**vars(one), "otherwise": REASONS.get(name)}
     header = (
         "Variant", "Architecture", "Reference", "CPU", "CPU beside reference with float16 keys and values",
         "llama.cpp", "llama.cpp's tokens", "What llama.cpp does otherwise",
@@ -149,7 +125,7 @@ def add_to(report: Report, found: dict[str, Found]) -> None:
     for backend in ("reference", "cpu"):
         worst = max(max(getattr(one, backend)) for one in found.values())
         report.goal_at_most(f"{backend} beside transformers", 1e6 * worst, 1e6 * TOLERANCE, "millionths", 1)
-    compared = {name: one for name, one in found.items() if name not in OTHERWISE and one.same_tokens is not None}
+    compared = {name: one for name, one in found.items() if name not in REASONS and one.same_tokens is not None}
     equal = sum(one.same_tokens == GENERATED for one in compared.values())
     report.goal_true("llama.cpp's greedy tokens", f"{equal} of {len(compared)}", equal == len(compared))
 

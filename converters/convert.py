@@ -33,7 +33,6 @@ from .rows import Rows, computed
 from .selfcheck import Check, check, is_small, keys_for
 from .source import SourceModel, SourceTensor, tensor
 from .vocab import vocabulary
-from .weights import weights
 
 _MIXED = "A part is missing, or config.json is another model's: download the whole folder again"
 AUTO = "auto"  # the type that most of the checkpoint's weights have
@@ -74,9 +73,7 @@ def convert(
     Raises CheckpointError and UnsupportedError that name file and field before anything is written; and what `quantize`
     raises.
     """
-    if not os.fspath(source):
-        raise InvalidRequest("the name of the source is empty")
-    path = Path(source)
+    path = source_path(source)
     if path.is_file():
         if self_check:
             raise InvalidRequest(f"{path}: only a conversion of a folder is checked; leave --check out")
@@ -103,6 +100,13 @@ def convert(
     return Converted(summary, architecture, recipe, found[0] if found else None)
 
 
+def source_path(source: str | os.PathLike[str]) -> Path:
+    """The folder or file of that name. An empty one is no name: it would be the working folder."""
+    if not os.fspath(source):
+        raise InvalidRequest("the name of the source is empty")
+    return Path(source)
+
+
 def open_checkpoint(path: Path) -> SourceModel:
     """The model that a folder holds, checked by the graph that will run it. Close it.
 
@@ -111,7 +115,7 @@ def open_checkpoint(path: Path) -> SourceModel:
     checkpoint = Checkpoint.open(path)
     try:
         family, config = family_of(checkpoint)
-        made = family.tensors(weights(checkpoint, family.ignored), config)
+        made = family.tensors(checkpoint, config)
         keys: dict[str, Any] = {"general.architecture": family.architecture, "general.type": "model"}
         keys |= card_keys(checkpoint) | {"general.size_label": size_label(made)} | sampling_keys(checkpoint)
         keys |= {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}

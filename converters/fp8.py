@@ -9,7 +9,7 @@ A weight is its code's value times its scale, under either name. Scales of activ
 
 from __future__ import annotations
 
-import math
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ _OF_ACTIVATIONS = re.compile(r"\.(input|output|activation|[qkv]|prob)_scale(_inv
 class Scales:
     """The scales of a checkpoint.
 
-    by_weight    by the name of the tensor that they are for
+    by_weight    by the name of the tensor that they are for; `names` are their own
     block        rows and columns of a block, where there is a scale for each
     is_declared  whether config.json says that weights are FP8: then each has a scale
     """
@@ -45,6 +45,10 @@ class Scales:
     by_weight: Mapping[str, StoredTensor]
     block: tuple[int, int]
     is_declared: bool
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(scale.name for scale in self.by_weight.values())
 
     @staticmethod
     def of(checkpoint: Checkpoint) -> Scales:
@@ -57,8 +61,7 @@ class Scales:
 
     def takes(self, name: str) -> bool:
         """Whether a tensor is scales, and no weights."""
-        of_weights = any(name.removesuffix(suffix) in self.by_weight for suffix in SUFFIXES if name.endswith(suffix))
-        return of_weights or _OF_ACTIVATIONS.search(name) is not None
+        return name in self.names or _OF_ACTIVATIONS.search(name) is not None
 
     def multiplied(self, tensor: StoredTensor) -> Rows:
         """The weights, float32; `auto` keeps them as BF16, what models of such checkpoints are computed in."""
@@ -129,10 +132,10 @@ def _extent(
     *lead, n, k = shape
     in_blocks = (*lead, -(-n // block[0]), -(-k // block[1]))
     known = {
-        (*lead, 1, 1): (n, k), (*lead, 1): (n, k), (*lead,): (n, k), (1,): (n, k),
-        (*lead, n): (1, k), (*lead, n, 1): (1, k), in_blocks: block,
+        (*lead, 1, 1): (n, k), (*lead, 1): (n, k), (*lead,): (n, k), (*lead, n): (1, k), (*lead, n, 1): (1, k),
+        in_blocks: block,
     }  # fmt: skip
-    if (found := known.get(tuple(scale.shape))) is None or (scale.shape == (1,) and math.prod(lead) > 1):
+    if (found := known.get(tuple(scale.shape))) is None:
         raise CheckpointError(
             f"scales of the shape {tuple(scale.shape)} do not fit {tensor.name!r} of the shape {tuple(tensor.shape)}",
             path=scale.path, field=scale.name, allowed=f"{in_blocks}, one for each row, or one",

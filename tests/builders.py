@@ -313,6 +313,17 @@ _ROBERTA = {"architectures": ["RobertaModel"], "model_type": "roberta", "type_vo
 
 ENCODERS = {case.name: case for case in (Case("bert", _BERT), Case("roberta", _BERT | _ROBERTA))}
 
+
+def no_text(n: int) -> dict[str, Any]:
+    """So many pieces that are no text, for programs that want to see some."""
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *(f"t{i}" for i in range(3, n))],
+        "tokenizer.ggml.scores": -np.arange(n, dtype=np.float32),
+        "tokenizer.ggml.token_type": np.array([2, 3, 3] + [1] * (n - 3), np.int32),
+    }
+
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"\u2581{letter}" for letter in _LETTERS), *_LETTERS]
 

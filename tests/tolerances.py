@@ -11,7 +11,7 @@ FLOAT32_SUM = 4e-6
 # Measured: 5.2e-5 for Q2_K, at most 1.8e-5 for types without super-blocks.
 INT16_TERMS = 1e-4
 
-# NF4 and FP4: levels as integers of eight bits, which are off by 0.48 % and 0.35 % of the norm of normal weights.
+# NF4 and FP4: levels as integers of eight bits. Relative to the norm of normal weights.
 INT8_LEVELS = 5e-3
 
 # int8 codes of 32 normal values: their largest is about 2.1 sigma, so the rounding error has a standard deviation of

@@ -34,7 +34,7 @@ _OPTIONS = (
 )  # fmt: skip
 _AS_THEY_ARE = (
     "overwrite", "importance", "search", "pure", "output_type", "embedding_type", "allow_nonfinite", "verify",
-    "threads", "dry_run",
+    "threads",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..checkpoint import Checkpoint, CheckpointError
 from ..config import Config
 from ..rows import Rows, stacked
+from ..weights import weights
 
 Keys = dict[str, Any]  # metadata keys without the architecture in front
 Tensors = dict[str, Rows]  # by GGUF name
@@ -51,12 +52,12 @@ class Family:
     ignored: Sequence[str] = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
     unsaid: Mapping[str, Any] = field(default_factory=dict)
 
-    def tensors(self, given: Mapping[str, Rows], c: Config) -> Tensors:
+    def tensors(self, checkpoint: Checkpoint, c: Config) -> Tensors:
         """Every tensor under its GGUF name. CheckpointError names one that has no place, or is missing."""
         found: Tensors = self.extra(c)
         experts: dict[str, dict[int, Rows]] = {}
         is_tied = c.flag("tie_word_embeddings", default=False)
-        for name, stored in given.items():
+        for name, stored in weights(checkpoint, self.ignored).items():
             if is_tied and _HEAD.search(name):
                 continue  # a copy of the embedding, or what it was before training tied them
             for target, number, rows in self._places(name, stored, c):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from ...runtime.tokenize import Tokenizer
 from .sentence import NAMES
+from .tokenizer_json import NAME
 
-_JSON = "tokenizer.json"
 _ADDED = 500  # added tokens that are tried: some files have thousands of numbered ones
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.", "it's WE'LL I'D they've",
@@ -23,28 +24,22 @@ TEXTS = (
 )  # fmt: skip
 
 
-class Encodes(Protocol):
-    """A tokenizer of ours."""
-
-    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]: ...
-
-
 def has_reference(paths: Iterable[Path]) -> bool:
     """Whether one of the files of a checkpoint is read by a library."""
-    return any(path.name in (_JSON, *NAMES) for path in paths)
+    return any(path.name in (NAME, *NAMES) for path in paths)
 
 
-def disagreements(paths: Iterable[Path], ours: Encodes) -> tuple[int, list[str]]:
+def disagreements(paths: Iterable[Path], ours: Tokenizer) -> tuple[int, list[str]]:
     """(number of texts, those that get other ids, with the tokens around a text or without them)."""
     by_name = {path.name: path for path in paths}
-    if _JSON in by_name:
-        pairs = list(_by_tokenizers(by_name[_JSON], ours))
+    if NAME in by_name:
+        pairs = list(_by_tokenizers(by_name[NAME], ours))
     else:
         pairs = list(_by_sentencepiece(next(by_name[name] for name in NAMES if name in by_name), ours))
     return len(pairs), [text for text, is_same in pairs if not is_same]
 
 
-def _by_tokenizers(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
+def _by_tokenizers(path: Path, ours: Tokenizer) -> Iterator[tuple[str, bool]]:
     import tokenizers
 
     engine: Any = tokenizers.Tokenizer.from_buffer(path.read_bytes())  # names need not be UTF-8
@@ -61,7 +56,7 @@ def _by_tokenizers(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
         )
 
 
-def _by_sentencepiece(path: Path, ours: Encodes) -> Iterator[tuple[str, bool]]:
+def _by_sentencepiece(path: Path, ours: Tokenizer) -> Iterator[tuple[str, bool]]:
     import sentencepiece
 
     engine: Any = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())

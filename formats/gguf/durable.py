@@ -197,14 +197,20 @@ def _about_space(path: PathLike, needed: int) -> str:
 def create_file(path: Path) -> int:
     """Open a regular file of ours to read and write, or make one. OSError, or WriteError for what is there instead."""
     with suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.lstat(path).st_mode):  # a folder or a link; the flag is for one that comes just now
-            raise WriteError(f"{path} is not a regular file; remove it")
+        _require_regular(path, os.lstat(path))  # a folder or a link; the flag is for one that comes just now
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        _require_regular(path, os.fstat(fd))
+    except BaseException:
         os.close(fd)
-        raise WriteError(f"{path} is not a regular file; remove it")
+        raise
     return fd
+
+
+def _require_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise WriteError(f"{path} is not a regular file; remove it")
 
 
 def _create(partial: Path) -> int:

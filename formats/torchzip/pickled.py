@@ -24,7 +24,7 @@ DTYPES = {
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
 }  # fmt: skip
 UNTYPED = "U8"  # a storage of bytes; the tensor says what they are
-MAX_STEPS, MAX_ITEMS = 1_000_000, 1_000_000  # a tensor takes 40 steps, an archive has some thousand; a step 2 us
+MAX_STEPS, MAX_ITEMS = 1_000_000, 1_000_000  # of a pickle that describes some thousand tensors
 
 
 @dataclass(frozen=True)

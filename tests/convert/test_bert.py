@@ -11,7 +11,6 @@ import pytest
 from halfbyte.converters.checkpoint import Checkpoint
 from halfbyte.converters.families import family_of
 from halfbyte.converters.families.bert import pooling_of
-from halfbyte.converters.weights import weights
 from halfbyte.formats.errors import HalfbyteError
 
 from ..builders import ENCODERS, Case
@@ -92,7 +91,7 @@ def test_heads_are_left_out_and_old_names_are_known(tmp_path: Path) -> None:
     for number, (fields, tensors) in enumerate(((config, given), (plain.config, plain.weights()))):
         with Checkpoint.open(write_folder(tmp_path / str(number), fields, tensors)) as checkpoint:
             family, c = family_of(checkpoint)
-            made = family.tensors(weights(checkpoint, family.ignored), c)
+            made = family.tensors(checkpoint, c)
             found.append({name: rows.floats(0, rows.n_rows).tolist() for name, rows in made.items()})
     assert found[0] == found[1]
 

@@ -13,7 +13,6 @@ from halfbyte.converters.config import Config
 from halfbyte.converters.families import FAMILIES, family_of
 from halfbyte.converters.families.family import Keys
 from halfbyte.converters.source import SourceModel, tensor
-from halfbyte.converters.weights import weights
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.models import build_model
 
@@ -29,7 +28,7 @@ def test_tensors_and_keys_are_those_of_the_layout(case: Case, shards: int, tmp_p
     keys, tensors = to_gguf(case)
     with Checkpoint.open(write_folder(tmp_path, case.config, case.weights(), shards=shards)) as checkpoint:
         family, config = family_of(checkpoint)
-        made = family.tensors(weights(checkpoint, family.ignored), config)
+        made = family.tensors(checkpoint, config)
         assert made.keys() == tensors.keys()
         for name, rows in made.items():
             whole = rows.floats(0, rows.n_rows).reshape(rows.shape)
@@ -47,7 +46,7 @@ def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
     with Checkpoint.open(write_folder(tmp_path, case.config, case.weights())) as checkpoint:
         family, config = family_of(checkpoint)
         scoped = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
-        rows = family.tensors(weights(checkpoint, family.ignored), config)
+        rows = family.tensors(checkpoint, config)
         tensors = {name: tensor(name, rows) for name, rows in rows.items()}
         keys = {"general.architecture": family.architecture, **scoped}
         model = SourceModel(tmp_path, (), keys, tensors, checkpoint.close)
@@ -81,7 +80,7 @@ def test_experts_may_be_fused(name: str, tmp_path: Path) -> None:
     given, (_, tensors) = fused(case.weights()), to_gguf(case)
     with Checkpoint.open(write_folder(tmp_path, case.config, given)) as checkpoint:
         family, config = family_of(checkpoint)
-        made = family.tensors(weights(checkpoint, family.ignored), config)
+        made = family.tensors(checkpoint, config)
         assert made.keys() == tensors.keys()
         for name, rows in made.items():
             assert np.array_equal(rows.floats(0, rows.n_rows).reshape(rows.shape), tensors[name]), name
@@ -97,7 +96,7 @@ def test_experts_are_there_once(order: int, tmp_path: Path) -> None:
     with Checkpoint.open(write_folder(tmp_path, case.config, twice)) as checkpoint:
         family, config = family_of(checkpoint)
         with pytest.raises(CheckpointError, match="and so would another one"):
-            family.tensors(weights(checkpoint, family.ignored), config)
+            family.tensors(checkpoint, config)
 
 
 @pytest.mark.parametrize("names", ["language_model.model.{}", "model.language_model.{}"])
@@ -115,7 +114,7 @@ def test_a_language_model_in_one_that_sees(names: str, tmp_path: Path) -> None:
         family, inner = family_of(checkpoint)
         assert family.keys(inner)["attention.layer_norm_rms_epsilon"] == 1e-6
         assert inner.count("vocab_size") == text["vocab_size"]
-        assert family.tensors(weights(checkpoint, family.ignored), inner).keys() == tensors.keys()
+        assert family.tensors(checkpoint, inner).keys() == tensors.keys()
 
 
 def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
         config = {**case.config, "tie_word_embeddings": is_tied}
         with Checkpoint.open(write_folder(tmp_path, config, given)) as checkpoint:
             family, inner = family_of(checkpoint)
-            made = family.tensors(weights(checkpoint, family.ignored), inner)
+            made = family.tensors(checkpoint, inner)
             assert ("output.weight" in made) is not is_tied
 
 
@@ -174,7 +173,7 @@ def test_a_head_that_is_missing_is_not_the_embedding(tmp_path: Path) -> None:
     with Checkpoint.open(write_folder(tmp_path, config, given)) as checkpoint:
         family, inner = family_of(checkpoint)
         with pytest.raises(CheckpointError, match=r"lm_head\.weight"):
-            family.tensors(weights(checkpoint, family.ignored), inner)
+            family.tensors(checkpoint, inner)
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...formats.errors import InvalidRequest
 from ...runtime.hub import hf
 from .. import console
 from ..progress import ProgressLine
@@ -41,19 +40,18 @@ def command(
     which is downloaded first; or a GGUF file. Nothing in it is run, only rows of it are held in memory, and the output
     appears when it is complete. After an interruption or a full disk the same command goes on where it stopped.
     """
-    from ...converters.convert import AUTO, convert, default_target, stored_recipe
+    from ...converters.convert import AUTO, convert, default_target, source_path, stored_recipe
 
-    if not source:
-        raise InvalidRequest("the name of the source is empty")
     with ProgressLine() as progress:
-        path = hf.fetch_checkpoint(source, progress=progress, cancel=None) if source.startswith("hf:") else Path(source)
+        is_remote = source.startswith("hf:")
+        path = hf.fetch_checkpoint(source, progress=progress, cancel=None) if is_remote else source_path(source)
         if output is None and type_ == AUTO:
             type_ = stored_recipe(path)
         target = output or default_target(path, type_.upper())
         with resumable(target, progress):
             made = convert(
-                path, target, type_, self_check=self_check, resume=True, progress=progress,
-                **chosen_writing({**values, "dry_run": dry_run}),
+                path, target, type_, self_check=self_check, dry_run=dry_run, resume=True, progress=progress,
+                **chosen_writing(values),
             )  # fmt: skip
     check = made.check
     about: dict[str, Any] = {"architecture": made.architecture, "check": None if check is None else vars(check)}

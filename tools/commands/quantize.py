@@ -66,7 +66,7 @@ def command(
             summary = quantize(
                 source, target, full_name, keep_output=keep_output, nf4_as=nf4_as, allow_requantize=allow_requantize,
                 prune_layers=_numbers(prune_layers), keep_split=keep_split, split_max_tensors=split_max_tensors,
-                resume=True, progress=progress, **chosen_writing({**values, "dry_run": dry_run}),
+                dry_run=dry_run, resume=True, progress=progress, **chosen_writing(values),
             )  # fmt: skip
     show(summary, full_name, dry_run=dry_run, as_json=as_json)
 

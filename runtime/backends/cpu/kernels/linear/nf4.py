@@ -1,8 +1,8 @@
 """bitsandbytes' four bits: NF4 FP4, in blocks of 64 and of 32. Layouts: `formats/quants/nf4.py`.
 
 Levels are no integers, and the nearest of 127 steps are off by half a percent of a weight: as much as activations of
-eight bits are, and nothing beside what four bits cost (9 %). Two look-ups for levels of 14 bits made rows a third
-slower, which is more than they gave. In tile registers levels are float32 before they are rounded to bfloat16.
+eight bits are, and nothing beside what four bits cost (`python -m benchmarks.nf4`). In tile registers levels are
+float32 before they are rounded to bfloat16.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .lanes import REGISTER, Blocks
 from .weights import SUPER, InLanes, Unpacked, WeightType, loads, nibbles
 
 # What a level of 1 is in units of the codes: of those that fit, the one that rounds levels best where weights are
-# normal (NF4: by 0.48 % of the weights' norm; FP4: by 0.35 %, its levels being 192nds).
+# normal: by less than half a percent of the weights' norm (tests/oracle/test_kernels_linear.py).
 ONE = {"nf4": 124.1, "fp4": 120.0}
 
 
