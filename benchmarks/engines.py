@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 from halfbyte.formats.gguf import GGUFFile
-from halfbyte.runtime.backends.base import Backend
+from halfbyte.runtime.loading import make_backend
 from halfbyte.runtime.models import build_model
 from halfbyte.runtime.step import PAGE, Step
 from numpy.typing import NDArray
@@ -44,13 +44,16 @@ class Engine(Protocol):
 
 
 class Ours:
-    """Halfbyte's executor, called directly."""
+    """Halfbyte's executor, called directly. `kv_type` is how it keeps keys and values, as of `Model.load`."""
 
-    def __init__(self, path: Path, *, context: int, threads: int, backend: str = "cpu", sequences: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, context: int, threads: int, backend: str = "cpu", sequences: int = 1,
+        kv_type: str | None = None,
+    ) -> None:  # fmt: skip
         n_pages = -(-context // PAGE)
         with GGUFFile.open(path) as file:
             spec = build_model(file, context=context)
-            self._executor = _backend(backend).compile(
+            self._executor = make_backend(backend, kv_type).compile(
                 spec.graph, n_pages=n_pages * sequences, max_tokens=max(min(context, MAX_TOKENS), sequences),
                 threads=threads,
             )  # fmt: skip
@@ -132,13 +135,3 @@ def greedy(engine: Engine, prompt: Sequence[int], count: int, ends: frozenset[in
             break
         row = engine.run([token])
     return found
-
-
-def _backend(name: str) -> Backend:
-    if name in ("reference", "half"):  # half: keys and values as float16, as in the CPU backend
-        from halfbyte.runtime.backends.reference import ReferenceBackend
-
-        return ReferenceBackend(np.float16 if name == "half" else np.float32)
-    from halfbyte.runtime.backends.cpu import CPUBackend
-
-    return CPUBackend()

@@ -59,14 +59,14 @@ def use_memory(args: argparse.Namespace) -> dict[str, Any]:
 def kv_bytes(path: Path, tokens: int) -> int:
     """Of the pages that so many tokens need."""
     from halfbyte.formats.gguf import GGUFFile
-    from halfbyte.runtime.backends.cpu.lower import KV_DTYPE
+    from halfbyte.runtime.backends.cpu import CPUBackend
     from halfbyte.runtime.cache.kv import KVPool
     from halfbyte.runtime.models import build_model
     from halfbyte.runtime.step import PAGE
 
     with GGUFFile.open(path) as file:
         state = build_model(file, context=tokens).graph.state
-    return KVPool.page_bytes(state, KV_DTYPE) * -(-tokens // PAGE)
+    return KVPool.page_bytes(state, CPUBackend().kv_dtype) * -(-tokens // PAGE)
 
 
 if __name__ == "__main__":

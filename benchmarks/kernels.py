@@ -178,12 +178,12 @@ def measure_product(benches: list[Bench], name: str) -> Product:
 def attention_kernels() -> list[str]:
     """Those that this processor has for prompts."""
     blocks = ["attention_blocks.fast", "attention_blocks.exact"] if target().isa.tiles else []
-    return ["attention", *blocks]
+    return ["attention.f16", *blocks]
 
 
 def decode_attention() -> str:
     """That for generated tokens; on one thread nothing is split between threads."""
-    return records.decode_kernel(HEADS, KV_HEADS, DIM)
+    return records.decode_kernel(HEADS, KV_HEADS, DIM, "f16")
 
 
 def measure_attention(bench: Bench, kernel: str, tokens: int, depth: int) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from ..formats.errors import Cancelled, InvalidRequest, ModelFileError
 from ..formats.gguf import GGUFFile
 from . import hub
 from .backends.base import Backend, CancelFlag, Executor, Progress
+from .cache.kv import KV_TYPES
 from .engine.capacity import PARALLEL, pool_pages
 from .models import ModelSpec, build_model
 from .tokenize import Tokenizer, tokenizer_from_metadata
@@ -68,6 +69,7 @@ class LoadOptions:
     threads: int | None = None
     backend: str = "cpu"
     parallel: int = PARALLEL
+    kv_type: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("context", "threads", "parallel"):
@@ -76,6 +78,8 @@ class LoadOptions:
                 raise InvalidRequest(f"{name}={value!r}: a whole number of at least 1 is needed")
         if self.backend not in BACKENDS:
             raise InvalidRequest(f"backend={self.backend!r}: known backends are {', '.join(map(repr, BACKENDS))}")
+        if self.kv_type not in (None, *KV_TYPES):
+            raise InvalidRequest(f"kv_type={self.kv_type!r}: known types are {', '.join(map(repr, KV_TYPES))}")
 
 
 def load(
@@ -152,7 +156,7 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     with _READING:
         report("reading", 0, 3)
         path, spec, tokenizer, context = _read(path, options, report)
-    backend = _make_backend(options.backend)
+    backend = make_backend(options.backend, options.kv_type)
     n_pages = pool_pages(spec.graph.state, context, dtype=backend.kv_dtype, parallel=options.parallel)
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
@@ -205,20 +209,21 @@ def choose_context(file: GGUFFile, wanted: int | None) -> int:
     return max(1, min(trained, DEFAULT_CONTEXT))
 
 
-def _cpu() -> Backend:
+def _cpu(**options: Any) -> Backend:
     from .backends.cpu import CPUBackend  # imports numba
 
-    return CPUBackend()
+    return CPUBackend(**options)
 
 
-def _reference() -> Backend:
+def _reference(**options: Any) -> Backend:
     from .backends.reference import ReferenceBackend
 
-    return ReferenceBackend()
+    return ReferenceBackend(**options)
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"cpu": _cpu, "reference": _reference}
+BACKENDS: dict[str, Callable[..., Backend]] = {"cpu": _cpu, "reference": _reference}
 
 
-def _make_backend(name: str) -> Backend:
-    return BACKENDS[name]()
+def make_backend(name: str, kv_type: str | None = None) -> Backend:
+    """A backend that keeps keys and values as one of KV_TYPES, or as it does by itself."""
+    return BACKENDS[name]() if kv_type is None else BACKENDS[name](kv_dtype=KV_TYPES[kv_type])

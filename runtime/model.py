@@ -53,6 +53,7 @@ class Model:
         progress: Progress | None = None,
         backend: str = "cpu",
         parallel: int = PARALLEL,
+        kv_type: str | None = None,
         cancel: CancelFlag | None = None,
     ) -> Model:
         """Load a GGUF file, or a model by name (`halfbyte pull` lists them; it is downloaded when it is not here yet).
@@ -63,6 +64,8 @@ class Model:
         backend    "cpu", or "reference": NumPy, slow, the definition of what is right
         parallel   requests of full context length that memory is reserved for. Any number may be made, and shorter ones
                    share the room; reserved memory costs nothing until used, and less is reserved where it is short
+        kv_type    how keys and values are kept: "f16", the default of the CPU backend, or "f32", that of the reference,
+                   which rounds nothing and takes twice the memory
         cancel     ends the load with Cancelled within 50 ms when set by another thread
 
         Raises HalfbyteError for a path or name that does not exist, DownloadError when no source delivers,
@@ -70,7 +73,7 @@ class Model:
         ContextOverflow for a context the model cannot represent, ResourceError when memory or disk does not suffice,
         InvalidRequest for other arguments.
         """
-        options = LoadOptions(context=context, threads=threads, backend=backend, parallel=parallel)
+        options = LoadOptions(context=context, threads=threads, backend=backend, parallel=parallel, kv_type=kv_type)
         return cls(load(path_or_name, options, progress=progress, cancel=cancel))
 
     @property

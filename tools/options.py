@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -40,7 +41,19 @@ def sampling_options(command: F) -> F:
 
 
 def loading_options(command: F) -> F:
-    """The options of LoadChoices."""
+    """The options of LoadChoices, which the command gets as `loading`."""
+
+    @functools.wraps(command)
+    def collected(
+        *args: Any, threads: int | None, context: int | None, backend: str, kv_type: str | None, **values: Any
+    ) -> Any:
+        return command(*args, loading=LoadChoices(threads, context, backend, kv_type), **values)
+
+    kv_type = click.option(
+        "--kv-type",
+        type=click.Choice(["f16", "f32"]),
+        help="How keys and values are kept; f32 is exact and takes twice the memory (default: f16, of reference f32).",
+    )
     backend = click.option(
         "--backend",
         type=click.Choice(["cpu", "reference"]),
@@ -51,7 +64,7 @@ def loading_options(command: F) -> F:
         "--context", type=click.IntRange(1), help="Tokens of prompt and answer (default: up to 8192)."
     )
     threads = click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core.")
-    return threads(context(backend(command)))
+    return cast(F, threads(context(kv_type(backend(collected)))))
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,7 @@ class LoadChoices:
     threads: int | None = None
     context: int | None = None
     backend: str = "cpu"
+    kv_type: str | None = None
 
 
 def chosen_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +89,7 @@ def load_model(name: str, choices: LoadChoices, progress: Progress) -> Model:
     from ..runtime.model import Model  # imports NumPy and, for the CPU backend, Numba
 
     path = hub.resolve(name, progress=progress)
-    return Model.load(
-        path, threads=choices.threads, context=choices.context, backend=choices.backend, progress=progress
-    )
+    return Model.load(path, **vars(choices), progress=progress)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 from ..graph.ir import KVSpec
 from ..step import PAGE
 
+# What pages may hold, by the names that `Model.load`, the command and the CPU backend's kernels have for it.
+KV_TYPES = {"f16": np.dtype(np.float16), "f32": np.dtype(np.float32)}
+
 
 class KVPool:
     """Pages per layer: keys [n_pages, n_head_kv, key_dim, PAGE], values [n_pages, n_head_kv, PAGE, value_dim].
@@ -25,6 +28,11 @@ class KVPool:
         self.n_pages, self.dtype = n_pages, np.dtype(dtype)
         self.keys = {s.layer: np.zeros((n_pages, s.n_head_kv, s.key_dim, PAGE), self.dtype) for s in specs}
         self.values = {s.layer: np.zeros((n_pages, s.n_head_kv, PAGE, s.value_dim), self.dtype) for s in specs}
+
+    @property
+    def kv_type(self) -> str:
+        """What pages hold: its name in KV_TYPES, or NumPy's name for any other."""
+        return next((name for name, dtype in KV_TYPES.items() if dtype == self.dtype), self.dtype.name)
 
     def store(self, layer: int, page: int, slot: int, key: NDArray[np.float32], value: NDArray[np.float32]) -> None:
         """Write one position: key [n_head_kv, key_dim], value [n_head_kv, value_dim]."""

@@ -69,8 +69,14 @@ def test_a_split_model_is_known_by_its_first_file(tmp_path):
     assert load_tokenizer(shards[2]).encode("Once upon a time") == [1, 403, 407, 261, 378]
 
 
-@pytest.mark.parametrize(("backend", "dtype"), [("reference", np.float32), ("cpu", np.float16)])
-def test_memory_is_counted_in_the_type_the_backend_stores(backend, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("backend", "kv_type", "dtype"),
+    [
+        *(("reference", None, np.float32), ("reference", "f16", np.float16)),
+        *(("cpu", None, np.float16), ("cpu", "f32", np.float32)),
+    ],
+)
+def test_memory_is_counted_in_the_type_the_backend_stores(backend, kv_type, dtype, monkeypatch):
     class Counted(Exception):
         pass
 
@@ -79,13 +85,14 @@ def test_memory_is_counted_in_the_type_the_backend_stores(backend, dtype, monkey
 
     monkeypatch.setattr(loading, "pool_pages", count)
     with pytest.raises(Counted) as caught:
-        Model.load("stories260k", backend=backend)
+        Model.load("stories260k", backend=backend, kv_type=kv_type)
     assert caught.value.args == (np.dtype(dtype),)
 
 
-def test_the_reference_pool_has_the_type_that_was_counted():
-    with Model.load("stories260k", backend="reference", context=64) as model:
-        assert model.executor.kv.dtype == np.dtype(ReferenceBackend().kv_dtype)
+@pytest.mark.parametrize(("kv_type", "dtype"), [(None, np.float32), ("f16", np.float16), ("f32", np.float32)])
+def test_the_reference_pool_has_the_type_that_was_counted(kv_type, dtype):
+    with Model.load("stories260k", backend="reference", context=64, kv_type=kv_type) as model:
+        assert model.executor.kv.dtype == dtype
 
 
 def test_a_flag_that_is_already_set():
@@ -102,6 +109,7 @@ def test_a_flag_that_is_already_set():
         *({"threads": wrong} for wrong in (0, -1)),
         {"parallel": 0},
         {"backend": "gpu"},
+        *({"kv_type": wrong} for wrong in ("F32", "q8_0", 32, [])),
     ],
 )
 def test_options_that_make_no_sense(options):

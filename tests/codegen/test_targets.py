@@ -45,7 +45,7 @@ SELECTION = [
 KERNELS = [
     "team.serve", "team.clock", "probe_read", "probe_int8", "probe_float", "quantize",
     "quantize_packets", "rope", "rms_norm", "layer_norm",
-    "kv_store", "attention", "attention_decode.8", "embed.Q4_K", "expert_rows.Q6_K",
+    "kv_store.f16", "attention.f16", "attention_decode.8.f16", "embed.Q4_K", "expert_rows.Q6_K",
     "add", "scale", "softcap", "take_rows", "rms_norm_quantize", "linear_glu.Q4_1.silu",
     *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("sigmoid", "silu", "gelu", "gelu_tanh")),
 ]  # fmt: skip

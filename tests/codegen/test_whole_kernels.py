@@ -16,7 +16,7 @@ from halfbyte.runtime.settings import child_environment
 
 from .test_targets import TARGETS
 
-FLOATS = ("linear_rows.F16", "attention", "attention_decode.8")
+FLOATS = ("linear_rows.F16", "attention.f16", "attention_decode.8.f16")
 CODES = ("linear_gemm.Q4_0", "linear_gemm.Q8_0", "linear_rows.Q4_K", "linear_glu.Q8_0.silu", "expert_rows.Q4_0")
 KERNELS = (*CODES, *FLOATS)
 DOTS = {"avx512_vnni": "vpdpbusd", "avx2": "vpmaddubsw", "avx_vnni": "vpdpbusd", "generic": "pmaddwd|pmull[dw]"}

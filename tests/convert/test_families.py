@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from halfbyte.converters.config import Config
 from halfbyte.converters.families import FAMILIES, family_of
 from halfbyte.converters.families.family import Keys
 from halfbyte.converters.source import SourceModel, tensor
+from halfbyte.runtime.backends.cpu import CPUBackend
 from halfbyte.runtime.backends.reference import ReferenceBackend
+from halfbyte.runtime.graph.ir import Graph
 from halfbyte.runtime.models import build_model
 
 from ..builders import CASES, ENCODERS, N_TOKENS, Arrays, Case, to_gguf
 from ..fixtures.make.families import load
-from ..models.running import N_PAGES, distance, prefill
+from ..models.running import N_PAGES, distance, prefill, run_in_chunks
+from ..switches import needs_kernels
 from .checkpoints import write_folder
 
 
@@ -40,20 +44,38 @@ def test_tensors_and_keys_are_those_of_the_layout(case: Case, shards: int, tmp_p
     assert {key: found[key] for key in expected} == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("case", (CASES | ENCODERS).values(), ids=list(CASES | ENCODERS))
-def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
-    """Straight from the checkpoint: its graph is checked without its numbers, and computes what transformers does."""
-    with Checkpoint.open(write_folder(tmp_path, case.config, case.weights())) as checkpoint:
+@contextmanager
+def converted(case: Case, folder: Path) -> Iterator[Graph]:
+    """Straight from the checkpoint: its graph, which is checked without its numbers first."""
+    with Checkpoint.open(write_folder(folder, case.config, case.weights())) as checkpoint:
         family, config = family_of(checkpoint)
         scoped = {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
         rows = family.tensors(checkpoint, config)
         tensors = {name: tensor(name, rows) for name, rows in rows.items()}
         keys = {"general.architecture": family.architecture, **scoped}
-        model = SourceModel(tmp_path, (), keys, tensors, checkpoint.close)
+        model = SourceModel(folder, (), keys, tensors, checkpoint.close)
         build_model(model.hollow())
-        graph = build_model(model).graph
+        yield build_model(model).graph
+
+
+@pytest.mark.parametrize("case", (CASES | ENCODERS).values(), ids=list(CASES | ENCODERS))
+def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
+    """It computes what transformers does."""
+    with converted(case, tmp_path) as graph:
         executor = ReferenceBackend().compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS)
         assert distance(prefill(executor, case.tokens()), load(case.name)["logits"]) < 1e-5
+
+
+@needs_kernels
+@pytest.mark.parametrize("case", (CASES | ENCODERS).values(), ids=list(CASES | ENCODERS))
+def test_kernels_compute_what_transformers_does(case: Case, tmp_path: Path) -> None:
+    """With float32 pages, of a prompt and token by token (encoders take texts whole). Measured: 2e-6 at most."""
+    tokens, expected = case.tokens(), load(case.name)["logits"]
+    with converted(case, tmp_path) as graph:
+        executor = CPUBackend(np.float32).compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS, threads=1)
+        for sizes in ([N_TOKENS], *([[1] * N_TOKENS] if graph.is_causal else [])):
+            assert distance(run_in_chunks(executor, tokens, sizes), expected) < 1e-5
+        executor.close()
 
 
 def fused(weights: Arrays) -> Arrays:

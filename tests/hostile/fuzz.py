@@ -25,7 +25,8 @@ from typing import Any
 
 from halfbyte.formats.errors import HalfbyteError
 from halfbyte.formats.gguf import GGUFFile
-from halfbyte.runtime.backends.cpu.lower import KV_DTYPE, Lowering
+from halfbyte.runtime.backends.cpu import CPUBackend
+from halfbyte.runtime.backends.cpu.lower import Lowering
 from halfbyte.runtime.cache.kv import KVPool
 from halfbyte.runtime.engine.capacity import pool_pages
 from halfbyte.runtime.graph.rewrites import rewrite
@@ -96,7 +97,8 @@ def load(data: bytes) -> None:
         spec = build_model(file, context=context)
         tokenizer = tokenizer_from_metadata(file.metadata)
         tokenizer.decode(tokenizer.encode("the <|im_start|> \N{WATERMELON} <s>  a\x00", parse_special=True))
-        kv = KVPool(spec.graph.state, pool_pages(spec.graph.state, context, dtype=KV_DTYPE), KV_DTYPE)
+        dtype = CPUBackend().kv_dtype
+        kv = KVPool(spec.graph.state, pool_pages(spec.graph.state, context, dtype=dtype), dtype)
         graph = rewrite(spec.graph)
         for prompt in (False, True):
             Lowering(graph, kv, STEP_TOKENS, prompt=prompt).run()

@@ -206,6 +206,13 @@ def test_running_kernels_watch_the_flag_of_the_caller(executor: CPUExecutor, cas
 
 
 @needs_kernels
+def test_pages_without_kernels_are_refused(tmp_path: Path) -> None:
+    backend = CPUBackend(np.float64)
+    with pytest.raises(UnsupportedError, match="as float64, the CPU kernels of this version read float16 and float32"):
+        backend.compile(open_case(CASES["llama"], tmp_path).graph, n_pages=1, max_tokens=1, threads=1)
+
+
+@needs_kernels
 def test_a_type_without_kernels_is_refused(tmp_path: Path) -> None:
     graph = open_case(CASES["llama"], tmp_path).graph
     node = next(n for n in graph.nodes if n.op == "linear")

@@ -16,7 +16,7 @@ from halfbyte.runtime.cache.kv import KVPool
 from halfbyte.runtime.graph.ir import KVSpec
 from halfbyte.runtime.ops import OPS
 from halfbyte.runtime.step import PAGE, Step
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tests.kernel_harness import call, queue_of
 from tests.oracle.test_kernels_linear import empty_packets, in_packets
@@ -41,6 +41,8 @@ SHAPES = [
     (20, 2, 48, 64),
     (71, 1, 16, 24),
 ]
+# With float32 pages: rows that read pages in place, and values that are no whole vectors. Each is one kernel.
+F32_DECODE_SHAPES = [(3, 3, 24, 40), (4, 2, 256, 112), (5, 1, 64, 32)]
 # Contexts of two parts and of the most, several tokens with and without parts, and more tokens than are split.
 DECODE_STEPS = {1: [(1, 317)], 3: [(1, 700), (1, 0), (1, 513)], 33: STEPS[33], 40: [(1, 5000)]}
 # Tile registers: dims that are multiples of 32 and 16, steps that begin and end inside blocks of 128 keys.
@@ -62,9 +64,11 @@ def make_step(parts: list[tuple[int, int]], window: int, rng: np.random.Generato
     return Step(*(np.ascontiguousarray(array, np.int32) for array in arrays))
 
 
-def make_pool(step: Step, parts: list[tuple[int, int]], spec: KVSpec, rng: np.random.Generator) -> KVPool:
+def make_pool(
+    step: Step, parts: list[tuple[int, int]], spec: KVSpec, rng: np.random.Generator, dtype: DTypeLike = np.float16
+) -> KVPool:
     """NaN everywhere but in the history of each sequence."""
-    pool = KVPool([spec], int(step.pages.max()) + 3, np.float16)
+    pool = KVPool([spec], int(step.pages.max()) + 3, dtype)
     keys, values = pool.keys[LAYER], pool.values[LAYER]
     keys[:], values[:] = np.nan, np.nan
     for s, (_, first) in enumerate(parts):
@@ -77,7 +81,7 @@ def make_pool(step: Step, parts: list[tuple[int, int]], spec: KVSpec, rng: np.ra
 
 
 def copy_of(pool: KVPool, spec: KVSpec) -> KVPool:
-    copy = KVPool([spec], pool.n_pages, np.float16)
+    copy = KVPool([spec], pool.n_pages, pool.dtype)
     copy.keys[LAYER][:], copy.values[LAYER][:] = pool.keys[LAYER], pool.values[LAYER]
     return copy
 
@@ -93,13 +97,13 @@ def run(
     where = {"keys": pool.keys[LAYER], "values": pool.values[LAYER]}
     sizes = {"n_head_kv": spec.n_head_kv, "key_dim": spec.key_dim, "value_dim": spec.value_dim}
     counters = np.full(SPLIT_TOKENS * spec.n_head_kv, 5, np.int64)  # as a cancelled step leaves them
-    call("kv_store", nth=nth, step=step, k=k, v=v, **where, **sizes, counters=counters)
+    call(f"kv_store.{pool.kv_type}", nth=nth, step=step, k=k, v=v, **where, **sizes, counters=counters)
     out = np.full((len(q), n_head * spec.value_dim), np.nan, np.float32)
-    kernel, scratch = "attention", scratch_bytes(n_head, *sizes.values())
+    kernel, scratch = f"attention.{pool.kv_type}", scratch_bytes(n_head, *sizes.values())
     if blocks:
         kernel, scratch = f"attention_blocks.{blocks}", prompt_attention_bytes(spec.key_dim, spec.value_dim)
     if decode:
-        kernel = decode_kernel(n_head, spec.n_head_kv, spec.value_dim)
+        kernel = decode_kernel(n_head, spec.n_head_kv, spec.value_dim, pool.kv_type)
     partials = np.full(partials_bytes(n_head, spec.n_head_kv, spec.value_dim) + 64, 0xFF, np.uint8)
     call(
         kernel, nth=nth, step=step, cancelled=cancelled, scratch=scratch, q=q, out=out if floats else 0, **where,
@@ -140,6 +144,18 @@ def test_attention_in_parts(shape: tuple[int, int, int, int], tokens: int) -> No
     _compare(shape, DECODE_STEPS[tokens], blocks="", decode=True)
 
 
+@pytest.mark.parametrize("tokens", [7, 70])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "-".join(map(str, s)))
+def test_attention_on_float32_pages(shape: tuple[int, int, int, int], tokens: int) -> None:
+    _compare(shape, STEPS[tokens], blocks="", dtype=np.float32)
+
+
+@pytest.mark.parametrize("tokens", [3, 33])
+@pytest.mark.parametrize("shape", F32_DECODE_SHAPES, ids=lambda s: "-".join(map(str, s)))
+def test_attention_in_parts_on_float32_pages(shape: tuple[int, int, int, int], tokens: int) -> None:
+    _compare(shape, DECODE_STEPS[tokens], blocks="", decode=True, dtype=np.float32)
+
+
 @pytest.mark.parametrize("shape", [(6, 2, 80, 48), (20, 2, 48, 64)], ids=lambda s: "-".join(map(str, s)))
 def test_parts_give_the_same_bits_in_any_company(shape: tuple[int, int, int, int]) -> None:
     """By one thread, by five that share the parts of a token, and by five that each do all parts of theirs."""
@@ -166,15 +182,16 @@ def test_attention_in_tiles(shape: tuple[int, int, int, int], tokens: int, varia
 
 
 def _compare(
-    shape: tuple[int, int, int, int], parts: list[tuple[int, int]], *, blocks: str, decode: bool = False
-) -> None:
+    shape: tuple[int, int, int, int], parts: list[tuple[int, int]], *, blocks: str, decode: bool = False,
+    dtype: DTypeLike = np.float16,
+) -> None:  # fmt: skip
     n_head, n_head_kv, key_dim, value_dim = shape
     tokens = sum(n for n, _ in parts)
     rng = np.random.default_rng([tokens, *shape])
     for nth, window, softcap in ((1, 0, 0.0), (2, 1, 5.0), (3, 40, 0.0), (5, 70, 2.5), (2, 0, 3.0)):
         spec = KVSpec(LAYER, n_head_kv, key_dim, value_dim, window)
         step = make_step(parts, window, rng)
-        pool = make_pool(step, parts, spec, rng)
+        pool = make_pool(step, parts, spec, rng, dtype)
         expected_pool = copy_of(pool, spec)
         sizes = (n_head * key_dim, n_head_kv * key_dim, n_head_kv * value_dim)
         q, k, v = (rng.standard_normal((tokens, size)).astype(np.float32) for size in sizes)
@@ -256,7 +273,7 @@ def test_values_to_half() -> None:
     pool = KVPool([spec], 1)
     step = Step(*(np.array(a, np.int32) for a in ([0], [0], [0], [[0]], [])))
     sizes = {"n_head_kv": 1, "key_dim": 32, "value_dim": 32}
-    call("kv_store", step=step, k=x, v=x, keys=pool.keys[LAYER], values=pool.values[LAYER], **sizes)
+    call("kv_store.f16", step=step, k=x, v=x, keys=pool.keys[LAYER], values=pool.values[LAYER], **sizes)
     with np.errstate(over="ignore"):
         wanted = x.astype(np.float16).view(np.uint16)
     assert (pool.keys[LAYER][0, 0, :, 0].copy().view(np.uint16) == wanted).all()

@@ -138,7 +138,7 @@ def test_a_fused_node_is_divided_among_its_calls(kv: KVPool) -> None:
 def attention(window: int) -> tuple[Call, Call]:
     attrs = {"n_head": 4, "n_head_kv": 2, "key_dim": 8, "value_dim": 6, "window": window, "causal": True, "layer": 3}
     node = Node("attention", "blk.3.attention", (), (Value(1, "x", Rows.TOKENS, 24),), {}, attrs)
-    return Call("attention.2", {"q": 0}, NOTHING, node), Call("kv_store", {"k": 0}, NOTHING, node)
+    return Call("attention_decode.2.f16", {"q": 0}, NOTHING, node), Call("kv_store.f16", {"k": 0}, NOTHING, node)
 
 
 @pytest.mark.parametrize("window", [0, 1, 4, 9])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,16 +31,14 @@ def command(
     gen_tokens: int,
     repeat: int,
     with_profile: bool,
-    threads: int | None,
-    context: int | None,
-    backend: str,
+    loading: LoadChoices,
     as_json: bool,
 ) -> None:
     """Measure how fast MODEL reads a prompt and writes an answer.
 
     Random tokens, one uncounted run to warm up, medians of --repeat runs. The context is as long as needed.
     """
-    choices = LoadChoices(threads, context or prompt_tokens + gen_tokens + 1, backend)
+    choices = replace(loading, context=loading.context or prompt_tokens + gen_tokens + 1)
     wanted = {"prompt_tokens": prompt_tokens, "gen_tokens": gen_tokens, "repeat": repeat}
     with open_model(model, choices) as loaded, ProgressLine() as progress:
         run = _profile if with_profile else _measure

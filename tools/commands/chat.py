@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 @click.option("--system", metavar="TEXT", default="", help="Instructions for the whole conversation.")
 @sampling_options
 @loading_options
-def command(model: str, system: str, threads: int | None, context: int | None, backend: str, **sampling: Any) -> None:
+def command(model: str, system: str, loading: LoadChoices, **sampling: Any) -> None:
     """Talk with MODEL, a GGUF file or a name that `pull` knows.
 
     The conversation is remembered until it no longer fits the context. Ctrl-C stops an answer; Ctrl-D, /exit, or
     Ctrl-C twice at the prompt leaves. /help lists the commands. Lines from a pipe are answered one after the other.
     """
     conversation = Conversation(system=system, options=chosen_sampling(sampling))
-    with open_model(model, LoadChoices(threads, context, backend)) as loaded:
+    with open_model(model, loading) as loaded:
         lines = LineReader()
         if lines.is_interactive:
             console.note(f"{loaded.name or model}. /help for help, Ctrl-D to leave.")

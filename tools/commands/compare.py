@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +41,7 @@ def command(
     page: Path | None,
     folder: Path | None,
     tensor: str | None,
-    threads: int | None,
-    context: int | None,
-    backend: str,
+    loading: LoadChoices,
     as_json: bool,
 ) -> None:
     """Compare the weights of models with those of the FIRST, of which they were made, and what they predict.
@@ -50,7 +49,7 @@ def command(
     Without --text only the files are read. With it, all models are run over the text, in windows of --context tokens
     (default 512) of which the second half is scored, as llama-perplexity does it. --report and --png need matplotlib.
     """
-    if text_file is None and (chunks or context):
+    if text_file is None and (chunks or loading.context):
         raise click.UsageError("--chunks and --context are about a --text", click.get_current_context())
     wants_pictures = page is not None or folder is not None
     if tensor is not None and not wants_pictures:
@@ -63,7 +62,7 @@ def command(
     if wants_pictures:
         tensor = _chosen(found, tensor)
     if text is not None:
-        choices = LoadChoices(threads, context or DEFAULT_CONTEXT, backend)
+        choices = replace(loading, context=loading.context or DEFAULT_CONTEXT)
         with open_model(first, choices) as model:
             for name, about in zip(changed, found, strict=True):
                 about["text"] = _text(model, name, text, chunks, choices)

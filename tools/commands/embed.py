@@ -25,9 +25,7 @@ def command(
     texts: tuple[str, ...],
     pooling: str | None,
     no_normalize: bool,
-    threads: int | None,
-    context: int | None,
-    backend: str,
+    loading: LoadChoices,
     as_json: bool,
 ) -> None:
     """Write the embedding of each TEXT, one line of numbers each.
@@ -35,7 +33,7 @@ def command(
     Without TEXT, or for "-", each line of standard input is a text. MODEL must be an embedding model such as BERT.
     """
     given = _read_texts(texts)
-    with open_model(model, LoadChoices(threads, context, backend)) as loaded:
+    with open_model(model, loading) as loaded:
         vectors = loaded.embed(given, pooling=pooling, normalize=not no_normalize)
         name, way = loaded.name or model, pooling or loaded.pooling
     if as_json:

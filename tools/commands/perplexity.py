@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -24,9 +25,7 @@ def command(
     model: str,
     text_file: Path,
     chunks: int | None,
-    threads: int | None,
-    context: int | None,
-    backend: str,
+    loading: LoadChoices,
     as_json: bool,
 ) -> None:
     """Measure the perplexity of MODEL on a text, as llama.cpp defines it.
@@ -36,9 +35,9 @@ def command(
     """
     from ..perplexity import Estimate, check_length, cut_windows, score
 
-    text, window = read_text(text_file), context or DEFAULT_CONTEXT
+    text, window = read_text(text_file), loading.context or DEFAULT_CONTEXT
     estimate = Estimate()
-    with open_model(model, LoadChoices(threads, window, backend)) as loaded, ProgressLine() as progress:
+    with open_model(model, replace(loading, context=window)) as loaded, ProgressLine() as progress:
         tokenizer = loaded.tokenizer
         ids = tokenizer.encode(text)
         count = check_length(len(ids), window)

@@ -32,9 +32,7 @@ def command(
     system: str | None,
     raw: bool,
     logprobs: int | None,
-    threads: int | None,
-    context: int | None,
-    backend: str,
+    loading: LoadChoices,
     as_json: bool,
     verbose: bool,
     **sampling: Any,
@@ -48,7 +46,7 @@ def command(
     cat notes.txt | halfbyte run smollm2 "Summarize this:"
     """
     text = read_prompt(prompt)
-    with open_model(model, LoadChoices(threads, context, backend)) as loaded:
+    with open_model(model, loading) as loaded:
         options = chosen_sampling(sampling)
         if logprobs is not None:
             options["logprobs"] = logprobs

@@ -16,7 +16,7 @@ from ..progress import ProgressLine
 @click.argument("model")
 @loading_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-def command(model: str, threads: int | None, context: int | None, backend: str, as_json: bool) -> None:
+def command(model: str, loading: LoadChoices, as_json: bool) -> None:
     """Compile the kernels MODEL needs on this processor, so that later starts are fast.
 
     Compiled kernels are kept in the cache folder (`halfbyte doctor` shows it) until Halfbyte, Numba or the processor
@@ -26,7 +26,7 @@ def command(model: str, threads: int | None, context: int | None, backend: str, 
     begin = time.monotonic()
     with ProgressLine() as line:
         counter.next = line
-        with load_model(model, LoadChoices(threads, context, backend), counter) as loaded:
+        with load_model(model, loading, counter) as loaded:
             loaded.generate([loaded.tokenizer.bos_id or 0], max_tokens=1, temperature=0).read()
     result = {"model": model, "kernels_compiled": counter.compiled, "seconds": time.monotonic() - begin}
     if as_json:

@@ -196,13 +196,13 @@ def partials_bytes(n_head: int, n_head_kv: int, value_dim: int) -> int:
     return SPLIT_TOKENS * n_head_kv * MOST_PARTS * state_bytes(n_head, n_head_kv, value_dim)
 
 
-def decode_kernel(n_head: int, n_head_kv: int, value_dim: int) -> str:
-    """The attention kernel for generated tokens, by the query rows of a token and key/value head.
+def decode_kernel(n_head: int, n_head_kv: int, value_dim: int, kv_type: str) -> str:
+    """The attention kernel for generated tokens, by the query rows of a token and key/value head, and what pages hold.
 
     Rounded up to a microkernel; 0 where there are more, or values that are not whole vectors: see `attend_to`.
     """
     fitting = [rows for rows in (1, 2, 4, PANEL) if n_head // n_head_kv <= rows and value_dim % 16 == 0]
-    return f"attention_decode.{fitting[0] if fitting else 0}"
+    return f"attention_decode.{fitting[0] if fitting else 0}.{kv_type}"
 
 
 def rope_scratch_bytes(n_rot: int) -> int:

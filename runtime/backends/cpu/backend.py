@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from ...cache.kv import KVPool
@@ -14,7 +15,7 @@ from ..base import Progress
 from .compile import ensure_compiled
 from .executor import CPUExecutor
 from .features import LEVELS, rejected_levels, target
-from .lower import KV_DTYPE, Lowering
+from .lower import Lowering
 from .matrices import KERNEL_TYPES
 from .objects import kernel_dir
 from .repack import repacked
@@ -22,10 +23,14 @@ from .team import FUNCTIONS, Team
 
 
 class CPUBackend:
-    """Executes graphs with compiled kernels on a team of threads."""
+    """Executes graphs with compiled kernels on a team of threads. `kv_dtype` is how keys and values are stored:
+    float16, or float32, which keeps every bit in twice the memory.
+    """
 
     name = "cpu"
-    kv_dtype: DTypeLike = KV_DTYPE
+
+    def __init__(self, kv_dtype: DTypeLike = np.float16) -> None:
+        self.kv_dtype = kv_dtype
 
     def compile(
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ....formats.errors import UnsupportedError
-from ...cache.kv import KVPool
+from ...cache.kv import KV_TYPES, KVPool
 from ...graph.ir import Graph, Node, Value, Weight
 from ...graph.plan import Access, Buffer
 from .args import PACKED_BYTES, ROW_SCRATCH_BYTES, packets_bytes, tiled
@@ -23,7 +22,6 @@ from .matrices import FLOATS, KERNEL_TYPES
 
 # The roles of the matrices that a node multiplies with.
 _MATRICES = {"linear_glu": ("gate", "up"), **dict.fromkeys(("linear", "linear_add", "expert_linear"), ("weight",))}
-KV_DTYPE = np.dtype(np.float16)  # the kernels read pages of keys and values as nothing else
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,11 @@ class Lowering:
     _readers: dict[int, list[Node]] = field(default_factory=dict)
 
     def run(self) -> Lowering:
-        if self.kv.dtype != KV_DTYPE:
+        if self.kv.kv_type not in KV_TYPES:
+            known = " and ".join(map(str, KV_TYPES.values()))
             raise UnsupportedError(
-                f"keys and values are stored as {self.kv.dtype}, the CPU kernels of this version read {KV_DTYPE} only; "
-                "make the pool with that type, or use the reference backend"
+                f"keys and values are stored as {self.kv.dtype}, the CPU kernels of this version read {known} only; "
+                "make the pool with one of them, or use the reference backend"
             )
         for node in self.graph.nodes:
             for value in node.inputs:

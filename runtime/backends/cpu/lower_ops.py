@@ -171,15 +171,14 @@ def _attention(low: Lowering, node: Node) -> None:
     where = {"keys": low.kv.keys[layer], "values": low.kv.values[layer]}
     sizes = {name: a[name] for name in ("n_head_kv", "key_dim", "value_dim")}
     partials, counters = None, 0 if low.prompt else np.zeros(SPLIT_TOKENS * a["n_head_kv"], np.int64)
-    low.add("kv_store", node, (k, v), (pages,), k=k, v=v, **where, **sizes, counters=counters)
-    blocks = low.prompt and a["causal"] and target().isa.tiles and a["key_dim"] % 32 == 0 and a["value_dim"] % 16 == 0
-    kernel = "attention"
+    low.add(f"kv_store.{low.kv.kv_type}", node, (k, v), (pages,), k=k, v=v, **where, **sizes, counters=counters)
+    kernel = f"attention.{low.kv.kv_type}"
     needed = scratch_bytes(a["n_head"], a["n_head_kv"], a["key_dim"], a["value_dim"])
-    if blocks:
+    if low.prompt and _in_blocks(low, node):
         kernel = "attention_blocks.exact" if low.is_exact() else "attention_blocks.fast"
         needed = prompt_attention_bytes(a["key_dim"], a["value_dim"])
     elif not low.prompt:
-        kernel = decode_kernel(a["n_head"], a["n_head_kv"], a["value_dim"])
+        kernel = decode_kernel(a["n_head"], a["n_head_kv"], a["value_dim"], low.kv.kv_type)
         partials = Buffer(f"{node.name}.partials", partials_bytes(a["n_head"], a["n_head_kv"], a["value_dim"]))
     low.add(
         kernel, node, (q, pages), present(packets, out, partials), q=q, out=out or 0, packets=packets or 0,
@@ -187,6 +186,13 @@ def _attention(low: Lowering, node: Node) -> None:
         window=a["window"], softcap=a["softcap"], whole=int(not a["causal"]),
     )  # fmt: skip
     low.scratch_bytes = max(low.scratch_bytes, needed)
+
+
+def _in_blocks(low: Lowering, node: Node) -> bool:
+    """Whether tile registers do the attention of prompts; float32 pages would lose bits in them."""
+    a = node.attrs
+    fits = low.kv.kv_type == "f16" and a["key_dim"] % 32 == 0 and a["value_dim"] % 16 == 0
+    return target().isa.tiles and bool(a["causal"]) and fits
 
 
 def _moe_route(low: Lowering, node: Node) -> None:

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from ..args import PANEL, TILE_ROWS
-from ..jit import device, inlined, kernel
-from ..simd.table import f32_view, i32_view, load, load_f16, load_half, load_i32, splat, store, sum_of, times
-from .attention_tiles import PAGE, cap_scores, hide, products, soften
+from ..jit import Kernel, device, inlined, kernel_family
+from ..simd.table import f32_view, i32_view, load, load_i32, splat, store, sum_of, times
+from .attention_tiles import cap_scores, hide, products, soften
+from .pages import F32_PAGES, PAGE, PAGE_TYPES, PageType
 from .share import next_item
 
 # The maximum of nothing: finite, also times log2(e), so that minus infinity minus it is not NaN.
@@ -41,32 +42,41 @@ def fill(at, n, value):  # type: ignore[no-untyped-def]
         numbers[i] = value
 
 
-@device
-def _widen(half, wide, lines, columns, width):  # type: ignore[no-untyped-def]
-    """float16 [lines, columns] -> float32 [lines, width], zero behind the last column."""
-    whole = columns // 16 * 16
-    for i in range(lines):
-        source, target = half + np.uint64(2 * i * columns), wide + np.uint64(4 * i * width)
-        for c in range(0, whole, 16):
-            store(target + np.uint64(4 * c), load_half(source + np.uint64(2 * c)))
-        rest = f32_view(target, width)
-        for c in range(whole, width):
-            rest[c] = load_f16(source + np.uint64(2 * c)) if c < columns else np.float32(0.0)
+def _widened(page: PageType) -> Any:
+    size, load_some, load_one = page.size, page.load, page.load_one
+
+    @device
+    def widen(numbers, wide, lines, columns, width):  # type: ignore[no-untyped-def]
+        """[lines, columns] of a page -> float32 [lines, width], zero behind the last column."""
+        whole = columns // 16 * 16
+        for i in range(lines):
+            source, target = numbers + np.uint64(size * i * columns), wide + np.uint64(4 * i * width)
+            for c in range(0, whole, 16):
+                store(target + np.uint64(4 * c), load_some(source + np.uint64(size * c)))
+            rest = f32_view(target, width)
+            for c in range(whole, width):
+                rest[c] = load_one(source + np.uint64(size * c)) if c < columns else np.float32(0.0)
+
+    @device
+    def widened(a, keys, values, spare, lines):  # type: ignore[no-untyped-def]
+        """A page as float32 in private memory, of the values only `lines` lines; and the bytes of a line of values."""
+        wide_values, width = spare + np.uint64(4 * PAGE * a.key_dim), (a.value_dim + 15) // 16 * 16
+        widen(keys, spare, a.key_dim, np.int64(PAGE), np.int64(PAGE))
+        widen(values, wide_values, lines, a.value_dim, width)
+        return spare, wide_values, np.uint64(4 * width)
+
+    return widened
 
 
-@device
-def _widened(a, keys, values, spare, lines):  # type: ignore[no-untyped-def]
-    """A page as float32 in private memory, of the values only `lines` lines; and the bytes of a line of values."""
-    wide_values, width = spare + np.uint64(4 * PAGE * a.key_dim), (a.value_dim + 15) // 16 * 16
-    _widen(keys, spare, a.key_dim, np.int64(PAGE), np.int64(PAGE))
-    _widen(values, wide_values, lines, a.value_dim, width)
-    return spare, wide_values, np.uint64(4 * width)
+def _in_place(page: PageType) -> Any:
+    size = page.size
 
+    @device
+    def in_place(a, keys, values, spare, lines):  # type: ignore[no-untyped-def]
+        """A page as it lies in the cache."""
+        return keys, values, np.uint64(size * a.value_dim)
 
-@device
-def _in_place(a, keys, values, spare, lines):  # type: ignore[no-untyped-def]
-    """A page as it lies in the cache."""
-    return keys, values, np.uint64(2 * a.value_dim)
+    return in_place
 
 
 @device
@@ -127,15 +137,15 @@ def first_seen(position, window):  # type: ignore[no-untyped-def]
     return max(0, position - window + 1) if window > 0 else 0
 
 
-def attend_to(few: int) -> Any:
+def attend_to(few: int, page_type: PageType) -> Any:
     """f(args, step, scratch, first token, tokens, head, first page, end of pages, common) -> State: one work item.
 
-    few: for so many rows at most, which read float16 pages in place; their values are whole vectors. 0: for any number
-    of rows and any width. Pages are widened first, which pays for more than PANEL rows.
+    few: for so many rows at most, which read pages in place; their values are whole vectors. 0: for any number of rows
+    and any width. Pages are widened first, which pays for more than PANEL rows.
     """
-    rows = few or PANEL
-    keys_product, values_product = products(rows, few > 0)
-    page_of = _in_place if few else _widened
+    rows, size = few or PANEL, page_type.size
+    keys_product, values_product = products(rows, page_type if few else F32_PAGES, fetches=few > 0)
+    page_of = _in_place(page_type) if few else _widened(page_type)
 
     @inlined
     def attend(a, step, scratch, first, n_tokens, head, begin_page, end_page, common):  # type: ignore[no-untyped-def]
@@ -166,11 +176,11 @@ def attend_to(few: int) -> Any:
             if page < 0:
                 continue
             begin = number * PAGE
-            keys = a.keys + np.uint64(2 * (page * a.n_head_kv + head) * a.key_dim * PAGE)
-            values = a.values + np.uint64(2 * (page * a.n_head_kv + head) * a.value_dim * PAGE)
+            keys = a.keys + np.uint64(size * (page * a.n_head_kv + head) * a.key_dim * PAGE)
+            values = a.values + np.uint64(size * (page * a.n_head_kv + head) * a.value_dim * PAGE)
             ahead = np.int64(pages[sequence * step.pages_per_sequence + min(number + 1, last // PAGE)])
-            next_keys = a.keys + np.uint64(2 * (ahead * a.n_head_kv + head) * a.key_dim * PAGE)
-            next_values = a.values + np.uint64(2 * (ahead * a.n_head_kv + head) * a.value_dim * PAGE)
+            next_keys = a.keys + np.uint64(size * (ahead * a.n_head_kv + head) * a.key_dim * PAGE)
+            next_values = a.values + np.uint64(size * (ahead * a.n_head_kv + head) * a.value_dim * PAGE)
             keys, values, value_stride = page_of(a, keys, values, spare, min(np.int64(PAGE), last + 1 - begin))
             for m in range(0, n_rows, rows):
                 used = min(rows, n_rows - m)
@@ -215,28 +225,30 @@ def tile_end(step, first, most):  # type: ignore[no-untyped-def]
     return end
 
 
-_attend = attend_to(0)
-
-
-@kernel("attention")
-def attention(a, step, tid, nth):  # type: ignore[no-untyped-def]
+@kernel_family("attention")
+def attention(variant: str) -> Kernel:
     """out[T, n_head * value_dim]: the tokens of the step over all they may see; `kv_store` has stored their own keys.
 
     Threads take work items as they come: later tiles of a prompt see more pages.
     """
-    most = max(1, TILE_ROWS // (a.n_head // a.n_head_kv))
-    scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
-    item, first, mine = np.int64(0), np.int64(0), next_item(a.queue, np.int64(-1), tid, nth)
-    while first < step.n_tokens:
-        end, common = tile_end(step, first, most), seen_by_all(a, step, first)
-        for head in range(a.n_head_kv):
-            if item == mine:
-                if load_i32(step.cancel) != 0:
-                    return
-                begin_page, end_page = pages_seen(a, step, first, end - first)
-                end_page = max(end_page, (common + PAGE - 1) // PAGE)
-                state = _attend(a, step, scratch, first, end - first, head, begin_page, end_page, common)
-                finish(a, state, first, end - first, head)
-                mine = next_item(a.queue, mine, tid, nth)
-            item += 1
-        first = end
+    attend = attend_to(0, PAGE_TYPES[variant])
+
+    def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
+        most = max(1, TILE_ROWS // (a.n_head // a.n_head_kv))
+        scratch = step.scratch + np.uint64(tid * step.scratch_bytes)
+        item, first, mine = np.int64(0), np.int64(0), next_item(a.queue, np.int64(-1), tid, nth)
+        while first < step.n_tokens:
+            end, common = tile_end(step, first, most), seen_by_all(a, step, first)
+            for head in range(a.n_head_kv):
+                if item == mine:
+                    if load_i32(step.cancel) != 0:
+                        return
+                    begin_page, end_page = pages_seen(a, step, first, end - first)
+                    end_page = max(end_page, (common + PAGE - 1) // PAGE)
+                    state = attend(a, step, scratch, first, end - first, head, begin_page, end_page, common)
+                    finish(a, state, first, end - first, head)
+                    mine = next_item(a.queue, mine, tid, nth)
+                item += 1
+            first = end
+
+    return run

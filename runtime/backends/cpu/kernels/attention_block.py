@@ -16,7 +16,7 @@ from numba.core import types
 from ..simd import math, tiles
 from ..simd.emit import F32, I16, I32, I64, Emitter, Vec
 from ..simd.types import address, emitted
-from .attention_tiles import PAGE
+from .pages import PAGE
 
 BLOCK = 4 * PAGE  # keys of a block
 KEY_TILES = BLOCK // 16  # of scores, side by side

@@ -1,4 +1,4 @@
-"""Causal attention of prompts in tile registers (AMX), with an online softmax over blocks of 128 keys.
+"""Causal attention of prompts in tile registers (AMX) on float16 pages, with an online softmax over blocks of 128 keys.
 
 A work item is a tile of consecutive tokens of one sequence and one key/value head: all query heads that share that
 head, as rows (token, query head). Its keys and values become tiles once for all its rows; 32 rows at a time then
@@ -27,7 +27,7 @@ from .attention_block import (
     soften_rows,
     values_to_tiles,
 )
-from .attention_tiles import PAGE
+from .pages import PAGE
 from .share import next_item
 from .tile_product import EXACT, ONE_PASS, tile_product
 

@@ -15,6 +15,7 @@ from ..simd.atomic import atomic_add
 from ..simd.table import exp_negative, f32_view, load, load_i32, splat, store, times
 from .attention import attend_to, finish, line, pages_seen
 from .linear.packets import quantize_at
+from .pages import PAGE_TYPES
 from .share import next_item
 
 
@@ -62,16 +63,17 @@ def _quantize(a, result, token, head, rows, width):  # type: ignore[no-untyped-d
 
 
 @kernel_family("attention_decode")
-def attention_decode(few: str) -> Kernel:
+def attention_decode(variant: str) -> Kernel:
     """As `attention`, for steps in which each token is its own tile. The result is written as float32, as int8 (when
     each head is whole groups of 32), or both.
 
-    The variant is the number of rows that the kernel is made for, 0 is any: see `decode_kernel`.
+    The variant is the number of rows that the kernel is made for, 0 is any, and the type of pages: see `decode_kernel`.
     `partials` has room for the states of SPLIT_TOKENS tokens, MOST_PARTS for each of their heads; `counters` counts the
     parts that are done, and is zero at first. Whoever does the last part of a head merges them all. More tokens are
     work enough for all threads: then whoever takes a head does all of its parts.
     """
-    attend = attend_to(int(few))
+    few, _, pages = variant.partition(".")
+    attend = attend_to(int(few), PAGE_TYPES[pages])
 
     def run(a, step, tid, nth):  # type: ignore[no-untyped-def]
         rows, width = a.n_head // a.n_head_kv, (a.value_dim + 15) // 16 * 16

@@ -1,7 +1,7 @@
 """The inner parts of attention: products of a panel of query rows with one page, and the softmax between them.
 
 A panel is PANEL rows (fewer in decode). Scores of a panel are float32 [rows, 32], lanes are the keys of a page. Two
-forms of both products: few rows take half floats straight from the page; many rows take a page that was widened once.
+forms of both products: few rows take numbers straight from the page; many rows take a page that was widened once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from numba.core import types
 from ..args import PANEL
 from ..features import target
 from ..simd import math
-from ..simd.emit import F32, I16, I32, I64, Emitter, Vec
+from ..simd.emit import F32, I32, I64, Emitter, Vec
 from ..simd.types import address, emitted
+from .pages import PAGE, PageType
 
-PAGE = 32
 LANES = min(target().isa.lanes, 16)
+_CACHE_LINE = 64  # bytes
 # Accumulators of one register tile: four fifths of the register file, or half of it where it has 16 registers.
 _BUDGET = {"amx_bf16": 16, "avx512_bf16": 16, "avx512_vnni": 16, "neon_dotprod": 16}.get(target().isa.name, 8)
 
@@ -35,27 +36,40 @@ def _tiles(rows: int, columns: int) -> list[tuple[range, range]]:
     ]
 
 
-def _load(e: Emitter, at: ir.Value, vector: int, half: bool) -> Vec:
-    """Vector number `vector` of a line of float16 or float32."""
-    if half:
-        return e.half_to_float(e.load(I16, LANES, at, 2 * LANES * vector))
-    return e.load(F32, LANES, at, 4 * LANES * vector)
+@dataclass(frozen=True)
+class _Page:
+    """What a product reads: numbers of one type, and whether the next page is asked for meanwhile. Pages lie in no
+    order, so that the hardware cannot guess it.
+    """
+
+    type: PageType
+    fetches: bool
+
+    def vectors(self, e: Emitter, line: ir.Value, places: range) -> list[Vec]:
+        """These vectors of a line, as float32."""
+        return [self.type.read(e, line, LANES, LANES * place) for place in places]
+
+    def fetch(self, e: Emitter, line: ir.Value, columns: int) -> None:
+        """Ask for so many columns of a line of the next page."""
+        if self.fetches:
+            for offset in range(0, self.type.size * columns, _CACHE_LINE):
+                e.prefetch(line, offset)
 
 
 def _parts(e: Emitter, places: Vec, n: int) -> list[ir.Value]:
     return [e.b.extract_value(places.ll, i) for i in range(n)]
 
 
-def _scores(e: Emitter, rows: int, half: bool, places: list[ir.Value], key_dim: ir.Value) -> None:
+def _scores(e: Emitter, rows: int, page: _Page, places: list[ir.Value], key_dim: ir.Value) -> None:
     """out[rows, 32] = q * keys, with q stored [key_dim, rows] and keys [key_dim, 32]. Places: q, keys, out, ahead."""
     q, keys, out, ahead = places
     for mine, vectors in _tiles(rows, PAGE):
 
         def body(i: ir.Value, acc: list[Vec], mine: range = mine, vectors: range = vectors) -> list[Vec]:
-            line, numbers = e.index(keys, i, PAGE * (2 if half else 4)), e.index(q, i, 4 * rows)
-            if half and mine.start == vectors.start == 0:
-                e.prefetch(e.index(ahead, i, 2 * PAGE), 0)  # pages lie in no order: the hardware cannot guess
-            k = [_load(e, line, c, half) for c in vectors]
+            line, numbers = e.index(keys, i, PAGE * page.type.size), e.index(q, i, 4 * rows)
+            if mine.start == vectors.start == 0:
+                page.fetch(e, e.index(ahead, i, PAGE * page.type.size), PAGE)
+            k = page.vectors(e, line, vectors)
             one = [e.splat(e.load(F32, 0, numbers, 4 * r), LANES) for r in mine]
             return [e.fma(k[c], one[r], acc[r * len(k) + c]) for r in range(len(one)) for c in range(len(k))]
 
@@ -82,21 +96,21 @@ class _Values:
     n: ir.Value
 
 
-def _weigh(e: Emitter, rows: int, half: bool, columns: int, first: ir.Value, at: _Values) -> None:
+def _weigh(e: Emitter, rows: int, page: _Page, columns: int, first: ir.Value, at: _Values) -> None:
     """out = out * correction + p * values, for `columns` columns from `first` on."""
-    values, out = e.index(at.values, first, 2 if half else 4), e.index(at.out, first, 4)
+    values, out = e.index(at.values, first, page.type.size), e.index(at.out, first, 4)
     for mine, vectors in _tiles(rows, columns):
         lines = [e.b.add(out, e.b.mul(at.out_stride, ir.Constant(I64, r))) for r in mine]
         start = []
         for r, line in zip(mine, lines, strict=True):
             factor = e.splat(e.load(F32, 0, at.corrections, 4 * r), LANES)
-            start += [_load(e, line, c, False) * factor for c in vectors]
+            start += [e.load(F32, LANES, line, 4 * LANES * c) * factor for c in vectors]
 
         def body(k: ir.Value, acc: list[Vec], mine: range = mine, vectors: range = vectors) -> list[Vec]:
             line, numbers = e.b.add(values, e.b.mul(at.value_stride, k)), e.index(at.p, k, 4)
-            if half and mine.start == vectors.start == 0:
-                e.prefetch(e.b.add(e.index(at.ahead, first, 2), e.b.mul(at.value_stride, k)), 0)
-            v = [_load(e, line, c, half) for c in vectors]
+            if mine.start == vectors.start == 0:
+                page.fetch(e, e.b.add(e.index(at.ahead, first, page.type.size), e.b.mul(at.value_stride, k)), columns)
+            v = page.vectors(e, line, vectors)
             one = [e.splat(e.load(F32, 0, numbers, 4 * PAGE * r), LANES) for r in mine]
             return [e.fma(v[c], one[r], acc[r * len(v) + c]) for r in range(len(one)) for c in range(len(v))]
 
@@ -104,36 +118,37 @@ def _weigh(e: Emitter, rows: int, half: bool, columns: int, first: ir.Value, at:
             e.store(value, lines[i // len(vectors)], 4 * LANES * vectors[i % len(vectors)])
 
 
-def _weigh_all(e: Emitter, rows: int, half: bool, width: ir.Value, at: _Values) -> None:
+def _weigh_all(e: Emitter, rows: int, page: _Page, width: ir.Value, at: _Values) -> None:
     """All columns, 32 at a time and the last 16; width is a multiple of 16."""
     twos = e.b.udiv(width, ir.Constant(I64, 32))
 
     def pair(i: ir.Value, _: list[Vec]) -> list[Vec]:
-        _weigh(e, rows, half, 32, e.b.mul(i, ir.Constant(I64, 32)), at)
+        _weigh(e, rows, page, 32, e.b.mul(i, ir.Constant(I64, 32)), at)
         return []
 
     def last(i: ir.Value, _: list[Vec]) -> list[Vec]:
-        _weigh(e, rows, half, 16, e.b.mul(twos, ir.Constant(I64, 32)), at)
+        _weigh(e, rows, page, 16, e.b.mul(twos, ir.Constant(I64, 32)), at)
         return []
 
     e.loop(twos, [], pair)
     e.loop(e.b.and_(e.b.udiv(width, ir.Constant(I64, 16)), ir.Constant(I64, 1)), [], last)
 
 
-def products(rows: int, half: bool) -> tuple[Any, Any]:
-    """The two products of a panel of `rows` rows with a page of float16 (half) or widened to float32.
+def products(rows: int, type_: PageType, *, fetches: bool) -> tuple[Any, Any]:
+    """The two products of a panel of `rows` rows with a page; `fetches`: the next one is asked for meanwhile.
 
     multiply_keys((q, keys, scores, next keys), key_dim): scores [rows, 32] from q [key_dim, rows]
     multiply_values(places, width, n): results from the first n scores and values; for places see `_Values`
     """
+    page = _Page(type_, fetches)
 
     @emitted(types.void, types.UniTuple(address, 4), types.int64)
     def multiply_keys(e: Emitter, places: Vec, key_dim: Vec) -> None:
-        _scores(e, rows, half, _parts(e, places, 4), key_dim.ll)
+        _scores(e, rows, page, _parts(e, places, 4), key_dim.ll)
 
     @emitted(types.void, types.UniTuple(address, 7), types.int64, types.int64)
     def multiply_values(e: Emitter, places: Vec, width: Vec, n: Vec) -> None:
-        _weigh_all(e, rows, half, width.ll, _Values(*_parts(e, places, 7), n.ll))
+        _weigh_all(e, rows, page, width.ll, _Values(*_parts(e, places, 7), n.ll))
 
     return multiply_keys, multiply_values
 
