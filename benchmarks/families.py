@@ -5,10 +5,11 @@
 
 transformers saves the model, `halfbyte convert` makes a GGUF file of the folder in F32, and both of our backends run
 it. An error is the largest difference from transformers' logits (of encoders: from the vectors of its last layer), by
-the largest of them: of a prompt in one step, and token by token. The CPU backend keeps keys and values as float16, as
-llama.cpp does, which is nearly all of the error of either; so it is also held against the reference backend with
-float16 keys and values. What is left there is keys on the border of two float16. llama.cpp runs the same file, and
-continues the prompt greedily beside us. transformers, torch and llama-cpp-python are needed.
+the largest of them: of a prompt in one step, and token by token. The CPU backend does so twice: with keys and values as
+float32 (`--kv-type f32`), and as float16, its default and llama.cpp's, which is nearly all of the error of either. The
+latter is also held against the reference backend with float16 keys and values: what is left there is keys on the border
+of two float16. llama.cpp runs the same file, and continues the prompt greedily beside us, who have float16 keys and
+values then, too. transformers, torch and llama-cpp-python are needed.
 """
 
 from __future__ import annotations
@@ -44,14 +45,16 @@ class Found:
     """Errors: of a prompt in one step, and token by token (not of encoders, which take texts whole).
 
     reference  of the reference backend, beside transformers
-    cpu        of the CPU backend, beside transformers
-    kernels    of the CPU backend, beside the reference backend with float16 keys and values
+    cpu        of the CPU backend with float32 keys and values, beside transformers
+    half       of the CPU backend with float16 keys and values, beside transformers
+    kernels    of the same, beside the reference backend with float16 keys and values
     llama_cpp  of llama.cpp, beside transformers, for a prompt
     """
 
     architecture: str
     reference: list[float]
     cpu: list[float]
+    half: list[float]
     kernels: list[float]
     llama_cpp: float | None  # of a prompt
     same_tokens: int | None  # of GENERATED
@@ -62,9 +65,10 @@ def measure(case: Case, folder: Path, threads: int) -> Found:
     write_vocabulary(folder, case)
     path = folder / "model.gguf"
     made = convert(folder, path, "F32", self_check=False)
-    reference, cpu, half = (logits(path, case, backend, threads) for backend in ("reference", "cpu", "half"))
-    beside = [distance(a, b) for a, b in zip(cpu, half, strict=True)]
-    errors = [distance(one, expected) for one in reference], [distance(one, expected) for one in cpu], beside
+    exact, cpu = (logits(path, case, backend, "f32", threads) for backend in ("reference", "cpu"))
+    rounded, half = (logits(path, case, backend, "f16", threads) for backend in ("reference", "cpu"))
+    errors = [[distance(one, expected) for one in found] for found in (exact, cpu, half)]
+    errors.append([distance(a, b) for a, b in zip(half, rounded, strict=True)])
     if case.name in ENCODERS:
         loads_in_llama_cpp(path)
         return Found(made.architecture, *errors, None, None)
@@ -81,10 +85,10 @@ def measure(case: Case, folder: Path, threads: int) -> Found:
     return Found(made.architecture, *errors, their_error, same)
 
 
-def logits(path: Path, case: Case, backend: str, threads: int) -> list[Floats]:
+def logits(path: Path, case: Case, backend: str, kv_type: str, threads: int) -> list[Floats]:
     """Of all tokens in one step, and of each in a step of its own."""
     tokens = case.tokens().tolist()
-    engine = Ours(path, context=CONTEXT, threads=threads, backend=backend)
+    engine = Ours(path, context=CONTEXT, threads=threads, backend=backend, kv_type=kv_type)
     found = [engine.logits(tokens).copy()]
     if case.name not in ENCODERS:
         found.append(step_by_step(engine, tokens))
@@ -111,20 +115,21 @@ def write_vocabulary(folder: Path, case: Case) -> None:
 def add_to(report: Report, found: dict[str, Found]) -> None:
     rows = []
     for name, one in found.items():
-        errors = one.reference, one.cpu, one.kernels, [] if one.llama_cpp is None else [one.llama_cpp]
+        errors = one.reference, one.cpu, one.half, one.kernels, [] if one.llama_cpp is None else [one.llama_cpp]
         shown = [", ".join(f"{error:.1e}" for error in both) for both in errors]
         same = "loads; no tokens" if one.same_tokens is None else f"{one.same_tokens} of {GENERATED}"
         rows.append((name, one.architecture, *shown, same, REASONS.get(name, "")))
         report.data[name] = {**vars(one), "otherwise": REASONS.get(name)}
     header = (
-        "Variant", "Architecture", "Reference", "CPU", "CPU beside reference with float16 keys and values",
-        "llama.cpp", "llama.cpp's tokens", "What llama.cpp does otherwise",
+        "Variant", "Architecture", "Reference", "CPU, float32 keys and values", "CPU, float16",
+        "CPU beside reference, both float16", "llama.cpp", "llama.cpp's tokens", "What llama.cpp does otherwise",
     )  # fmt: skip
     title = "Largest errors (of a prompt, token by token), and tokens before the first that is not llama.cpp's"
     report.table(title, header, rows)
     for backend in ("reference", "cpu"):
         worst = max(max(getattr(one, backend)) for one in found.values())
-        report.goal_at_most(f"{backend} beside transformers", 1e6 * worst, 1e6 * TOLERANCE, "millionths", 1)
+        what = f"{backend} beside transformers, float32 keys and values"
+        report.goal_at_most(what, 1e6 * worst, 1e6 * TOLERANCE, "millionths", 1)
     compared = {name: one for name, one in found.items() if name not in REASONS and one.same_tokens is not None}
     equal = sum(one.same_tokens == GENERATED for one in compared.values())
     report.goal_true("llama.cpp's greedy tokens", f"{equal} of {len(compared)}", equal == len(compared))
