@@ -111,6 +111,14 @@ def test_floats_at_the_end_of_their_range(encoders: Encoders, ggml_type: GGMLTyp
         np.testing.assert_array_equal(encoders.encode(x[None], ggml_type), CODECS[ggml_type].encode(x[None]))
 
 
+def test_floats_of_one_type_become_those_of_the_other(encoders: Encoders) -> None:
+    """Rows of which no number is a whole batch."""
+    for before, after in (FLOATS, FLOATS[::-1]):
+        rows = CODECS[before].encode(random_weights((7, 33), 12))
+        expected = CODECS[after].encode(CODECS[before].decode(rows))
+        np.testing.assert_array_equal(encoders.transcode(rows, before, after), expected)
+
+
 @with_or_without(t for t in TYPES if t not in FLOATS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 def test_what_cannot_be_encoded(encoders: Encoders, ggml_type: GGMLType, weighted: bool, value: float) -> None:
