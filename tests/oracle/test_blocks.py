@@ -19,6 +19,7 @@ from .blocks.record import Run, record
 
 BLOCKS = 400
 TYPES = [(GGMLType.Q4_1, False), (GGMLType.Q4_K, True), (GGMLType.NVFP4, False), (GGMLType.TQ1_0, False)]
+TYPES += [(GGMLType.Q8_K, False)]
 by_type = pytest.mark.parametrize(("ggml_type", "weighted"), TYPES, ids=lambda v: getattr(v, "name", None))
 
 

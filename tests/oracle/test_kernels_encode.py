@@ -18,6 +18,7 @@ from ..kernel_harness import call
 from ..lattice_inputs import HARD, hard
 
 TYPES = [GGMLType[name] for name in KERNEL_TYPES]
+FLOATS = [GGMLType.F16, GGMLType.BF16]
 HARD_KINDS = [(t, kind) for t in TYPES for kind in kinds_of(t.name)]
 
 
@@ -60,7 +61,7 @@ def test_random_weights(encoders: Encoders, ggml_type: GGMLType, weighted: bool,
     np.testing.assert_array_equal(encoders.encode(x, ggml_type, columns), CODECS[ggml_type].encode(x, columns))
 
 
-@with_or_without(t for t in TYPES if t.block_size == 32)
+@with_or_without(t for t in TYPES if t.block_size <= 32)
 def test_rows_that_end_within_a_batch(encoders: Encoders, ggml_type: GGMLType, weighted: bool) -> None:
     x, columns = random_weights((29, 96), 4), given(96, weighted)
     np.testing.assert_array_equal(encoders.encode(x, ggml_type, columns), CODECS[ggml_type].encode(x, columns))
@@ -68,7 +69,7 @@ def test_rows_that_end_within_a_batch(encoders: Encoders, ggml_type: GGMLType, w
 
 @with_or_without(TYPES)
 def test_any_number_of_threads_and_no_byte_outside(ggml_type: GGMLType, weighted: bool) -> None:
-    codec, at_once = CODECS[ggml_type], GROUPS // KERNEL_TYPES[ggml_type.name]
+    codec, at_once = CODECS[ggml_type], KERNEL_TYPES[ggml_type.name]
     x = random_weights((5 * at_once, codec.block_size), 5)
     columns = given(codec.block_size, weighted)
     expected = codec.encode(x, columns)
@@ -87,12 +88,43 @@ def test_any_number_of_threads_and_no_byte_outside(ggml_type: GGMLType, weighted
         assert (memory[:64] == 0xA5).all() and (memory[-64:] == 0xA5).all() and not bad[0]
 
 
-@with_or_without(TYPES)
+@pytest.mark.parametrize("ggml_type", FLOATS, ids=lambda t: t.name)
+def test_floats_between_any_two(encoders: Encoders, ggml_type: GGMLType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of the type, the middles between neighbours, and what is next to these."""
+    codec = CODECS[ggml_type]
+    every = codec.decode(np.arange(1 << 16, dtype="<u2").view(np.uint8).reshape(1, -1))
+    numbers = np.sort(every[np.isfinite(every)]).astype(np.float64)
+    middles = ((numbers[1:] + numbers[:-1]) / 2).astype(np.float32)
+    beside = [np.nextafter(middles, np.float32(end)) for end in (-np.inf, np.inf)]
+    x = np.concatenate([every[np.isfinite(every)], middles, *beside])[None]
+    expected = codec.encode(x)
+    monkeypatch.setattr(codec, "encode", None)  # it is not asked
+    np.testing.assert_array_equal(encoders.encode(x, ggml_type), expected)
+
+
+@pytest.mark.parametrize("ggml_type", FLOATS, ids=lambda t: t.name)
+def test_floats_at_the_end_of_their_range(encoders: Encoders, ggml_type: GGMLType) -> None:
+    """What is beyond becomes infinite; NaN and infinity stay."""
+    nan = np.array([0x7F800001, 0xFF8FFFFF, 0x7FC00000, 0xFFFFFFFF, 0x7FA02000], np.uint32).view(np.float32)
+    ends = np.array([65504, 65519.99, 65520, 1e30, 3.3895313e38, 3.3961773e38, 3.4e38, np.inf], np.float32)
+    for x in (ends[:-1], -ends[:-1], np.concatenate([ends, -ends]), nan):
+        np.testing.assert_array_equal(encoders.encode(x[None], ggml_type), CODECS[ggml_type].encode(x[None]))
+
+
+def test_floats_of_one_type_become_those_of_the_other(encoders: Encoders) -> None:
+    """Rows of which no number is a whole batch."""
+    for before, after in (FLOATS, FLOATS[::-1]):
+        rows = CODECS[before].encode(random_weights((7, 33), 12))
+        expected = CODECS[after].encode(CODECS[before].decode(rows))
+        np.testing.assert_array_equal(encoders.transcode(rows, before, after), expected)
+
+
+@with_or_without(t for t in TYPES if t not in FLOATS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 def test_what_cannot_be_encoded(encoders: Encoders, ggml_type: GGMLType, weighted: bool, value: float) -> None:
     x = random_weights((40, 512), 6)
     x[33, 300] = value
-    if value == 3e38 and "FP4" in ggml_type.name:
+    if value == 3e38 and ("FP4" in ggml_type.name or ggml_type is GGMLType.Q8_K):
         assert encoders.encode(x, ggml_type).shape[0] == 40  # they have no float16 scale
         return
     words = "float16" if value == 3e38 else "weight 300 of row 33"
@@ -137,7 +169,7 @@ def test_an_importance_that_is_needed(encoders: Encoders, name: str) -> None:
 
 def test_types_without_a_kernel_and_empty_arrays(encoders: Encoders) -> None:
     x = random_weights((3, 256), 7)
-    np.testing.assert_array_equal(encoders.encode(x, GGMLType.Q8_1), CODECS[GGMLType.Q8_1].encode(x))
+    np.testing.assert_array_equal(encoders.encode(x, GGMLType.F32), CODECS[GGMLType.F32].encode(x))
     assert encoders.encode(x[:0], GGMLType.Q4_K).shape == (0, 144)
     with pytest.raises(CodecError, match="100 weights"):
         encoders.encode(np.zeros((2, 100), np.float32), GGMLType.Q4_0)
@@ -152,8 +184,9 @@ def test_an_importance_of_each_row_is_not_taken_for_that_of_columns(encoders: En
 def test_the_tables_agree() -> None:
     from halfbyte.runtime.backends.cpu.kernels.encode.table import ENCODERS
 
-    assert {name: kind.per for name, kind in ENCODERS.items()} == KERNEL_TYPES
+    assert {t.name for t in CODECS if t.on_disk} - {"F32"} == set(ENCODERS) == set(KERNEL_TYPES)
     assert set(NEED_IMPORTANCE) == ALWAYS_WEIGHTED
     for name, kind in ENCODERS.items():
-        assert (kind.size * kind.per, kind.block_bytes) == (GGMLType[name].block_size, GGMLType[name].block_bytes)
+        batch = GROUPS * kind.size, GROUPS // kind.per * kind.block_bytes
+        assert batch == tuple(KERNEL_TYPES[name] * n for n in (GGMLType[name].block_size, GGMLType[name].block_bytes))
         assert (kind.power_of == "row") == CODECS[GGMLType[name]].needs_row_power

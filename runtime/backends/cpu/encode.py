@@ -19,17 +19,19 @@ from .compile import Report, ensure_compiled
 from .points import LATTICE_TYPES, table_of
 from .team import FUNCTIONS, Team
 
-# Types with a kernel, and how many groups make a block of them. NumPy encodes the others.
+# Types with a kernel, and how many of their blocks are a batch, which is sixteen groups; a block of floats is a weight.
+# NumPy encodes the others: F32, which is a copy, and the types of bitsandbytes.
 KERNEL_TYPES = {
-    **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "Q2_0"), 1),
+    **dict.fromkeys(("F16", "BF16"), 512),
+    **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "IQ4_NL", "MXFP4", "Q2_0"), 16),
     "NVFP4": 4,
-    **dict.fromkeys(("Q4_K", "Q5_K", "IQ4_XS", "Q1_0", "IQ1_S", "IQ2_XXS", "IQ3_XXS", "IQ3_S"), 8),
-    **dict.fromkeys(("Q2_K", "Q3_K", "Q6_K", "TQ1_0", "TQ2_0", "IQ1_M", "IQ2_XS", "IQ2_S"), 16),
+    **dict.fromkeys(("Q4_K", "Q5_K", "IQ4_XS", "Q1_0", "IQ1_S", "IQ2_XXS", "IQ3_XXS", "IQ3_S"), 2),
+    **dict.fromkeys(("Q2_K", "Q3_K", "Q6_K", "Q8_K", "TQ1_0", "TQ2_0", "IQ1_M", "IQ2_XS", "IQ2_S"), 1),
 }
 # Those that there is no encoding of without an importance.
 ALWAYS_WEIGHTED = frozenset({"IQ1_S", "IQ2_XXS", "IQ2_XS"})
 # Those that an importance changes nothing of, unless they are searched.
-UNWEIGHTED = frozenset({"Q8_0", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"})
+UNWEIGHTED = frozenset({"F16", "BF16", "Q8_0", "Q8_1", "Q8_K", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0"})
 WIDENED = (GGMLType.F16, GGMLType.BF16)  # become float32 by kernels; NumPy decodes the others
 
 
@@ -108,7 +110,7 @@ class Encoders:
         if not name or not is_plain or (importance is not None and importance.ndim != 1):
             return by_numpy(weights, importance)
         rows, row_bytes = codec.byte_shape(weights.shape)
-        blocks, at_once = rows * row_bytes // codec.block_bytes, GROUPS // KERNEL_TYPES[ggml_type.name]
+        blocks, at_once = rows * row_bytes // codec.block_bytes, KERNEL_TYPES[ggml_type.name]
         batches = -(-blocks // at_once)
         x = _padded(weights, batches * at_once * codec.block_size)
         out = np.empty(batches * at_once * codec.block_bytes, np.uint8)
@@ -123,7 +125,7 @@ class Encoders:
         bad = np.zeros(1, np.int64)
         self._run(name, {"x": x, "out": out, "n": batches, "cols": weights.shape[1], "bad": bad, **given})
         if bad[0]:
-            return by_numpy(weights, importance)  # which names the weight that cannot be encoded
+            return by_numpy(weights, importance)  # which names the weight that cannot be encoded, or stores NaN
         return out[: rows * row_bytes].reshape(rows, row_bytes)
 
     def _run(self, name: str, arguments: dict[str, Any]) -> None:

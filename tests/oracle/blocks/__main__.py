@@ -35,8 +35,7 @@ def variants(ggml_type: GGMLType) -> list[bool]:
     """Without an importance and with one, as far as ggml takes it and it changes something."""
     if ggml_type.name in NEED_IMPORTANCE:
         return [True]
-    has_no_use = ggml_type.name in UNWEIGHTED or ggml_type.block_size == 1 or ggml_type.name in ("Q8_1", "Q8_K")
-    return [False] if has_no_use else [False, True]
+    return [False] if ggml_type.name in {*UNWEIGHTED, "F32"} else [False, True]
 
 
 def encoders_of(ggml_type: GGMLType, kernels: Encoders) -> dict[str, Encode]:

@@ -1,8 +1,8 @@
-"""Blocks of 32 with one scale: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0. The definition: `formats/quants/basic.py`."""
+"""Blocks of 32 with one scale: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0; Q8_1. The definition: `formats/quants/basic.py`."""
 
 from __future__ import annotations
 
-from ...simd.emit import F32, Vec
+from ...simd.emit import F32, I32, Vec
 from .encoder import LANES, Batch, Encoder
 from .lanes import Index, byte_rows
 from .search import Codes, affine, negated, reciprocal, signed_extreme, symmetric
@@ -82,16 +82,35 @@ class Q8_0(Encoder):
 
     @classmethod
     def encode(cls, b: Batch) -> None:
-        d = largest(b) / 127.0
-        g, inverse, bits = b.g, reciprocal(d), b.half(d)
-        cls.store(b, lambda j: round_half_away(g.x(j) * inverse), bits)
+        d, codes = _eight_bits(b)
+        cls.store(b, codes, b.half(d))
 
     @classmethod
-    def store(cls, b: Batch, codes: Codes, d: Vec) -> None:
+    def store(cls, b: Batch, codes: Codes, *halves: Vec) -> None:
         rows = byte_rows([codes(j) & 255 for j in range(32)])
         for k, (at, _) in enumerate(b.blocks()):
-            b.e.store(d.lane(k), at)
-            b.e.store(rows[k], at, 2)
+            for i, bits in enumerate(halves):
+                b.e.store(bits.lane(k), at, 2 * i)
+            b.e.store(rows[k], at, 2 * len(halves))
+
+
+class Q8_1(Q8_0):
+    block_bytes = 36
+
+    @classmethod
+    def encode(cls, b: Batch) -> None:
+        e = b.e
+        d, codes = _eight_bits(b)
+        sums = b.g.each([e.zero(I32, LANES)], lambda j, sums: [sums[0] + codes(j)])[0]
+        s = e.float_to_half(e.to_float(sums) * d)  # which may be infinite, as in ggml
+        cls.store(b, codes, b.half(d), s)
+
+
+def _eight_bits(b: Batch) -> tuple[Vec, Codes]:
+    """Scales before they are rounded, and codes."""
+    g, d = b.g, largest(b) / 127.0
+    inverse = reciprocal(d)
+    return d, lambda j: round_half_away(g.x(j) * inverse)
 
 
 def largest(b: Batch) -> Vec:

@@ -1,4 +1,4 @@
-"""Super-blocks of 256: Q2_K Q3_K Q4_K Q5_K Q6_K. The definition: `formats/quants/k.py`."""
+"""Super-blocks of 256: Q2_K Q3_K Q4_K Q5_K Q6_K; Q8_K. The definition: `formats/quants/k.py`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from ...simd.emit import F32, I8, I32, Emitter, Vec
+from ...simd.emit import F32, I8, I16, I32, Emitter, Vec
 from .encoder import LANES, Batch, Encoder
 from .lanes import Groups, Index, byte_rows, for_groups, lines_of
-from .search import NOTHING, Codes, affine, nearest, positive, symmetric, symmetric_by_turns
+from .search import (
+    NOTHING,
+    Codes,
+    affine,
+    nearest,
+    positive,
+    reciprocal,
+    signed_extreme,
+    symmetric,
+    symmetric_by_turns,
+)  # fmt: skip
 
 WEIGHTED_TRIES = (-0.9, 0.05, 36)
 
@@ -162,6 +172,22 @@ class Q6_K(Encoder):
                 e.store(merged([(row >> 4) << 2 * k for k, row in enumerate(four)]), at, 128 + 32 * h)
             e.store(_bytes(scales), at, 192)
             e.store(d.lane(group), at, 208)
+
+
+class Q8_K(Encoder):
+    size, per, block_bytes = 16, 16, 292
+
+    @classmethod
+    def encode(cls, b: Batch) -> None:
+        e, g = b.e, b.g
+        inverse = reciprocal(signed_largest(signed_extreme(g), cls.per), times=-127.0)
+        codes = [e.limited(nearest(inverse * g.x(j)), -128, 127) for j in range(16)]
+        rows = byte_rows([code & 255 for code in codes])
+        for at, group in b.blocks():
+            e.store(reciprocal(inverse).lane(group), at)
+            for k, row in enumerate(rows):
+                e.store(row, at, 4 + 16 * k)
+            e.store(e.truncate(sum(codes[1:], codes[0]), I16), at, 260)
 
 
 def highest(v: Vec, per: int) -> Vec:

@@ -40,10 +40,10 @@ def signed_extreme(g: Groups) -> Vec:
     return g.each([zero, zero], body)[1]
 
 
-def reciprocal(d: Vec) -> Vec:
-    """1 / d, or 0 where that is infinite."""
+def reciprocal(d: Vec, times: float = 1.0) -> Vec:
+    """times / d, or 0 where that is infinite."""
     e = d.e
-    inverse = e.like(d, 1.0) / d
+    inverse = e.like(d, times) / d
     return e.select(e.compare(e.absolute(inverse), "==", float("inf")), e.like(d, 0.0), inverse)
 
 
