@@ -61,7 +61,7 @@ def measure(case: Case, folder: Path, threads: int) -> Found:
     expected = their_logits(case, save_checkpoint(case, folder))
     write_vocabulary(folder, case)
     path = folder / "model.gguf"
-    made = convert(folder, path, "F32", self_check=False)
+    made = convert(folder, path, "F32", verify=False)
     reference, cpu, half = (logits(path, case, backend, threads) for backend in ("reference", "cpu", "half"))
     beside = [distance(a, b) for a, b in zip(cpu, half, strict=True)]
     errors = [distance(one, expected) for one in reference], [distance(one, expected) for one in cpu], beside
