@@ -209,9 +209,11 @@ def _vocabulary_rows(config: Config, tensors: Mapping[str, Rows]) -> int:
 
 
 def _stored_type(model: GGUFFile) -> str:
-    """The recipe that keeps what most weights are stored as."""
+    """The recipe that keeps what most weights are stored as. InvalidRequest where there are none."""
     counts: Counter[GGMLType] = Counter()
     for one in model.tensors.values():
         kept = isinstance(one, SourceTensor) and one.made_by.kept
         counts[kept or one.type] += one.n_elements if len(one.ne) > 1 else 0
+    if not counts:
+        raise InvalidRequest(f"{model.path}: no tensors, and so no type to keep; name one, such as F16")
     return counts.most_common(1)[0][0].name

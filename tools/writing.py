@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("-o", "--output", type=click.Path(path_type=Path),
-                 help="Default: named like the source with the type behind it, .gguf, in this folder."),
+                 help="Default: named like the model with the type behind it, .gguf, in this folder."),
     click.option("--overwrite", is_flag=True, help="Replace the output if it is there."),
     click.option("--imatrix", "importance", type=click.Path(path_type=Path),
                  help="What errors of each column cost (.dat or GGUF)."),

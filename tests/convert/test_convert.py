@@ -293,6 +293,13 @@ def test_what_is_checked_is_read_from_the_disk_again(
     assert (asked, made.check is not None) == ([verify is not False], verify is not False)
 
 
+def test_a_vocabulary_has_no_type_to_keep(tmp_path: Path) -> None:
+    with GGUFWriter(tmp_path / "vocabulary.gguf") as writer:
+        writer.add("general.architecture", "llama")
+    with pytest.raises(InvalidRequest, match="no tensors"):
+        convert(tmp_path / "vocabulary.gguf", tmp_path / "made.gguf")
+
+
 def test_a_source_is_opened_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     monkeypatch.setattr(SafetensorsFile, "open", _noting(SafetensorsFile.open, opened))
