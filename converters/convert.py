@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..formats.errors import InvalidRequest, ModelFileError
+from ..formats.errors import InvalidRequest, ModelFileError, TokenizerError
 from ..formats.gguf import GGMLType, GGUFFile
 from ..runtime.backends.base import CancelFlag, Progress
 from ..runtime.models import build_model
+from ..runtime.tokenize import tokenizer_from_metadata
 from .card import card_keys, sampling_keys
 from .checkpoint import Checkpoint, CheckpointError
 from .config import Config
@@ -161,6 +162,7 @@ def open_checkpoint(path: Path) -> SourceModel:
         tensors = {name: tensor(name, rows) for name, rows in made.items()}
         model = _with_wide_tensors(SourceModel(path, checkpoint.sources, keys, tensors, checkpoint.close))
         _check_graph(model, family, config, made)
+        _check_tokenizer(model)
     except BaseException:
         checkpoint.close()
         raise
@@ -185,6 +187,14 @@ def _check_graph(model: SourceModel, family: Family, config: Config, made: Mappi
             f"{name}: {error.problem} for {error.field!r}", got=error.got, allowed=f"{error.allowed}, by config.json",
             hint=_MIXED,
         ) from error  # fmt: skip
+
+
+def _check_tokenizer(model: SourceModel) -> None:
+    """Let the tokenizer that will run find what is wrong with the keys."""
+    try:
+        tokenizer_from_metadata(model.metadata)
+    except TokenizerError as error:
+        raise CheckpointError(f"its tokenizer cannot be used: {error}", path=model.path) from error
 
 
 def _with_wide_tensors(model: SourceModel) -> SourceModel:

@@ -233,6 +233,16 @@ def test_what_contradicts_itself_is_refused_before_anything_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
 
 
+def test_a_tokenizer_that_cannot_be_run_is_refused_without_a_check(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy()
+    vocab = {"[UNK]": 0} | {f"t{i}": i for i in range(1, 512)}
+    model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]", "max_input_chars_per_word": 9}
+    content = {"model": model, "normalizer": {"type": "Nonsense"}, "added_tokens": []}
+    (made / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"changed: its tokenizer cannot be used: "):
+        convert(made, tmp_path / "made.gguf", "F32", verify=False, dry_run=True)
+
+
 def test_a_pointer_or_a_page_is_said_so_whatever_it_stands_for(copy: Callable[..., Path], tmp_path: Path) -> None:
     made = copy()
     for text, said in (("version https://git-lfs.github.com/spec/v1\n", "git-LFS"), ("<!DOCTYPE html>", "HTML page")):
