@@ -64,7 +64,7 @@ def measure(case: Case, folder: Path, threads: int) -> Found:
     expected = their_logits(case, save_checkpoint(case, folder))
     write_vocabulary(folder, case)
     path = folder / "model.gguf"
-    made = convert(folder, path, "F32", self_check=False)
+    made = convert(folder, path, "F32", verify=False)
     exact, cpu = (logits(path, case, backend, "f32", threads) for backend in ("reference", "cpu"))
     rounded, half = (logits(path, case, backend, "f16", threads) for backend in ("reference", "cpu"))
     errors = [[distance(one, expected) for one in found] for found in (exact, cpu, half)]

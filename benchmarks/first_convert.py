@@ -21,7 +21,7 @@ def ours(folder: Path, target: Path, recipe: str, threads: int) -> dict[str, flo
     from halfbyte import convert
 
     begin = time.perf_counter()
-    convert(folder, target, recipe, threads=threads, self_check=False)
+    convert(folder, target, recipe, threads=threads, verify=False)
     return {"seconds": time.perf_counter() - begin, "peak": peak_memory()}
 
 

@@ -1,24 +1,27 @@
 """What a folder says about its model besides numbers: its card and its sampling defaults, as keys `general.*`.
 
-The card is the front matter of README.md. What is not said is not guessed: no version, base name or size is read out
-of names. A card that is broken costs its keys and a warning, not the conversion.
+The card is the front matter of README.md. Parts of the model's name that it does not say are read out of the id in
+config.json, and then out of the folder's name, as llama.cpp's converter does it. A card that is broken costs its keys
+and a warning, not the conversion.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..formats.gguf import ValueType
 from .checkpoint import Checkpoint, CheckpointError
 from .families.family import Keys
 from .front_matter import FrontMatterError, front_matter
+from .naming import folder_id, parts_of
 
 MAX_CHARS, MAX_ENTRIES = 1 << 14, 500  # of one text, of one list
 MAX_NAME = 256  # of the name of a model: as long as a file's may be
 _HUB = "https://huggingface.co/"
+_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*")  # of a model: OWNER/NAME or NAME
 
 # Key under general. -> fields of the card, the first that is there.
 _TEXTS = {
@@ -26,12 +29,16 @@ _TEXTS = {
     "author": ("author", "model_author", "model_creator"),
     "version": ("version", "model_version"),
     "organization": ("organization", "model_organization"),
+    "finetune": ("finetune", "model_finetune"),
+    "basename": ("basename", "model_basename", "model_type"),
+    "size_label": ("size_label", "model_size_label"),
     "description": ("description", "model_description"),
     "license": ("license",),
     "license.name": ("license_name",),
     "license.link": ("license_link",),
     "source.url": ("url", "model_url"),
     "source.doi": ("doi", "model_doi"),
+    "source.uuid": ("uuid", "model_uuid"),
     "source.repo_url": ("repo_url", "model_repo_url"),
 }
 _LISTS = {"tags": ("tags", "pipeline_tag"), "languages": ("languages", "language")}  # of all these fields together
@@ -49,19 +56,26 @@ _SAMPLING = {
 }
 
 
-def card_keys(checkpoint: Checkpoint) -> Keys:
-    """Keys `general.*` of the card. `general.name` is always among them: the folder's, where nothing is said."""
+def card_keys(checkpoint: Checkpoint, n_weights: int) -> Keys:
+    """Keys `general.*` of the card and of ids. `general.name` is always among them.
+
+    `n_weights` is how many weights the model has, see `parts_of`.
+    """
     card = _card(checkpoint)
-    keys: Keys = {"general.name": _name(checkpoint)}
+    keys: Keys = {}
     for key, fields in _TEXTS.items():
         if said := next((text for field in fields if (text := _joined(card.get(field)))), None):
             keys[f"general.{key}"] = said
+    for model_id in _ids(checkpoint):
+        for part, text in parts_of(model_id, n_weights).items():
+            keys.setdefault(f"general.{part}", text)
+    keys.setdefault("general.name", "model")
     for key, fields in _LISTS.items():
         if found := [text for field in fields for text in _texts(card.get(field))]:
             keys[f"general.{key}"] = list(dict.fromkeys(found))
     for key, fields in _REFERENCES.items():
         given: Any = next((card[field] for field in fields if card.get(field)), [])
-        keys |= _references(f"general.{key}", given if isinstance(given, list) else [given])
+        keys |= _references(f"general.{key}", given if isinstance(given, list) else [given], n_weights)
     return keys
 
 
@@ -78,12 +92,6 @@ def sampling_keys(checkpoint: Checkpoint) -> Keys:
     return keys
 
 
-def title(name: str) -> str:
-    """A name as people write it: "tiny-model-v1.2-5B" becomes "Tiny Model v1.2 5B"."""
-    words = name.replace("-", " ").split()
-    return " ".join(word.title() if word.islower() and not re.match(r"v?\d", word) else word for word in words)
-
-
 def _card(checkpoint: Checkpoint) -> Mapping[str, Any]:
     try:
         return front_matter(checkpoint.text("README.md") or "")
@@ -93,12 +101,16 @@ def _card(checkpoint: Checkpoint) -> Mapping[str, Any]:
         return {}
 
 
-def _name(checkpoint: Checkpoint) -> str:
-    """By the hub's name in config.json, if it is one and no path on somebody's disk; else by the folder."""
+def _ids(checkpoint: Checkpoint) -> Iterator[str]:
+    """The hub's name in config.json, if it is one and no path on somebody's disk; the folder's."""
     said = checkpoint.config.get("_name_or_path")
-    if not isinstance(said, str) or not re.fullmatch(r"\w[\w.-]*/?[\w.-]+", said[: MAX_NAME + 1]):
-        said = checkpoint.path.resolve().name
-    return title(said.rpartition("/")[2][:MAX_CHARS]) or "model"
+    if isinstance(said, str) and _is_id(said):
+        yield said
+    yield folder_id(checkpoint.path)
+
+
+def _is_id(text: str) -> bool:
+    return len(text) <= MAX_NAME and _ID.fullmatch(text) is not None
 
 
 def _texts(value: object) -> list[str]:
@@ -111,28 +123,25 @@ def _joined(value: object) -> str:
     return ",".join(_texts(value))
 
 
-def _references(prefix: str, entries: list[Any]) -> Keys:
+def _references(prefix: str, entries: list[Any], n_weights: int) -> Keys:
     """Models or datasets that this one was made of: names on the hub, addresses, or objects of both."""
-    described = [one for entry in entries[:MAX_ENTRIES] if (one := _described(entry))]
+    described = [one for entry in entries[:MAX_ENTRIES] if (one := _described(entry, n_weights))]
     keys: Keys = {f"{prefix}.count": (len(described), ValueType.UINT32)} if described else {}
     for i, one in enumerate(described):
         keys |= {f"{prefix}.{i}.{field}": text for field, text in one.items()}
     return keys
 
 
-def _described(entry: object) -> dict[str, str]:
+def _described(entry: object, n_weights: int) -> dict[str, str]:
     if isinstance(entry, dict):
         known = ("name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url")
         return {field: text for field in known if (text := _joined(entry.get(field)))}
     if not isinstance(entry, str) or not entry:
         return {}
     url = entry[:MAX_CHARS] if re.match(r"(https?|ssh)://", entry) else None
-    on_hub = entry.removeprefix(_HUB) if url else entry
-    named = re.fullmatch(r"(?:([\w.-]+)/)?([\w.-]+)", on_hub[:MAX_CHARS])
-    if named is None:
+    model_id = entry.removeprefix(_HUB) if url else entry
+    if not _is_id(model_id):
         return {"repo_url": url} if url else {"name": entry[:MAX_CHARS]}
-    organization, name = named.groups()
-    found = {"name": title(name)}
-    if organization:
-        found |= {"organization": title(organization), "repo_url": url or f"{_HUB}{organization}/{name}"}
-    return found
+    parts = parts_of(model_id, n_weights)
+    found = {part: parts[part] for part in ("name", "organization", "version") if part in parts}
+    return found | ({"repo_url": url or _HUB + model_id} if "organization" in found else {})

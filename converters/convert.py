@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -18,15 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..formats.errors import InvalidRequest, ModelFileError
+from ..formats.errors import InvalidRequest, ModelFileError, TokenizerError
 from ..formats.gguf import GGMLType, GGUFFile
 from ..runtime.backends.base import CancelFlag, Progress
 from ..runtime.models import build_model
+from ..runtime.tokenize import tokenizer_from_metadata
 from .card import card_keys, sampling_keys
 from .checkpoint import Checkpoint, CheckpointError
 from .config import Config
 from .families import family_of
 from .families.family import Family
+from .naming import converted_name, quantized_name, size_label
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
 from .rows import Rows, computed
@@ -53,7 +56,7 @@ def convert(
     target: str | os.PathLike[str] | None = None,
     type: str = AUTO,
     *,
-    self_check: bool | None = None,
+    verify: bool | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
     cancel: CancelFlag | None = None,
@@ -62,42 +65,76 @@ def convert(
     """Write the checkpoint in the folder `source` to the GGUF file `target`.
 
     type        a recipe of `quantize`, such as "Q4_K_M", "F16" or "NF4"; "auto" keeps the type the weights have
-    target      default: named after the folder and the type, in the working directory
-    self_check  run prompts through the checkpoint's weights and through the written file, and refuse to publish a file
-                that predicts something else; None: for models small enough that it takes seconds
+    target      default: named as `converted_name` says, in the working directory
+    verify      read the new file from the disk again, run prompts through the checkpoint's weights and through the
+                file, and refuse one that predicts something else; None: for models so small that it takes seconds
     options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
 
     Nothing but rows of the source is held in memory. The source is only read, nothing in it is run, and `target`
-    appears when it is complete. A file in GGUF form is a source as well: this then is `quantize`.
+    appears when it is complete. A file in GGUF form is a source as well: this then is `quantize`, and so is `verify`.
 
     Raises CheckpointError and UnsupportedError that name file and field before anything is written; and what `quantize`
     raises.
     """
-    path = source_path(source)
-    if path.is_file():
-        if self_check:
-            raise InvalidRequest(f"{path}: only a conversion of a folder is checked; leave --check out")
-        recipe = _auto_recipe(path) if type == AUTO else type
-        out = Path(target or default_target(path, recipe))
-        summary = quantize(path, out, recipe, dry_run=dry_run, progress=progress, cancel=cancel, **options)
-        return Converted(summary, "", recipe, None)
-    model = open_checkpoint(path)
-    with model:
-        architecture = model.metadata.require("general.architecture", str)
-        recipe = _stored_type(model) if type == AUTO else type
-        out = Path(target or default_target(path, recipe))
-        wanted = is_small(model) if self_check is None else self_check
-        found: list[Check] = []
+    with Conversion(source, target, type) as conversion:
+        return conversion.run(verify=verify, dry_run=dry_run, progress=progress, cancel=cancel, **options)
 
-        def look(partial: Path) -> Mapping[str, float]:
-            found.append(check(model, partial, progress=progress))
-            return found[0].keys()
 
+class Conversion:
+    """A source that is open and was checked, what it becomes, and where. Run it once; close it, or use it as a context.
+
+    Its arguments and errors are those of `convert`.
+    """
+
+    def __init__(
+        self, source: str | os.PathLike[str], target: str | os.PathLike[str] | None = None, type: str = AUTO
+    ) -> None:
+        path = source_path(source)
+        self._model = GGUFFile.open(path) if path.is_file() else open_checkpoint(path)
+        try:
+            self.recipe = _stored_type(self._model) if type == AUTO else type
+            self.target = Path(target or _default_name(self._model, self.recipe))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, *, verify: bool | None = None, progress: Progress | None = None, **options: Any) -> Converted:
+        """Write the file, see `convert`."""
+        model, inspection, found = self._model, None, list[Check]()
+        if isinstance(model, SourceModel):
+            verify = is_small(model) if verify is None else verify
+            inspection = _inspection(model, found, progress) if verify else None
         summary = quantize(
-            model, out, recipe, dry_run=dry_run, progress=progress, cancel=cancel,
-            inspection=Inspection(keys_for(model), look) if wanted else None, **options,
-        )  # fmt: skip
-    return Converted(summary, architecture, recipe, found[0] if found else None)
+            model, self.target, self.recipe, verify=bool(verify), inspection=inspection, progress=progress, **options
+        )
+        architecture = model.metadata.require("general.architecture", str)
+        return Converted(summary, architecture, self.recipe, found[0] if found else None)
+
+    def close(self) -> None:
+        """Release the source's files."""
+        self._model.close()
+
+    def __enter__(self) -> Conversion:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _inspection(model: SourceModel, found: list[Check], progress: Progress | None) -> Inspection:
+    """The check of a finished file, which adds what it finds to `found`."""
+
+    def look(partial: Path) -> Mapping[str, float]:
+        found.append(check(model, partial, progress=progress))
+        return found[0].keys()
+
+    return Inspection(keys_for(model), look)
+
+
+def _default_name(model: GGUFFile, recipe: str) -> str:
+    if isinstance(model, SourceModel):
+        return converted_name(model.metadata, model.path, recipe)
+    return quantized_name(model.path, recipe)
 
 
 def source_path(source: str | os.PathLike[str]) -> Path:
@@ -117,12 +154,15 @@ def open_checkpoint(path: Path) -> SourceModel:
         family, config = family_of(checkpoint)
         made = family.tensors(checkpoint, config)
         keys: dict[str, Any] = {"general.architecture": family.architecture, "general.type": "model"}
-        keys |= card_keys(checkpoint) | {"general.size_label": size_label(made)} | sampling_keys(checkpoint)
+        shapes = {name: rows.shape for name, rows in made.items()}
+        keys |= {"general.size_label": size_label(shapes)} | card_keys(checkpoint, sum(map(math.prod, shapes.values())))
+        keys |= sampling_keys(checkpoint)
         keys |= {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
         keys |= family.beside(checkpoint, config) | vocabulary(checkpoint, _vocabulary_rows(config, made))
         tensors = {name: tensor(name, rows) for name, rows in made.items()}
         model = _with_wide_tensors(SourceModel(path, checkpoint.sources, keys, tensors, checkpoint.close))
         _check_graph(model, family, config, made)
+        _check_tokenizer(model)
     except BaseException:
         checkpoint.close()
         raise
@@ -149,6 +189,14 @@ def _check_graph(model: SourceModel, family: Family, config: Config, made: Mappi
         ) from error  # fmt: skip
 
 
+def _check_tokenizer(model: SourceModel) -> None:
+    """Let the tokenizer that will run find what is wrong with the keys."""
+    try:
+        tokenizer_from_metadata(model.metadata)
+    except TokenizerError as error:
+        raise CheckpointError(f"its tokenizer cannot be used: {error}", path=model.path) from error
+
+
 def _with_wide_tensors(model: SourceModel) -> SourceModel:
     """Vectors, and the small matrices that no recipe touches, as float32: as llama.cpp's converter stores them."""
     kept = Architecture.of(model)
@@ -158,16 +206,6 @@ def _with_wide_tensors(model: SourceModel) -> SourceModel:
         if isinstance(one, SourceTensor)
     }
     return model.with_tensors(wide)
-
-
-def size_label(tensors: Mapping[str, Rows]) -> str:
-    """Parameters in short, as names of models have them: 8.4M, 1.1B."""
-    total = float(sum(rows.n_rows * rows.shape[-1] for rows in tensors.values()))
-    for limit, unit, digit in ((1e12, 1e9, "B"), (1e9, 1e6, "M"), (1e6, 1e3, "K")):
-        if total >= unit and total < limit * 1e3:
-            value = total / unit
-            return f"{value:.1f}{digit}" if value < 10 else f"{value:.0f}{digit}"
-    return f"{total:.0f}"
 
 
 def _vocabulary_rows(config: Config, tensors: Mapping[str, Rows]) -> int:
@@ -181,27 +219,11 @@ def _vocabulary_rows(config: Config, tensors: Mapping[str, Rows]) -> int:
 
 
 def _stored_type(model: GGUFFile) -> str:
-    """The recipe that keeps what most weights are stored as."""
+    """The recipe that keeps what most weights are stored as. InvalidRequest where there are none."""
     counts: Counter[GGMLType] = Counter()
     for one in model.tensors.values():
         kept = isinstance(one, SourceTensor) and one.made_by.kept
         counts[kept or one.type] += one.n_elements if len(one.ne) > 1 else 0
+    if not counts:
+        raise InvalidRequest(f"{model.path}: no tensors, and so no type to keep; name one, such as F16")
     return counts.most_common(1)[0][0].name
-
-
-def stored_recipe(source: Path) -> str:
-    """The recipe that `auto` stands for."""
-    if source.is_file():
-        return _auto_recipe(source)
-    with open_checkpoint(source) as model:
-        return _stored_type(model)
-
-
-def _auto_recipe(path: Path) -> str:
-    with GGUFFile.open(path) as file:
-        return _stored_type(file)
-
-
-def default_target(source: Path, recipe: str) -> Path:
-    """In the working folder, named like the source with the type behind it."""
-    return Path(f"{source.resolve().name.removesuffix('.gguf')}-{recipe}.gguf")

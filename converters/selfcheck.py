@@ -96,7 +96,7 @@ def check(source: SourceModel, written: Path, *, progress: Progress | None = Non
     if not np.isfinite(wanted).all():
         raise ConversionError(
             f"{source.path}: the source's own predictions are NaN or infinite, so that there is nothing to compare a "
-            "file with. Nothing was written; leave the check out (--no-check)"
+            "file with. Nothing was written; leave the check out (--no-verify)"
         )
     if progress:
         progress("check", 1, 2)
@@ -132,7 +132,8 @@ def compare_tokens(source: SourceModel, file: GGUFFile) -> tuple[int, float | No
     if other:
         raise ConversionError(
             f"{source.path}: {len(other)} of {n} texts get other tokens by the written file than by the checkpoint's "
-            f"tokenizer, {other[0]!a} first. Nothing was written; report the checkpoint, or leave the check out"
+            f"tokenizer, {other[0]!a} first. Nothing was written; report the checkpoint, or leave the check out "
+            "(--no-verify)"
         )
     return n, 1.0
 

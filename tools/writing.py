@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("-o", "--output", type=click.Path(path_type=Path),
-                 help="Default: named like the source with the recipe behind it, .gguf, in this folder."),
+                 help="Default: named like the model with the type behind it, .gguf, in this folder."),
     click.option("--overwrite", is_flag=True, help="Replace the output if it is there."),
     click.option("--imatrix", "importance", type=click.Path(path_type=Path),
                  help="What errors of each column cost (.dat or GGUF)."),
@@ -26,7 +26,6 @@ _OPTIONS = (
     click.option("--embedding-type", metavar="TYPE", help="For token_embd.weight."),
     click.option("--split-max-size", metavar="SIZE", help="Begin another file before one has more: 2G, 500M."),
     click.option("--allow-nonfinite", is_flag=True, help="Allow NaN and infinity: zero where a type has neither."),
-    click.option("--verify", is_flag=True, help="Read the new file from the disk again before it gets its name."),
     click.option("--threads", type=click.IntRange(1),
                  help="Default: one for each physical core; at most all processors."),
     click.option("--dry-run", is_flag=True, help="Check everything, show the plan and the size, and write nothing."),
@@ -39,7 +38,7 @@ _AS_THEY_ARE = (
 
 
 def writing_options(command: F) -> F:
-    """--output, --dry-run and --json, and the options of `chosen_writing`."""
+    """--output, --dry-run and --json, and the options of `chosen_writing` but --verify, which each command declares."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -23,6 +23,10 @@ def _none(c: Config) -> Tensors:
     return {}
 
 
+def _no_biases(c: Config) -> Sequence[str]:
+    return ()
+
+
 def _no_keys(checkpoint: Checkpoint, c: Config) -> Keys:
     return {}
 
@@ -36,6 +40,7 @@ class Family:
     names         stem in the checkpoint -> stem in GGUF, or a whole name; stems with "{e}" are stacked
     changes       GGUF stem -> what is done to its tensors
     splits        stem in the checkpoint -> what makes several tensors of it, by GGUF stem
+    biases        GGUF stems that have a bias in each layer by config.json: graphs take what is there
     extra         tensors that are computed from config.json
     beside        the folder and its config.json -> further metadata, by whole keys
     ignored       regular expressions of names that mean nothing any more, such as buffers
@@ -47,6 +52,7 @@ class Family:
     names: Mapping[str, str]
     changes: Mapping[str, Change] = field(default_factory=dict)
     splits: Mapping[str, Split] = field(default_factory=dict)
+    biases: Callable[[Config], Sequence[str]] = _no_biases
     extra: Callable[[Config], Tensors] = _none
     beside: Callable[[Checkpoint, Config], Keys] = _no_keys
     ignored: Sequence[str] = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
@@ -69,6 +75,7 @@ class Family:
                 else:
                     experts.setdefault(target, {})[number] = rows
         self._must_have_a_head(found, c)
+        self._must_have_biases(found, c)
         return found | {target: _experts(target, by_number) for target, by_number in experts.items()}
 
     def _must_have_a_head(self, found: Tensors, c: Config) -> None:
@@ -79,6 +86,18 @@ class Family:
                 "the head is missing, and config.json says that it is not the embedding (tie_word_embeddings)",
                 path=c.path.parent, field="lm_head.weight", hint="Download the whole repository again",
             )  # fmt: skip
+
+    def _must_have_biases(self, found: Tensors, c: Config) -> None:
+        """A graph cannot tell one that got lost from one that never was."""
+        stems = self.biases(c)
+        for name in found:
+            stem, _, _, role = _taken_apart(name)
+            bias = f"{name.removesuffix(role)}.bias"
+            if role == ".weight" and stem in stems and bias not in found:
+                raise CheckpointError(
+                    "the bias is missing", path=c.path.parent, field=self.stored_name(bias),
+                    hint="A part is missing, or config.json is another model's: download the whole folder again",
+                )  # fmt: skip
 
     def stored_name(self, target: str) -> str:
         """What a checkpoint calls a tensor of this GGUF name; that name where it does not say."""

@@ -12,6 +12,7 @@ from .shared import (
     LAYERS,
     LLAMA_NAMES,
     QK_NORM_NAMES,
+    attention_biases,
     decoder_keys,
     head_dim,
     plus_one,
@@ -103,6 +104,7 @@ def _family(
         changes={stem: plus_one for stem in names.values() if stem.endswith("_norm")},
         ignored=(r"^(model\.)?(vision_tower|multi_modal_projector)\.", r"^(language_model\.)?lm_head\."),
         unsaid=unsaid or {},
+        biases=attention_biases,
         extra=rope_factors,
     )
 

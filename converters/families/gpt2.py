@@ -18,6 +18,7 @@ _NAMES = {
     f"{_LAYERS}mlp.c_fc": "blk.{i}.ffn_up",
     f"{_LAYERS}mlp.c_proj": "blk.{i}.ffn_down",
 }
+_MATRICES = [target for source, target in _NAMES.items() if ".c_" in source]
 
 
 def _keys(c: Config) -> Keys:
@@ -46,6 +47,7 @@ GPT2 = Family(
     keys=_keys,
     # Some checkpoints leave the first part of the names out.
     names={**_NAMES, **{stem.removeprefix("transformer."): name for stem, name in _NAMES.items()}},
-    changes={stem: _turned for source, stem in _NAMES.items() if ".c_" in source},
+    changes=dict.fromkeys(_MATRICES, _turned),
+    biases=lambda c: _MATRICES,
     ignored=(r"\.attn\.bias$", r"\.attn\.masked_bias$", r"^lm_head\."),  # causal masks; the embedding is the head
 )

@@ -29,6 +29,11 @@ def _rope(c: Config) -> Config:
     return Config(old | dict(rope_parameters(c).fields), c.path, "rope_parameters.")
 
 
+def _biases(c: Config) -> tuple[str, ...]:
+    of_attention = ("blk.{i}.attn_qkv", "blk.{i}.attn_output") if c.flag("attention_bias", default=True) else ()
+    return (*of_attention, "blk.{i}.ffn_up", "blk.{i}.ffn_down")
+
+
 GPTNEOX = Family(
     "gptneox",
     keys=_keys,
@@ -46,6 +51,7 @@ GPTNEOX = Family(
     },
     # From query, key and value of each head to all queries, all keys, all values.
     changes={"blk.{i}.attn_qkv": regrouped("num_attention_heads", 3, (0, 1))},
+    biases=_biases,
     extra=rope_factors,
     ignored=(r"\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",),
 )

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import EXPERT_NAMES, EXPERT_SPLITS, LAYERS, LLAMA_NAMES, decoder_keys, head_dim, interleaved, rope_factors
+from .shared import (
+    EXPERT_NAMES,
+    EXPERT_SPLITS,
+    LAYERS,
+    LLAMA_NAMES,
+    attention_biases,
+    decoder_keys,
+    head_dim,
+    interleaved,
+    rope_factors,
+)
 
 _EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
 
@@ -20,6 +30,13 @@ def _keys(c: Config) -> Keys:
     if "num_local_experts" in c:
         keys |= {"expert_count": c.count("num_local_experts"), "expert_used_count": c.count("num_experts_per_tok")}
     return keys
+
+
+def _biases(c: Config) -> tuple[str, ...]:
+    if c.fields.get("model_type") != "llama":  # others have these fields from a Llama that they were made of
+        return ()
+    of_mlp = ("blk.{i}.ffn_gate", "blk.{i}.ffn_up", "blk.{i}.ffn_down")
+    return attention_biases(c) + (of_mlp if c.flag("mlp_bias", default=False) else ())
 
 
 LLAMA = Family(
@@ -38,5 +55,6 @@ LLAMA = Family(
         "blk.{i}.attn_k": interleaved("num_key_value_heads"),
     },
     splits=EXPERT_SPLITS,
+    biases=_biases,
     extra=rope_factors,
 )

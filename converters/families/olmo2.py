@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import LAYERS, LLAMA_NAMES, QK_NORM_NAMES, decoder_keys, rope_factors
+from .shared import LAYERS, LLAMA_NAMES, QK_NORM_NAMES, attention_biases, decoder_keys, rope_factors
 
 
 def _keys(c: Config) -> Keys:
@@ -21,5 +21,6 @@ OLMO2 = Family(
         f"{LAYERS}post_attention_layernorm": "blk.{i}.post_attention_norm",
         f"{LAYERS}post_feedforward_layernorm": "blk.{i}.post_ffw_norm",
     },
+    biases=attention_biases,
     extra=rope_factors,
 )

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import EXPERT_NAMES, EXPERT_SPLITS, LAYERS, LLAMA_NAMES, QK_NORM_NAMES, decoder_keys, rope_factors
+from .shared import (
+    ATTENTION,
+    EXPERT_NAMES,
+    EXPERT_SPLITS,
+    LAYERS,
+    LLAMA_NAMES,
+    QK_NORM_NAMES,
+    attention_biases,
+    decoder_keys,
+    rope_factors,
+)
 
 _SHARED_EXPERT = {
     f"{LAYERS}mlp.shared_expert_gate": "blk.{i}.ffn_gate_inp_shexp",
@@ -43,13 +53,20 @@ def _qwen3moe_keys(c: Config) -> Keys:
     return _expert_keys(c)
 
 
-QWEN2 = Family("qwen2", keys=_keys, names=LLAMA_NAMES, extra=rope_factors)
-QWEN3 = Family("qwen3", keys=_keys, names=LLAMA_NAMES | QK_NORM_NAMES, extra=rope_factors)
+def _biases(c: Config) -> tuple[str, ...]:
+    return ATTENTION[:3] if c.flag("qkv_bias", default=True) else ()
+
+
+QWEN2 = Family("qwen2", keys=_keys, names=LLAMA_NAMES, biases=lambda c: ATTENTION[:3], extra=rope_factors)
+QWEN3 = Family(
+    "qwen3", keys=_keys, names=LLAMA_NAMES | QK_NORM_NAMES, biases=attention_biases, extra=rope_factors
+)  # fmt: skip
 QWEN2MOE = Family(
     "qwen2moe",
     keys=_qwen2moe_keys,
     names=LLAMA_NAMES | EXPERT_NAMES | _SHARED_EXPERT,
     splits=EXPERT_SPLITS,
+    biases=_biases,
     extra=rope_factors,
 )
 QWEN3MOE = Family(
@@ -57,5 +74,6 @@ QWEN3MOE = Family(
     keys=_qwen3moe_keys,
     names=LLAMA_NAMES | QK_NORM_NAMES | EXPERT_NAMES,
     splits=EXPERT_SPLITS,
+    biases=attention_biases,
     extra=rope_factors,
 )

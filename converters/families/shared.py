@@ -34,6 +34,13 @@ QK_NORM_NAMES = {
     f"{LAYERS}self_attn.k_norm": "blk.{i}.attn_k_norm",
 }
 
+ATTENTION = ("blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v", "blk.{i}.attn_output")
+
+
+def attention_biases(c: Config) -> tuple[str, ...]:
+    """See Family.biases: of the four matrices, where `attention_bias` says so."""
+    return ATTENTION if c.flag("attention_bias", default=False) else ()
+
 
 def halves(first: str, second: str) -> Split:
     """Two matrices of each expert, one above the other in [experts, 2 n, k], as two tensors [experts, n, k]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import LAYERS, LLAMA_NAMES, decoder_keys, rope_factors
+from .shared import ATTENTION, LAYERS, LLAMA_NAMES, decoder_keys, rope_factors
 
 
 def _keys(c: Config) -> Keys:
@@ -15,6 +15,10 @@ def _keys(c: Config) -> Keys:
     return keys
 
 
+def _biases(c: Config) -> tuple[str, ...]:
+    return (*ATTENTION, "blk.{i}.ffn_up", "blk.{i}.ffn_down") if c.flag("use_bias", default=True) else ()
+
+
 STARCODER2 = Family(
     "starcoder2",
     keys=_keys,
@@ -23,5 +27,6 @@ STARCODER2 = Family(
         f"{LAYERS}mlp.c_fc": "blk.{i}.ffn_up",
         f"{LAYERS}mlp.c_proj": "blk.{i}.ffn_down",
     },
+    biases=_biases,
     extra=rope_factors,
 )

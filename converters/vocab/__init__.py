@@ -61,7 +61,7 @@ def _tokens(
     if checkpoint.find(tekken.NAME):
         return tekken.tekken(checkpoint, room)
     if checkpoint.find(wordpiece.VOCAB):
-        return *wordpiece.vocabulary_lines(checkpoint, config, room), {}
+        return wordpiece.vocabulary_lines(checkpoint, config, room)
     raise CheckpointError(
         "there is no tokenizer", path=checkpoint.path,
         allowed="tokenizer.json, tokenizer.model, tekken.json, vocab.txt",

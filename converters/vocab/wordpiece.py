@@ -38,20 +38,24 @@ def word_pieces(file: TokenizerJson, room: int) -> tuple[Table, Keys, bool]:
     return _marked(table), _keys(normalizer.get("lowercase", False), normalizer.get("strip_accents")), exact
 
 
-def vocabulary_lines(checkpoint: Checkpoint, config: Mapping[str, Any], room: int) -> tuple[Table, Keys, bool]:
-    """The tokens of vocab.txt; tokenizer_config.json says which are special, and whether case counts."""
+def vocabulary_lines(
+    checkpoint: Checkpoint, config: Mapping[str, Any], room: int
+) -> tuple[Table, Keys, bool, dict[str, int]]:
+    """The tokens of vocab.txt, and ids of roles; tokenizer_config.json may name other special tokens than BERT's."""
     text = checkpoint.text(VOCAB) or ""
     path = checkpoint.path / VOCAB
     names = [config.get(f"{role}_token", f"[{role.upper()}]") for role in _SPECIAL]
     contents = [name.get("content") if isinstance(name, dict) else name for name in names]
-    special = {content for content in contents if isinstance(content, str)}
+    special = {content: role for content, role in zip(contents, _SPECIAL, strict=True) if isinstance(content, str)}
     table = Table(path, room)
     for i, line in enumerate(text.removesuffix("\n").split("\n")):
         token = line.removesuffix("\r")
         table.put(i, token, CONTROL if token in special else NORMAL, said_in=f"line {i + 1}")
-    if not special & set(table.texts.values()):
+    roles = {special[token]: i for i, token in table.texts.items() if token in special}
+    if not roles:
         raise CheckpointError("none of its lines is a special token", path=path, allowed=", ".join(map(str, names)))
-    return _marked(table), _keys(config.get("do_lower_case", True), config.get("strip_accents")), True
+    roles |= {role: roles[own] for role, own in (("bos", "cls"), ("eos", "sep")) if own in roles}
+    return _marked(table), _keys(config.get("do_lower_case", True), config.get("strip_accents")), True, roles
 
 
 def _marked(table: Table) -> Table:

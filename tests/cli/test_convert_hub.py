@@ -106,7 +106,7 @@ def test_a_download_that_breaks_off_goes_on(hub: Hub, halfbyte: Halfbyte, tmp_pa
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1", "PYTHONWARNINGS": "default",
     }  # fmt: skip
-    arguments = ("convert", "hf:test/tiny", "--type", "F16", "--no-check", "-o", "tiny.gguf")
+    arguments = ("convert", "hf:test/tiny", "--type", "F16", "--no-verify", "-o", "tiny.gguf")
     for _ in range(2):  # a hub's library that does not try again by itself leaves what came for the next run
         done = halfbyte(*arguments, env=env)
         if done.returncode == 0:
@@ -119,7 +119,7 @@ def test_a_download_that_breaks_off_goes_on(hub: Hub, halfbyte: Halfbyte, tmp_pa
     again = halfbyte(*arguments, "--overwrite", env=env)
     assert again.returncode == 0, again.stderr
     assert len([name for name, _ in hub.asked if name == "model.safetensors"]) == 2
-    local = halfbyte("convert", "repository", "--type", "F16", "--no-check", "-o", "local.gguf")
+    local = halfbyte("convert", "repository", "--type", "F16", "--no-verify", "-o", "local.gguf")
     assert local.returncode == 0, local.stderr
     first, second = ((tmp_path / name).read_bytes() for name in ("tiny.gguf", "local.gguf"))
     assert first[-4096:] == second[-4096:]  # the tensors; names differ

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from halfbyte.formats.gguf import GGUFFile
-from halfbyte.tools.commands.quantize import default_output
 
 from ..quantize.test_importance import write_dat, write_gguf
 from ..recipe_models import importance_of, write
@@ -188,21 +187,6 @@ def test_what_is_not_there_is_wrong_use(halfbyte: Halfbyte, model: Path) -> None
         done = halfbyte(*arguments)
         assert done.returncode == 2, done.stderr
         assert "none" in done.stderr and "no " in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("model-f16.gguf", "model-Q4_0.gguf"),
-        ("model.BF16.gguf", "model-Q4_0.gguf"),
-        ("model-Q8_0.gguf", "model-Q4_0.gguf"),
-        ("model-f16-00001-of-00003.gguf", "model-Q4_0.gguf"),
-        ("smollm2-135m.gguf", "smollm2-135m-Q4_0.gguf"),
-        ("qwen.gguf", "qwen-Q4_0.gguf"),
-    ],
-)
-def test_default_output(source: str, expected: str) -> None:
-    assert default_output(Path("somewhere", source), "Q4_0") == Path(expected)
 
 
 def test_a_search_by_name(halfbyte: Halfbyte, model: Path) -> None:

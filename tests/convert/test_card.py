@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from halfbyte.converters.card import card_keys, sampling_keys, title
+from halfbyte.converters.card import card_keys, sampling_keys
 from halfbyte.converters.checkpoint import Checkpoint
 from halfbyte.converters.front_matter import FrontMatterError, front_matter
 from halfbyte.formats.gguf import GGUFFile, GGUFWriter
@@ -39,6 +39,8 @@ model-index: [{results: [{value: 1.10}]}]
 """
 EXPECTED = {
     "general.name": "Tiny Model 5B",
+    "general.basename": "tiny-model",
+    "general.finetune": "5b",  # three weights are no 5B
     "general.author": "Someone\u00e9",
     "general.license": "apache-2.0",
     "general.license.name": "their-own",
@@ -64,7 +66,7 @@ def keys_of(folder: Path, card: str | None, config: dict[str, Any] | None = None
         (folder / "README.md").write_text(card, encoding="utf-8")
     writer = GGUFWriter(folder / "m.gguf")
     with Checkpoint.open(folder) as checkpoint:
-        for key, value in {**card_keys(checkpoint), **sampling_keys(checkpoint)}.items():
+        for key, value in {**card_keys(checkpoint, 3), **sampling_keys(checkpoint)}.items():
             writer.add(key, *value) if isinstance(value, tuple) else writer.add(key, value)
     return dict(GGUFFile.from_buffer(writer.plan()[0].header, name="m").metadata)
 
@@ -79,14 +81,10 @@ def test_without_a_card_the_folder_has_a_name(card: str | None, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [("org/their-model", "Their Model"), ("/home/me/x", "F"), ("../x/y", "F"), (["a"], "F")]
+    "said", ["/home/me/x", "../x/y", "./x", "..", "", "x" * 257, "a\nb", ["a"], None]
 )
-def test_names_in_the_configuration(said: Any, expected: str, tmp_path: Path) -> None:
-    assert keys_of(tmp_path / "f", None, {"_name_or_path": said}) == {"general.name": expected}
-
-
-def test_titles() -> None:
-    assert title("smol-lm-v1.2-360m-GGUF") == "Smol Lm v1.2 360m GGUF"
+def test_what_is_no_id_names_nothing(said: Any, tmp_path: Path) -> None:
+    assert keys_of(tmp_path / "f", None, {"_name_or_path": said}) == {"general.name": "F"}
 
 
 def test_sampling_defaults(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from halfbyte.converters.convert import open_checkpoint
 from halfbyte.converters.selfcheck import ConversionError, compared, sample
 from halfbyte.converters.vocab import vocabulary
 from halfbyte.formats.errors import HalfbyteError, InvalidRequest, ModelFileError, UnsupportedError
-from halfbyte.formats.gguf import GGUFFile
+from halfbyte.formats.gguf import GGUFFile, GGUFWriter
 from halfbyte.formats.quants import decode
 from halfbyte.formats.safetensors import SafetensorsFile
 from halfbyte.runtime.hub import resolve
@@ -111,7 +111,7 @@ def test_float32_is_the_model_itself(folder: Path, stories: Path, tmp_path: Path
 def test_quantized_in_one_pass_is_quantized_afterwards(folder: Path, tmp_path: Path) -> None:
     from halfbyte import quantize
 
-    convert(folder, tmp_path / "f32.gguf", "F32", self_check=False)
+    convert(folder, tmp_path / "f32.gguf", "F32", verify=False)
     quantize(tmp_path / "f32.gguf", tmp_path / "two.gguf", "Q8_0")
     made = convert(folder, tmp_path / "one.gguf", "Q8_0")
     assert made.check is not None and 0 < made.check.kl_mean < 1e-3
@@ -162,9 +162,9 @@ def test_several_files_are_checked_as_one(folder: Path, tmp_path: Path) -> None:
 def test_a_source_that_predicts_nothing_is_told_apart(copy: Callable[..., Path], tmp_path: Path) -> None:
     made = copy()
     (made / "model.safetensors").write_bytes(_with_infinity((made / "model.safetensors").read_bytes()))
-    with pytest.raises(ConversionError, match=r"source's own predictions are NaN.*--no-check"):
+    with pytest.raises(ConversionError, match=r"source's own predictions are NaN.*--no-verify"):
         convert(made, tmp_path / "made.gguf", "Q8_0", allow_nonfinite=True)
-    assert convert(made, tmp_path / "made.gguf", "Q8_0", allow_nonfinite=True, self_check=False).check is None
+    assert convert(made, tmp_path / "made.gguf", "Q8_0", allow_nonfinite=True, verify=False).check is None
 
 
 def _with_infinity(raw: bytes) -> bytes:
@@ -233,6 +233,16 @@ def test_what_contradicts_itself_is_refused_before_anything_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
 
 
+def test_a_tokenizer_that_cannot_be_run_is_refused_without_a_check(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy()
+    vocab = {"[UNK]": 0} | {f"t{i}": i for i in range(1, 512)}
+    model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]", "max_input_chars_per_word": 9}
+    content = {"model": model, "normalizer": {"type": "Nonsense"}, "added_tokens": []}
+    (made / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"changed: its tokenizer cannot be used: "):
+        convert(made, tmp_path / "made.gguf", "F32", verify=False, dry_run=True)
+
+
 def test_a_pointer_or_a_page_is_said_so_whatever_it_stands_for(copy: Callable[..., Path], tmp_path: Path) -> None:
     made = copy()
     for text, said in (("version https://git-lfs.github.com/spec/v1\n", "git-LFS"), ("<!DOCTYPE html>", "HTML page")):
@@ -273,9 +283,47 @@ def test_numbers_of_a_type_without_a_rule(copy: Callable[..., Path], tmp_path: P
         convert(made, tmp_path / "made.gguf", "F32")
 
 
-def test_a_file_cannot_be_checked_against_a_folder(stories: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="check"):
-        convert(stories, tmp_path / "made.gguf", "F16", self_check=True)
+@pytest.mark.parametrize("verify", [None, True, False])
+def test_a_file_is_a_source_without_a_check(verify: bool | None, stories: Path, tmp_path: Path) -> None:
+    made = convert(stories, tmp_path / "made.gguf", "F16", verify=verify)
+    assert (made.check, made.architecture) == (None, "llama")
+
+
+@pytest.mark.parametrize("verify", [None, True, False])
+def test_what_is_checked_is_read_from_the_disk_again(
+    verify: bool | None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from halfbyte.converters.quantize import run as module
+
+    asked = []
+    monkeypatch.setattr(
+        module, "GGUFWriter", lambda *args, **options: asked.append(options["verify"]) or GGUFWriter(*args, **options)
+    )
+    made = convert(folder, tmp_path / "made.gguf", "F16", verify=verify)
+    assert (asked, made.check is not None) == ([verify is not False], verify is not False)
+
+
+def test_a_vocabulary_has_no_type_to_keep(tmp_path: Path) -> None:
+    with GGUFWriter(tmp_path / "vocabulary.gguf") as writer:
+        writer.add("general.architecture", "llama")
+    with pytest.raises(InvalidRequest, match="no tensors"):
+        convert(tmp_path / "vocabulary.gguf", tmp_path / "made.gguf")
+
+
+def test_a_source_is_opened_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr(SafetensorsFile, "open", _noting(SafetensorsFile.open, opened))
+    monkeypatch.chdir(tmp_path)
+    assert convert(folder, dry_run=True).summary.path == Path("stories-F32.gguf")
+    assert opened == [folder / "model.safetensors"]
+
+
+def _noting(function: Callable[..., Any], noted: list[Any]) -> Callable[..., Any]:
+    def call(first: Any, *others: Any) -> Any:
+        noted.append(first)
+        return function(first, *others)
+
+    return call
 
 
 def test_the_check_stays_within_the_context(copy: Callable[..., Path]) -> None:

@@ -73,14 +73,18 @@ def test_spaces_of_sentence_pieces(tmp_path: Path) -> None:
             assert ours.encode(text, add_special=False) == theirs.encode(text), (text, removes)
 
 
+IDS = ("unknown_token_id", "bos_token_id", "eos_token_id", "seperator_token_id", "padding_token_id")
+
+
 def test_a_list_of_words_equals_its_tokenizer_json(tmp_path: Path) -> None:
     whole = metadata_of(write_made(tmp_path / "json", "wordpiece"), 1300)
     vocab = json.loads(made("wordpiece"))["model"]["vocab"]
     lines = "\n".join(sorted(vocab, key=vocab.get)) + "\n"
-    files = {"vocab.txt": lines, "tokenizer_config.json": vocabularies.NAMED["wordpiece"]}
-    listed = metadata_of(write_tokenizer(tmp_path / "txt", files), 1300)
-    for key in ("model", "tokens", "token_type", "unknown_token_id", "bos_token_id", "normalizer.lowercase"):
-        assert np.array_equal(whole[KEY + key], listed[KEY + key]), key
+    for named in (vocabularies.NAMED["wordpiece"], {"do_lower_case": whole[KEY + "normalizer.lowercase"]}):
+        files = {"vocab.txt": lines, "tokenizer_config.json": named}
+        listed = metadata_of(write_tokenizer(tmp_path / "txt", files), 1300)
+        for key in ("model", "tokens", "token_type", "normalizer.lowercase", *IDS):
+            assert np.array_equal(whole[KEY + key], listed[KEY + key]), key
     assert "##" not in "".join(whole[KEY + "tokens"])
     framed = {key: whole[KEY + f"add_{key}_token"] for key in ("bos", "eos", "sep")}
     assert framed == {"bos": True, "eos": True, "sep": False}

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 @click.option("--type", "type_", default="auto", metavar="RECIPE", show_default=True,
               help="Such as Q4_K_M or F16; auto keeps the type that the weights have.")
 @writing_options
-@click.option("--check/--no-check", "self_check", default=None,
+@click.option("--verify/--no-verify", default=None,
               help="Compare what the file predicts with the source. Default: for models up to 100 million weights.")
 def command(
     source: str,
     type_: str,
     output: Path | None,
-    self_check: bool | None,
     dry_run: bool,
     as_json: bool,
     **values: Any,
@@ -40,19 +39,12 @@ def command(
     which is downloaded first; or a GGUF file. Nothing in it is run, only rows of it are held in memory, and the output
     appears when it is complete. After an interruption or a full disk the same command goes on where it stopped.
     """
-    from ...converters.convert import AUTO, convert, default_target, source_path, stored_recipe
+    from ...converters.convert import Conversion
 
     with ProgressLine() as progress:
-        is_remote = source.startswith("hf:")
-        path = hf.fetch_checkpoint(source, progress=progress, cancel=None) if is_remote else source_path(source)
-        if output is None and type_ == AUTO:
-            type_ = stored_recipe(path)
-        target = output or default_target(path, type_.upper())
-        with resumable(target, progress):
-            made = convert(
-                path, target, type_, self_check=self_check, dry_run=dry_run, resume=True, progress=progress,
-                **chosen_writing(values),
-            )  # fmt: skip
+        folder = hf.fetch_checkpoint(source, progress=progress, cancel=None) if source.startswith("hf:") else source
+        with Conversion(folder, output, type_) as conversion, resumable(conversion.target, progress):
+            made = conversion.run(dry_run=dry_run, resume=True, progress=progress, **chosen_writing(values))
     check = made.check
     about: dict[str, Any] = {"architecture": made.architecture, "check": None if check is None else vars(check)}
     if check is not None:

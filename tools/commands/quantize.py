@@ -20,14 +20,12 @@ from ..writing import chosen_writing, writing_options
 if TYPE_CHECKING:
     from ...converters.quantize import Planned, Summary
 
-# What a file name may say about the type of its weights, before ".gguf".
-_TYPE_IN_NAME = re.compile(r"[-._](f32|f16|bf16|fp32|fp16|i?q\d\w*|tq\d\w*|mxfp4\w*|[nf]p?4\w*|int8)$", re.IGNORECASE)
-
 
 @click.command()
 @click.argument("model")
 @click.argument("recipe")
 @writing_options
+@click.option("--verify", is_flag=True, help="Read the new file from the disk again before it gets its name.")
 @click.option("--keep-output", is_flag=True, help="Leave output.weight as it is.")
 @click.option("--nf4-as", type=click.Choice(("native", "q8_0-reversible", "bf16")), default="native",
               help="How NF4 and FP4 are stored; other programs run all but native.")
@@ -56,12 +54,13 @@ def command(
     The source is never touched, and the output appears under its name when it is complete. After an interruption or a
     full disk the same command goes on where it stopped.
     """
+    from ...converters.naming import quantized_name
     from ...converters.quantize import quantize, recipe_named
 
     full_name, _ = recipe_named(recipe)
     with ProgressLine() as progress:
         source = hub.resolve(model, progress=progress)
-        target = output or default_output(source, full_name)
+        target = output or Path(quantized_name(source, full_name))
         with resumable(target, progress):
             summary = quantize(
                 source, target, full_name, keep_output=keep_output, nf4_as=nf4_as, allow_requantize=allow_requantize,
@@ -107,12 +106,6 @@ def remarks(summary: Summary) -> list[str]:
     if unknown := summary.without_importance:
         found.append(f"note: the importance matrix says nothing of {len(unknown)} matrices, {unknown[0]} among them")
     return found
-
-
-def default_output(source: Path, recipe: str) -> Path:
-    """In the working folder, named like the source with the recipe for its type."""
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.name.removesuffix(".gguf"))
-    return Path(f"{_TYPE_IN_NAME.sub('', stem)}-{recipe}.gguf")
 
 
 def _numbers(text: str | None) -> list[int]:
