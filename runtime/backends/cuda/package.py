@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from ....formats.errors import UnsupportedError
+from ... import settings
 
 # Distribution, and the module in it.
 PACKAGES = (("numba-cuda", "numba.cuda"), ("numba-cuda-mlir", "numba_cuda_mlir.cuda"))
+SERVED = ("numba-cuda",)
 INSTALL = "Run pip install 'halfbyte[cuda]' on a machine with an NVIDIA driver, or leave all layers on the CPU"
 
 
@@ -41,6 +42,9 @@ def _find() -> Found:
         except importlib.metadata.PackageNotFoundError:
             reasons.append(f"{distribution} is not installed")
             continue
+        if distribution not in SERVED:
+            reasons.append(f"{distribution} {version} is installed, but makes intrinsics another way")
+            continue
         try:
             return Found(importlib.import_module(module), distribution, version, tuple(reasons))
         except Exception as error:  # whatever a package that does not fit raises: it must not take the CPU path along
@@ -51,7 +55,7 @@ def _find() -> Found:
 FOUND = _find()
 cuda: Any = FOUND.cuda
 # Kernels are plain Python functions then, a thread for each of theirs.
-SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+SIMULATED = settings.cuda_simulated()
 
 
 def require(device: int = 0) -> Any:
@@ -60,7 +64,7 @@ def require(device: int = 0) -> Any:
         raise CUDAError(f"there are no CUDA kernels: {'; '.join(FOUND.reasons)}. {INSTALL}")
     problem = _problem(device)
     if problem:
-        raise CUDAError(f"{FOUND.package} {FOUND.version} has no GPU to use: {problem}. {INSTALL}")
+        raise CUDAError(f"{FOUND.package} {FOUND.version} has no GPU to use: {problem.rstrip('.')}. {INSTALL}")
     return cuda
 
 
