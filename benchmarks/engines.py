@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 from halfbyte.formats.gguf import GGUFFile
+from halfbyte.runtime.backends.offload import offloading
+from halfbyte.runtime.backends.placement import Placement
 from halfbyte.runtime.loading import make_backend
 from halfbyte.runtime.models import build_model
 from halfbyte.runtime.step import PAGE, Step
@@ -44,16 +46,17 @@ class Engine(Protocol):
 
 
 class Ours:
-    """Halfbyte's executor, called directly. `kv_type` is how it keeps keys and values, as of `Model.load`."""
+    """Halfbyte's executor, called directly. `kv_type` and `gpu_layers` are those of `Model.load`."""
 
     def __init__(
         self, path: Path, *, context: int, threads: int, backend: str = "cpu", sequences: int = 1,
-        kv_type: str | None = None,
+        kv_type: str | None = None, gpu_layers: int = 0,
     ) -> None:  # fmt: skip
+        chosen = offloading(Placement(gpu_layers)) if gpu_layers else make_backend(backend, kv_type)
         n_pages = -(-context // PAGE)
         with GGUFFile.open(path) as file:
             spec = build_model(file, context=context)
-            self._executor = make_backend(backend, kv_type).compile(
+            self._executor = chosen.compile(
                 spec.graph, n_pages=n_pages * sequences, max_tokens=max(min(context, MAX_TOKENS), sequences),
                 threads=threads,
             )  # fmt: skip

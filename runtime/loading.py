@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,6 +20,8 @@ from ..formats.errors import Cancelled, InvalidRequest, ModelFileError
 from ..formats.gguf import GGUFFile
 from . import hub
 from .backends.base import Backend, CancelFlag, Executor, Progress
+from .backends.offload import AUTO, offloading
+from .backends.placement import Placement, parse_place
 from .cache.kv import KV_TYPES
 from .engine.capacity import PARALLEL, pool_pages
 from .models import ModelSpec, build_model
@@ -70,6 +72,9 @@ class LoadOptions:
     backend: str = "cpu"
     parallel: int = PARALLEL
     kv_type: str | None = None
+    gpu_layers: int | str = 0  # or "all", "auto"
+    tensor_split: Sequence[float] = ()
+    place: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("context", "threads", "parallel"):
@@ -80,6 +85,23 @@ class LoadOptions:
             raise InvalidRequest(f"backend={self.backend!r}: known backends are {', '.join(map(repr, BACKENDS))}")
         if self.kv_type not in (None, *KV_TYPES):
             raise InvalidRequest(f"kv_type={self.kv_type!r}: known types are {', '.join(map(repr, KV_TYPES))}")
+        if self.placement is not None and (self.backend != "cpu" or self.kv_type == "f32"):
+            raise InvalidRequest('layers on GPUs go with backend="cpu" and kv_type="f16", which is what they keep')
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where layers go; None if all stay. Raises InvalidRequest for what no placement is."""
+        words = {"all": -1, "auto": AUTO}
+        layers = self.gpu_layers
+        if isinstance(layers, str):
+            if layers not in words:
+                raise InvalidRequest(f'gpu_layers={layers!r}: a number of layers, "all" or "auto" is wanted')
+            layers = words[layers]
+        elif isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
+            raise InvalidRequest(f'gpu_layers={layers!r}: a number of layers, "all" or "auto" is wanted')
+        if not layers and not self.place:
+            return None
+        return Placement(layers, tuple(self.tensor_split), tuple(map(parse_place, self.place)))
 
 
 def load(
@@ -156,14 +178,15 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     with _READING:
         report("reading", 0, 3)
         path, spec, tokenizer, context = _read(path, options, report)
-    backend = make_backend(options.backend, options.kv_type)
+    placement = options.placement
+    backend = make_backend(options.backend, options.kv_type) if placement is None else offloading(placement)
     n_pages = pool_pages(spec.graph.state, context, dtype=backend.kv_dtype, parallel=options.parallel)
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
     report("reading", 3, 3)
     max_tokens = STEP_TOKENS if spec.graph.is_causal else max(STEP_TOKENS, context)  # a whole text is one step
     executor = backend.compile(spec.graph, n_pages=n_pages, max_tokens=max_tokens, threads=threads, progress=report)
-    return Loaded(_facts(path, spec, context, threads, options.backend), tokenizer, executor)
+    return Loaded(_facts(path, spec, context, threads, backend.name), tokenizer, executor)
 
 
 def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[Path, ModelSpec, Tokenizer, int]:

@@ -54,6 +54,9 @@ class Model:
         backend: str = "cpu",
         parallel: int = PARALLEL,
         kv_type: str | None = None,
+        gpu_layers: int | str = 0,
+        tensor_split: Sequence[float] = (),
+        place: Sequence[str] = (),
         cancel: CancelFlag | None = None,
     ) -> Model:
         """Load a GGUF file, or a model by name (`halfbyte pull` lists them; it is downloaded when it is not here yet).
@@ -66,6 +69,10 @@ class Model:
                    share the room; reserved memory costs nothing until used, and less is reserved where it is short
         kv_type    how keys and values are kept: "f16", the default of the CPU backend, or "f32", that of the reference,
                    which rounds nothing and takes twice the memory
+        gpu_layers so many of the last layers, and the output head, go to a GPU; "all", or "auto": as many as fit, none
+                   where there is no GPU. See docs/cuda.md
+        tensor_split  shares of several GPUs in these layers
+        place      "PATTERN=DEVICE" (cpu, cuda:N): where weights go whose names the regular expression is found in
         cancel     ends the load with Cancelled within 50 ms when set by another thread
 
         Raises HalfbyteError for a path or name that does not exist, DownloadError when no source delivers,
@@ -73,7 +80,10 @@ class Model:
         ContextOverflow for a context the model cannot represent, ResourceError when memory or disk does not suffice,
         InvalidRequest for other arguments.
         """
-        options = LoadOptions(context=context, threads=threads, backend=backend, parallel=parallel, kv_type=kv_type)
+        options = LoadOptions(
+            context=context, threads=threads, backend=backend, parallel=parallel, kv_type=kv_type,
+            gpu_layers=gpu_layers, tensor_split=tensor_split, place=place,
+        )  # fmt: skip
         return cls(load(path_or_name, options, progress=progress, cancel=cancel))
 
     @property

@@ -5,6 +5,8 @@
     LOCALAPPDATA      Windows: parent of that folder (default ~/AppData/Local)
     NUMBA_CPU_NAME, NUMBA_CPU_FEATURES, NUMBA_BOUNDSCHECK
                       Numba's own: compile the kernels for another CPU, or with array bounds checks
+    NUMBA_ENABLE_CUDASIM
+                      Numba's own, too: CUDA kernels run as Python functions
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ def forced_cpu() -> tuple[str | None, str | None]:
 def bounds_checked() -> bool:
     """True when kernels are to be compiled with array bounds checks (for tests)."""
     return os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
+
+
+def cuda_simulated() -> bool:
+    """True when CUDA kernels are to run in Numba's simulator (for tests)."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
 def child_environment(**changes: str) -> dict[str, str]:

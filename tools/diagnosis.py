@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
@@ -42,7 +41,7 @@ def diagnose() -> dict[str, Any]:
         "cpu": _guarded(_cpu),
         "threads": {"default": physical_cores(), "usable": usable_cpus()},
         "memory": {"total": ram.total, "available": ram.available},
-        "gpu": _gpu(),
+        "gpu": _guarded(_gpu),
         "home": _guarded(lambda: _folder(settings.home())),
         "models": _guarded(_models),
     }
@@ -68,10 +67,10 @@ def _cpu() -> Any:
     return cpu.describe()
 
 
-def _gpu() -> str:
-    if importlib.util.find_spec("numba_cuda") is None:
-        return "not used: the package numba-cuda is not installed"
-    return f"numba-cuda {_version('numba-cuda')} is installed; the CPU backend is the default"
+def _gpu() -> Any:
+    from ..runtime.backends.cuda import package  # asks the driver, which may be in any state
+
+    return package.describe()
 
 
 def _folder(path: Path) -> dict[str, Any]:

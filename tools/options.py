@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,10 +45,9 @@ def loading_options(command: F) -> F:
     """The options of LoadChoices, which the command gets as `loading`."""
 
     @functools.wraps(command)
-    def collected(
-        *args: Any, threads: int | None, context: int | None, backend: str, kv_type: str | None, **values: Any
-    ) -> Any:
-        return command(*args, loading=LoadChoices(threads, context, backend, kv_type), **values)
+    def collected(*args: Any, **values: Any) -> Any:
+        chosen = {field.name: values.pop(field.name) for field in dataclasses.fields(LoadChoices)}
+        return command(*args, loading=LoadChoices(**chosen), **values)
 
     kv_type = click.option(
         "--kv-type",
@@ -64,7 +64,34 @@ def loading_options(command: F) -> F:
         "--context", type=click.IntRange(1), help="Tokens of prompt and answer (default: up to 8192)."
     )
     threads = click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core.")
-    return cast(F, threads(context(kv_type(backend(collected)))))
+    gpu_layers = click.option(
+        "--gpu-layers", "-ngl", callback=_layers, default="0", metavar="N",
+        help="Put the last N layers on the GPU; all; auto: as many as fit (default: 0).",
+    )  # fmt: skip
+    split = click.option(
+        "--tensor-split", callback=_shares, metavar="A,B,...", help="Shares of several GPUs in these layers."
+    )
+    place = click.option(
+        "--place", multiple=True, metavar="PATTERN=DEVICE",
+        help="Where weights of such names go: cpu or cuda:N, for example 'ffn_.*_exps=cpu'; repeatable.",
+    )  # fmt: skip
+    options = (threads, context, kv_type, backend, gpu_layers, split, place)
+    return cast(F, functools.reduce(lambda made, option: option(made), reversed(options), collected))
+
+
+def _layers(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
+    """A number of layers, or a word."""
+    if value not in ("all", "auto") and not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a number of layers nor all nor auto", ctx, param)
+    return int(value) if value.isdecimal() else value
+
+
+def _shares(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    try:
+        return tuple(float(share) for share in value.split(",")) if value else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers like 3,1", ctx, param) from None
 
 
 @dataclass(frozen=True)
@@ -75,6 +102,9 @@ class LoadChoices:
     context: int | None = None
     backend: str = "cpu"
     kv_type: str | None = None
+    gpu_layers: int | str = 0
+    tensor_split: tuple[float, ...] = ()
+    place: tuple[str, ...] = ()
 
 
 def chosen_sampling(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..cache.kv import KVPool
-from ..graph.ir import Graph
+from ..graph.ir import Graph, Rows, Value
 from ..step import Step
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
+Values = Mapping[int, NDArray[Any]]  # by the ids that they have in a graph, [rows, cols]
+
+
+def rows_in(value: Value, step: Step) -> int:
+    """How many rows a value has in a step."""
+    return value.repeat * (len(step.outputs) if value.rows is Rows.OUTPUTS else step.n_tokens)
 
 
 class CancelFlag:
@@ -31,10 +36,27 @@ class CancelFlag:
         return bool(self.word[0])
 
 
+class Pool(Protocol):
+    """The pages of keys and values of an executor, wherever they are; see cache.kv.KVPool."""
+
+    n_pages: int
+    dtype: np.dtype[Any]
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy one page in every layer: the state of `source` becomes that of `target`."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes reserved when every page is in use."""
+
+
 class Executor(Protocol):
     """A graph ready to run. Not thread-safe: the engine calls it from one thread at a time."""
 
-    kv: KVPool
+    @property
+    def kv(self) -> Pool:
+        """Where keys and values are."""
+
     max_tokens: int  # largest Step this executor accepts
 
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
@@ -43,6 +65,9 @@ class Executor(Protocol):
         Raises `Cancelled` when the flag was set while running; the caches of the step's own tokens are then undefined,
         all earlier positions are intact.
         """
+
+    def run_part(self, step: Step, given: Values, cancel: CancelFlag | None = None) -> Values:
+        """The same for a part of a graph: from the values that it is given, those that it keeps."""
 
     def close(self) -> None:
         """Give back threads and memory."""

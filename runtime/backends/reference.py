@@ -13,7 +13,7 @@ from ..cache.kv import KVPool
 from ..graph.ir import Graph, Node, Weight
 from ..ops import OPS
 from ..step import PAGE, Step
-from .base import CancelFlag, Progress
+from .base import CancelFlag, Progress, Values
 
 
 class ReferenceBackend:
@@ -39,12 +39,16 @@ class ReferenceExecutor:
         self._graph = graph
         self._decoded: dict[Weight, NDArray[np.float32]] = {}
         self._last_use = {value.id: i for i, node in enumerate(graph.nodes) for value in node.inputs}
-        self._last_use[graph.logits.id] = len(graph.nodes)
+        self._last_use.update({value.id: len(graph.nodes) for value in graph.outside})
 
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
         """See base.Executor.run. The result is a new array."""
+        return self.run_part(step, {}, cancel)[self._graph.logits.id]
+
+    def run_part(self, step: Step, given: Values, cancel: CancelFlag | None = None) -> dict[int, NDArray[Any]]:
+        """See base.Executor.run_part. The results are new arrays."""
         self._check(step)
-        values: dict[int, NDArray[Any]] = {}
+        values: dict[int, NDArray[Any]] = {value.id: given[value.id] for value in self._graph.given}
         for index, node in enumerate(self._graph.nodes):
             if cancel:
                 raise Cancelled("cancelled between two operations of a step")
@@ -53,7 +57,7 @@ class ReferenceExecutor:
             for value in (*node.inputs, *node.outputs):
                 if self._last_use.get(value.id, -1) <= index:
                     values.pop(value.id, None)
-        return values[self._graph.logits.id]
+        return {value.id: values[value.id] for value in self._graph.outside if value not in self._graph.given}
 
     def close(self) -> None:
         """Forget the decoded weights."""

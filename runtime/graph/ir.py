@@ -91,11 +91,22 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in execution order, the logits value [OUTPUTS, vocabulary], and the state each layer keeps."""
+    """Nodes in execution order, the logits value [OUTPUTS, vocabulary], and the state each layer keeps.
+
+    A part of a graph (parts.py) is given values that other parts make, and keeps some for those that follow; its
+    `logits` are then the last of these.
+    """
 
     nodes: tuple[Node, ...]
     logits: Value
     state: tuple[KVSpec, ...]
+    given: tuple[Value, ...] = ()
+    kept: tuple[Value, ...] = ()
+
+    @property
+    def outside(self) -> tuple[Value, ...]:
+        """Values that others read or write: they live outside of a plan's own memory."""
+        return tuple(dict.fromkeys((*self.given, *self.kept, self.logits)))
 
     @property
     def is_causal(self) -> bool:

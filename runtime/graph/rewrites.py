@@ -4,7 +4,8 @@ A family says what is computed; a backend whose kernels do more at once asks for
 from, in a fixed order (`rewrite`). The reference backend runs graphs as the families wrote them, and can run rewritten
 ones: every op made here is defined in ops/fused.py by the ops it replaces.
 
-A rewrite replaces a value only where nobody else reads it, and never the logits. It leaves alone what it does not know.
+A rewrite replaces a value only where nobody else reads it, and never the logits or what a part keeps. It leaves alone
+what it does not know.
 
 What they gain, with the int8 forms that backends/cpu/lower.py lets kernels write, is mostly waiting: fewer calls, and
 fewer barriers between them.
@@ -111,8 +112,8 @@ class _Uses:
     def __init__(self, graph: Graph) -> None:
         self._makers = {value.id: node for node in graph.nodes for value in node.outputs}
         self._reads = Counter(value.id for node in graph.nodes for value in node.inputs)
-        self._reads[graph.logits.id] += 1
-        self.free_id = 1 + max(self._makers)
+        self._reads.update(value.id for value in (graph.logits, *graph.kept))
+        self.free_id = 1 + max([*self._makers, *(value.id for value in graph.given)])
 
     def only_maker(self, value: Value, ops: Collection[str]) -> Node | None:
         """The node that makes a value, if it is one of these ops and the value is read exactly once."""

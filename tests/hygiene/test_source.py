@@ -30,6 +30,8 @@ MAY_NOT_IMPORT = {
     "tokenize": {"graph", "ops", "models", "backends", "engine", "cache"},
 }
 
+CUDA = ROOT / "runtime" / "backends" / "cuda"
+
 
 def _module(path: Path) -> tuple[str, ...]:
     return path.relative_to(ROOT).with_suffix("").parts
@@ -62,6 +64,14 @@ def test_imports_follow_the_rooms(path: Path) -> None:
             assert target[1] not in MAY_NOT_IMPORT.get(inner[0], set()), f"runtime/{inner[0]} may not import {target}"
 
 
+def test_one_file_imports_the_cuda_package() -> None:
+    """By its name; everybody else gets it from there."""
+    naming = [path for path in SOURCES if re.search(r"numba[._]cuda", path.read_text(encoding="utf-8"))]
+    code = [path for path in naming if re.search(r'"numba[._]cuda', path.read_text(encoding="utf-8"))]
+    assert code == [CUDA / "package.py"]
+    assert all("numba_cuda" not in target[0] for path in SOURCES for target in _imports(path))
+
+
 def test_numba_is_asked_in_the_compiler_only() -> None:
     """Nothing that a warm process imports imports numba; `njit` itself is in one file."""
     cpu = ROOT / "runtime" / "backends" / "cpu"
@@ -69,7 +79,7 @@ def test_numba_is_asked_in_the_compiler_only() -> None:
         names = {target[0] for target in _imports(path)}
         inside = path.is_relative_to(cpu / "kernels") or path.is_relative_to(cpu / "simd") or path == cpu / "jit.py"
         assert "numba" not in names or inside, path
-        if path != cpu / "jit.py":
+        if path != cpu / "jit.py" and not path.is_relative_to(CUDA):
             assert not re.search(r"\bn?jit\(|@n?jit\b", path.read_text(encoding="utf-8")), path
 
 

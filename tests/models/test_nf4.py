@@ -12,8 +12,8 @@ from halfbyte.formats.errors import InvalidRequest
 from halfbyte.formats.gguf import GGMLType, GGUFFile
 from halfbyte.formats.gguf.kinds import KINDS
 from halfbyte.formats.quants import decode
-from halfbyte.runtime.backends.cpu.repack import repack
 from halfbyte.runtime.backends.reference import ReferenceBackend
+from halfbyte.runtime.backends.repack import repack
 from halfbyte.runtime.graph.ir import Weight
 from halfbyte.runtime.models import ModelSpec, build_model
 from numpy.typing import NDArray

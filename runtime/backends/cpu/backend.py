@@ -12,13 +12,13 @@ from ...cache.kv import KVPool
 from ...graph.ir import Graph
 from ...graph.rewrites import rewrite
 from ..base import Progress
+from ..repack import repacked
 from .compile import ensure_compiled
 from .executor import CPUExecutor
 from .features import LEVELS, rejected_levels, target
 from .lower import Lowering
 from .matrices import KERNEL_TYPES
 from .objects import kernel_dir
-from .repack import repacked
 from .team import FUNCTIONS, Team
 
 
@@ -29,8 +29,11 @@ class CPUBackend:
 
     name = "cpu"
 
-    def __init__(self, kv_dtype: DTypeLike = np.float16) -> None:
+    def __init__(self, kv_dtype: DTypeLike = np.float16, *, share_team: bool = False) -> None:
+        """share_team: one team of threads for all executors, which run one after the other: parts of a model."""
         self.kv_dtype = kv_dtype
+        self._shared: SharedTeam | None = None
+        self._shares = share_team
 
     def compile(
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None
@@ -42,7 +45,29 @@ class CPUBackend:
         decode = Lowering(graph, kv, max_tokens, prompt=False).run() if graph.is_causal else prompt
         report = (lambda done, total: progress("compile", done, total)) if progress else None
         ensure_compiled(kernel_names(decode, prompt), workers=threads, report=report)
-        return CPUExecutor(decode, prompt, kv, Team(threads))
+        if not self._shares:
+            team = Team(threads)
+            return CPUExecutor(decode, prompt, kv, team, team.close)
+        if self._shared is None or self._shared.is_closed:
+            self._shared = SharedTeam(threads)
+        return CPUExecutor(decode, prompt, kv, self._shared.join(), self._shared.leave)
+
+
+class SharedTeam:
+    """A team that ends with the last one that uses it."""
+
+    def __init__(self, threads: int) -> None:
+        self._team, self._users, self.is_closed = Team(threads), 0, False
+
+    def join(self) -> Team:
+        self._users += 1
+        return self._team
+
+    def leave(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self.is_closed = True
+            self._team.close()
 
 
 def kernel_names(*lowerings: Lowering) -> Iterable[str]:

@@ -15,7 +15,7 @@ from ....formats.errors import Cancelled
 from ...cache.kv import KVPool
 from ...graph.plan import Arena, Buffer, barriers, place
 from ...step import Step
-from ..base import CancelFlag
+from ..base import CancelFlag, Values, rows_in
 from . import objects
 from .args import STEP, args_of
 from .crowding import Crowding
@@ -35,21 +35,27 @@ class Plan:
     kept: tuple[Any, ...]
 
 
+_DTYPES = {"f32": np.float32, "i32": np.int32}
 Recorder = Callable[[Plan, Step, float], None]  # the step's plan, the step, when it began by time.perf_counter
 
 
 class CPUExecutor:
     """See base.Executor. Two plans over one arena: one for tokens just generated, one for prompts."""
 
-    def __init__(self, decode: Lowering, prompt: Lowering, kv: KVPool, team: Team) -> None:
-        self.kv, self.max_tokens = kv, prompt.max_tokens
+    def __init__(
+        self, decode: Lowering, prompt: Lowering, kv: KVPool, team: Team, leave: Callable[[], None]
+    ) -> None:
+        """leave: called once, when the team is not needed any more."""
+        self.kv, self.max_tokens, self._graph = kv, prompt.max_tokens, prompt.graph
         self._team = team
         self._crowding = Crowding(team.n)
         self.recorder: Recorder | None = None  # is told of every step that was run
-        self._n_vocab = prompt.graph.logits.cols
         # Untouched memory costs nothing, so logits have room for every token of a step.
-        self._logits = np.empty((self.max_tokens, self._n_vocab), np.float32)
-        arenas = [place([c.access for c in low.calls], outside=[low.logits]) for low in (decode, prompt)]
+        self._outside = {
+            value.id: np.empty((self.max_tokens * value.repeat, value.cols), _DTYPES[value.dtype])
+            for value in prompt.graph.outside
+        }
+        arenas = [place([c.access for c in low.calls], outside=list(low.outside)) for low in (decode, prompt)]
         self._arena = _aligned(max(arena.n_bytes for arena in arenas))
         self._decode, self._prompt = (
             self._plan(low, arena) for low, arena in zip((decode, prompt), arenas, strict=True)
@@ -59,7 +65,7 @@ class CPUExecutor:
         self._step = np.zeros((), STEP)
         self._step["scratch"], self._step["scratch_bytes"] = self._scratch.ctypes.data, scratch
         self._never = CancelFlag()
-        self._close = weakref.finalize(self, team.close)
+        self._close = weakref.finalize(self, leave)
 
     @property
     def team(self) -> Team:
@@ -78,6 +84,18 @@ class CPUExecutor:
 
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
         """See base.Executor.run."""
+        self._run(step, cancel)
+        return self._outside[self._graph.logits.id][: len(step.outputs)]
+
+    def run_part(self, step: Step, given: Values, cancel: CancelFlag | None = None) -> Values:
+        """See base.Executor.run_part. Valid until the next call."""
+        for value in self._graph.given:
+            array = given[value.id]
+            self._outside[value.id][: len(array)] = array
+        self._run(step, cancel)
+        return {v.id: self._outside[v.id][: rows_in(v, step)] for v in self._graph.kept}
+
+    def _run(self, step: Step, cancel: CancelFlag | None) -> None:
         if not 0 < step.n_tokens <= self.max_tokens:
             raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
         flag = self._never if cancel is None else cancel  # a flag that is not set yet is false
@@ -94,7 +112,6 @@ class CPUExecutor:
             raise Cancelled("cancelled while a step was running")
         if self.recorder is not None:
             self.recorder(plan, step, started)
-        return self._logits[: len(step.outputs)]
 
     def watch(self, step: Step, before: Callable[[Call, NDArray[Any]], None], cancel: CancelFlag | None = None) -> None:
         """Run a prompt's step call by call, and tell of each call, with its argument struct, before it is made.
@@ -147,12 +164,12 @@ class CPUExecutor:
         kept: list[Any] = []
         arguments: list[NDArray[Any]] = []
         shared: list[NDArray[Any]] = []  # arguments of the calls whose work is taken chunk by chunk
-        logits = low.logits
+        outside = low.outside
         for row, call, barrier in zip(table, low.calls, barriers(accesses, arena), strict=True):
             args = np.zeros((), args_of(call.kernel.partition(".")[0]))
             for name, value in call.args.items():
-                if value is logits:
-                    args[name] = self._logits.ctypes.data
+                if isinstance(value, Buffer) and value in outside:
+                    args[name] = self._outside[outside[value].id].ctypes.data
                 elif isinstance(value, Buffer):
                     args[name] = self._arena.ctypes.data + arena.offsets[value]
                 elif isinstance(value, np.ndarray):

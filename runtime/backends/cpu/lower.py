@@ -67,8 +67,9 @@ class Lowering:
         return self
 
     @property
-    def logits(self) -> Buffer:
-        return self._buffers[self.graph.logits.id]
+    def outside(self) -> dict[Buffer, Value]:
+        """Buffers of the values that others read or write."""
+        return {self.buffer(value): value for value in self.graph.outside}
 
     def is_exact(self) -> bool:
         """Whether no weight is quantized: then activations are not rounded either."""
@@ -146,7 +147,7 @@ class Lowering:
         nobody reads it so).
         """
         wants_int8 = [_reads_int8(node, value) for node in self._readers.get(value.id, [])]
-        floats = self.buffer(value) if not all(wants_int8) or value == self.graph.logits else None
+        floats = self.buffer(value) if not all(wants_int8) or value in self.graph.outside else None
         return floats, self.packet_buffer(value) if any(wants_int8) else None
 
     def operand(self, node: Node, value: Value, weight: Weight, *, rows: bool = True) -> dict[str, Buffer]:

@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ....formats.gguf.kinds import KINDS
-from ....formats.gguf.types import GGMLType
-from ....formats.quants import codec_for
-from ....formats.quants.codec import Bytes
-from ....formats.quants.reversible import from_q8_0
-from ...graph.ir import Graph, Node, Weight
+from ...formats.gguf.kinds import KINDS
+from ...formats.gguf.types import GGMLType
+from ...formats.quants import codec_for
+from ...formats.quants.codec import Bytes
+from ...formats.quants.reversible import from_q8_0
+from ..graph.ir import Graph, Node, Weight
 
 PIECE_WEIGHTS = 1 << 22  # repacked at once
 

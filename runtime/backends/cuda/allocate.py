@@ -1,0 +1,82 @@
+"""Device memory is taken here and nowhere else: for real, or only counted, to know beforehand what would fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ....formats.errors import ResourceError
+from .package import cuda
+
+Array = Any  # in device memory, flat
+PIECE = 16 << 20  # bytes on their way to the device at once
+ALIGNMENT = 512  # what drivers round sizes up to
+
+
+class DeviceMemory:
+    """Memory of one device, the current one. `n_bytes` is what was taken."""
+
+    def __init__(self, *, dry: bool = False) -> None:
+        """dry: nothing is taken; arrays are None."""
+        self.dry, self.n_bytes = dry, 0
+        self._pinned: list[Any] = []
+
+    def empty(self, count: int, dtype: DTypeLike) -> Array:
+        """Room for `count` elements."""
+        size = max(1, count) * np.dtype(dtype).itemsize
+        self.n_bytes += -(-size // ALIGNMENT) * ALIGNMENT
+        if self.dry:
+            return None
+        try:
+            return cuda.device_array(max(1, count), dtype)
+        except Exception as error:  # each driver package has its own
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            raise ResourceError(
+                f"the GPU has no room for {size / (1 << 20):,.0f} MiB more beside the {self.n_bytes / (1 << 20):,.0f} "
+                "MiB that this model has already; put fewer layers there"
+            ) from error
+
+    def zeros(self, count: int, dtype: DTypeLike) -> Array:
+        array = self.empty(count, dtype)
+        if array is not None:
+            array[:] = 0
+        return array
+
+    def upload(self, data: NDArray[Any]) -> Array:
+        """A copy of an array, piece by piece over pinned memory: while one is on its way, the next is read."""
+        flat = np.ascontiguousarray(data).reshape(-1)
+        array = self.empty(flat.size, flat.dtype)
+        if array is None:
+            return None
+        stream, step = self._stream(), max(1, PIECE // flat.dtype.itemsize)
+        for number, first in enumerate(range(0, flat.size, step)):
+            piece = flat[first : first + step]
+            staging, done = self._pinned[number % len(self._pinned)]
+            done.synchronize()
+            staged = staging[: piece.nbytes].view(flat.dtype)
+            staged[:] = piece
+            array[first : first + len(piece)].copy_to_device(staged, stream=stream)
+            done.record(stream)
+        return array
+
+    def finish(self) -> None:
+        """Wait for all uploads; the pinned memory is given back."""
+        if self._pinned:
+            self._stream().synchronize()
+            self._pinned, self._uploads = [], None
+
+    def _stream(self) -> Any:
+        if not self._pinned:
+            self._pinned = [(cuda.pinned_array(PIECE, np.uint8), cuda.event()) for _ in range(2)]
+            self._uploads = cuda.stream()
+        return self._uploads
+
+
+def free_bytes(device: int = 0) -> int:
+    """What is free on a device."""
+    with cuda.gpus[device]:
+        free = cuda.current_context().get_memory_info().free
+        return int(min(free, 1 << 62))  # the simulator has no end of it

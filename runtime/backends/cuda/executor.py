@@ -1,0 +1,120 @@
+"""Running steps on a GPU: programs of launches are made once, a step writes its inputs and launches one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....formats.errors import Cancelled
+from ...graph.ir import Graph, Value
+from ...graph.plan import Arena, Buffer, place
+from ...step import Step
+from ..base import CancelFlag, Values, rows_in
+from .allocate import Array, DeviceMemory
+from .lower import Lowering, Run
+from .memory import Inputs, Pages, Weights
+from .now import Now
+from .package import cuda
+from .recorded import Recorder
+
+DTYPES = {"f32": np.float32, "i32": np.int32}
+
+
+class Plan:
+    """Weights, pages and programs of a graph in the memory of the current device; or what they would take (dry)."""
+
+    def __init__(self, graph: Graph, n_pages: int, max_tokens: int, memory: DeviceMemory) -> None:
+        self.pages, self.inputs = Pages(memory, graph.state, n_pages), Inputs(memory, max_tokens, n_pages)
+        self.weights = Weights(memory)
+        lowered = [
+            Lowering(graph, self.pages, self.weights, self.inputs, max_tokens, prompt).run() for prompt in (False, True)
+        ]
+        outside = graph.outside
+        arenas = [
+            place([call.access for call in low.calls], outside=[low.buffer(value) for value in outside])
+            for low in lowered
+        ]
+        self.arena = memory.empty(max(arena.n_bytes for arena in arenas), np.uint8)
+        self.outside = {
+            value.id: memory.empty(max_tokens * value.repeat * value.cols, DTYPES[value.dtype]) for value in outside
+        }
+        memory.finish()
+        if not memory.dry:
+            self.decode, self.prompt = (
+                self._bind(low, arena, outside) for low, arena in zip(lowered, arenas, strict=True)
+            )
+
+    def _bind(self, low: Lowering, arena: Arena, outside: tuple[Value, ...]) -> list[Run]:
+        own = {low.buffer(value): self.outside[value.id] for value in outside}
+
+        def array(buffer: Buffer, dtype: Any) -> Array:
+            if buffer in own:
+                return own[buffer]
+            start = arena.offsets[buffer]
+            return self.arena[start : start + buffer.n_bytes].view(dtype)
+
+        return [call.bind(array) for call in low.calls]
+
+
+class CUDAExecutor:
+    """See base.Executor. Two programs over one arena: one for tokens just generated, one for prompts."""
+
+    def __init__(self, graph: Graph, n_pages: int, max_tokens: int, device: int = 0) -> None:
+        self.max_tokens = max_tokens
+        self._graph, self._device = graph, cuda.gpus[device]
+        with self._device:
+            self._stream = cuda.stream()
+            self._plan = Plan(graph, n_pages, max_tokens, DeviceMemory())
+        self.recorder = Recorder(self._stream)
+        self.kv = self._plan.pages
+
+    def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
+        """See base.Executor.run."""
+        logits: NDArray[np.float32] = self.run_part(step, {}, cancel)[self._graph.logits.id]
+        return logits
+
+    def run_part(self, step: Step, given: Values, cancel: CancelFlag | None = None) -> Values:
+        """See base.Executor.run_part. The flag is looked at before and after: launches cannot be taken back."""
+        if not 0 < step.n_tokens <= self.max_tokens:
+            raise ValueError(f"a step of {step.n_tokens} tokens; this executor takes 1 to {self.max_tokens}")
+        if cancel:
+            raise Cancelled("cancelled before a step began")
+        with self._device:
+            self._launch(step, given)
+            found = {value.id: self._download(value, step) for value in (*self._graph.kept, self._graph.logits)}
+            self._stream.synchronize()
+        if cancel:
+            raise Cancelled("cancelled while a step was running")
+        return found
+
+    def close(self) -> None:
+        """Give the device memory back."""
+        self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
+
+    def _launch(self, step: Step, given: Values) -> None:
+        stream, plan = self._stream, self._plan
+        tiles = plan.inputs.write(step, stream)
+        for value in self._graph.given:
+            flat = np.ascontiguousarray(given[value.id]).reshape(-1)
+            if flat.size:
+                plan.outside[value.id][: flat.size].copy_to_device(flat, stream=stream)
+        now = Now(step.n_tokens, len(step.outputs), len(step.pages), tiles, stream)
+        if step.is_prompt:
+            _launch_all(plan.prompt, now)
+        else:
+            self.recorder.run(now, lambda: _launch_all(plan.decode, now))
+
+    def _download(self, value: Value, step: Step) -> NDArray[Any]:
+        """The rows that a value has in a step; they are there when the stream has come so far."""
+        rows = rows_in(value, step)
+        array = np.empty((rows, value.cols), DTYPES[value.dtype])
+        if rows:
+            self._plan.outside[value.id][: array.size].copy_to_host(array.reshape(-1), stream=self._stream)
+        return array
+
+
+def _launch_all(program: list[Run], now: Now) -> None:
+    for launch in program:
+        launch(now)

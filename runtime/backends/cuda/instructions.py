@@ -1,0 +1,88 @@
+"""Loads and instructions as LLVM writes them, for a GPU. Their forms for the simulator: simulated.py.
+
+Addresses are byte offsets into a uint8 array. A word may start at any even one: blocks of 18 bytes have no better.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from .package import cuda
+
+types: Any = cuda.types
+intrinsic: Any = __import__(f"{cuda.__name__}.extending", fromlist=["intrinsic"]).intrinsic
+_I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+
+
+def _at(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: ir.Type) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), ir.PointerType(element))
+
+
+def _load(element: ir.IntType, align: int) -> Any:
+    """A load of an unsigned number as int32."""
+
+    @intrinsic
+    def load(typing: Any, array: Any, offset: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = builder.load(_at(context, builder, signature.args[0], *args, element), align=align)
+            return value if element is _I32 else builder.zext(value, _I32)
+
+        return types.int32(array, types.int64), codegen
+
+    return load
+
+
+byte, short, word = _load(_I8, 1), _load(_I16, 2), _load(_I32, 2)
+
+
+@intrinsic
+def half(typing: Any, array: Any, offset: Any) -> Any:
+    """A float16 at an even address, as float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(_at(context, builder, signature.args[0], *args, ir.HalfType()), align=2)
+        return builder.fpext(value, ir.FloatType())
+
+    return types.float32(array, types.int64), codegen
+
+
+@intrinsic
+def half_of(typing: Any, bits: Any) -> Any:
+    """The float16 with these 16 bits, as float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.bitcast(builder.trunc(args[0], _I16), ir.HalfType())
+        return builder.fpext(value, ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
+def float_of(typing: Any, bits: Any) -> Any:
+    """The float32 with these bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+def _assembly(text: str) -> Any:
+    """An instruction with three operands of 32 bits."""
+
+    @intrinsic
+    def instruction(typing: Any, a: Any, b: Any, c: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            function = ir.FunctionType(_I32, [_I32] * 3)
+            return builder.asm(function, f"{text} $0, $1, $2, $3;", "=r,r,r,r", args, False)
+
+        return types.int32(types.int32, types.int32, types.int32), codegen
+
+    return instruction
+
+
+dp4a = _assembly("dp4a.s32.s32")  # c plus the products of the four signed bytes of a and b
+prmt = _assembly("prmt.b32")  # four of the eight bytes of a and b, by the lowest three bits of the four nibbles of c

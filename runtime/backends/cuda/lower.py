@@ -1,0 +1,129 @@
+"""From graph nodes to launches: which kernel, on which arrays, with which grid.
+
+One function per op, in lower_ops.py. Each makes a `Call`: what it reads and writes, and what launches it, once the
+buffers have places. A product with a quantized weight first needs its input as int8: a call of its own, made once for
+all products that follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ....formats.errors import UnsupportedError
+from ...graph.ir import Graph, Node, Rows, Value, Weight
+from ...graph.plan import Access, Buffer
+from .allocate import Array
+from .kernels.linear import FLOATS
+from .memory import Inputs, Pages, Weights
+from .now import Now
+from .simt import THREADS, blocks
+from .weights import UNPACK, table_of
+
+KERNEL_TYPES = frozenset({*FLOATS, *UNPACK})
+Run = Callable[[Now], None]
+Place = Callable[[Buffer, Any], Array]  # where a buffer is, as elements of a type
+
+
+@dataclass(frozen=True)
+class Call:
+    """One op: `bind` gets arrays for its buffers, and gives what launches it."""
+
+    node: Node
+    access: Access
+    bind: Callable[[Place], Run]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """The activations of a product as its kernels take them: codes, scales and sums, or the floats three times."""
+
+    buffers: tuple[Buffer, ...]
+    types: tuple[Any, ...]
+    shares: int  # groups of 32, or columns
+
+
+@dataclass
+class Lowering:
+    """The calls of one graph for steps of up to `max_tokens` tokens, of prompts or of tokens just generated."""
+
+    graph: Graph
+    pages: Pages
+    weights: Weights
+    inputs: Inputs
+    max_tokens: int
+    prompt: bool
+    calls: list[Call] = field(default_factory=list)
+    _buffers: dict[int, Buffer] = field(default_factory=dict)
+    _quantized: dict[int, tuple[Buffer, ...]] = field(default_factory=dict)
+    layers: dict[int, Buffer] = field(default_factory=dict)  # stand for the pages of each
+
+    def run(self) -> Lowering:
+        from .lower_ops import LOWER
+
+        for node in self.graph.nodes:
+            LOWER[node.op](self, node)
+        return self
+
+    def buffer(self, value: Value) -> Buffer:
+        """Where a value lives."""
+        if value.id not in self._buffers:
+            self._buffers[value.id] = Buffer(value.name, 4 * self.max_tokens * value.repeat * value.cols)
+        return self._buffers[value.id]
+
+    def add(
+        self, node: Node, reads: tuple[Buffer, ...], writes: tuple[Buffer, ...], bind: Callable[[Place], Run]
+    ) -> None:
+        self.calls.append(Call(node, Access(reads, writes), bind))
+
+    def operand(self, node: Node, value: Value, weight: Weight) -> Operand:
+        """What a product with this weight reads."""
+        if weight.type.name not in KERNEL_TYPES:
+            raise UnsupportedError(f"{weight.name!r} is {weight.type.name}, which has no CUDA kernel in this version")
+        if weight.type.name in FLOATS:
+            x = self.buffer(value)
+            return Operand((x, x, x), (np.float32,) * 3, value.cols)
+        if value.id not in self._quantized:
+            self._quantized[value.id] = self._quantize(node, value)
+        return Operand(self._quantized[value.id], (np.int32, np.float32, np.float32), value.cols // 32)
+
+    def _quantize(self, node: Node, value: Value) -> tuple[Buffer, ...]:
+        from .lower_linear import quantize
+
+        rows, groups = self.max_tokens * value.repeat, value.cols // 32
+        parts = {"codes": 32, "scale": 4, "sums": 8}  # bytes for each group
+        made = tuple(Buffer(f"{value.name}.{name}", size * rows * groups) for name, size in parts.items())
+        x = self.buffer(value)
+        self.add(node, (x,), made, quantize(value, x, made))
+        return made
+
+    def matrix(self, weight: Weight) -> tuple[Array, int, Array]:
+        """A weight's bytes, the bytes of a row, and the points of its grid."""
+        name = weight.type.name
+        return self.weights.matrix(weight), weight.data.shape[-1], self.weights.array(name, table_of(name))
+
+
+def count_of(value: Value) -> Callable[[Now], int]:
+    """How many rows a value has in a step."""
+    on_outputs, repeat = value.rows is Rows.OUTPUTS, value.repeat
+    return lambda now: repeat * (now.n_outputs if on_outputs else now.n_tokens)
+
+
+def elements(low: Lowering, node: Node, kernel: Any, inputs: tuple[Buffer, ...], *args: Any) -> None:
+    """kernel(*inputs, *args, elements, out), a thread for each element of the output."""
+    value = node.outputs[0]
+    out, count = low.buffer(value), count_of(value)
+
+    def bind(place: Place) -> Run:
+        sources, to = [place(buffer, np.float32) for buffer in inputs], place(out, np.float32)
+
+        def run(now: Now) -> None:
+            n = count(now) * value.cols
+            kernel[blocks(-(-n // THREADS)), THREADS, now.stream](*sources, *args, n, to)
+
+        return run
+
+    low.add(node, inputs, (out,), bind)

@@ -1,0 +1,159 @@
+"""Launches of products with weights (see lower.py): for few rows, for many, gated, and with experts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...graph.ir import Node, Rows, Value, Weight
+from ...graph.plan import Buffer
+from .allocate import Array
+from .kernels import elementwise, linear
+from .kernels import quantize as quantizing
+from .kernels.tiles import ACROSS, DOWN, ROWS, TOKENS, tiles
+from .lower import Lowering, Operand, Place, Run, count_of, elements
+from .now import Now
+from .simt import WARP, WARPS, blocks
+
+SEVERAL = (1, 2, 4, 8)  # rows of activations that a product takes at once
+_F4, _I4 = np.float32, np.int32
+
+
+def quantize(value: Value, x: Buffer, made: tuple[Buffer, ...]) -> Callable[[Place], Run]:
+    """Groups of 32 of a value to int8."""
+    count, groups = count_of(value), value.cols // 32
+
+    def bind(place: Place) -> Run:
+        source, codes, scale, sums = place(x, _F4), place(made[0], np.int8), place(made[1], _F4), place(made[2], _F4)
+
+        def run(now: Now) -> None:
+            n = count(now) * groups
+            quantizing.quantize[blocks(-(-n // WARPS)), (WARP, WARPS), now.stream](source, codes, scale, sums, n)
+
+        return run
+
+    return bind
+
+
+def lower_linear(low: Lowering, node: Node) -> None:
+    _product(low, node, node.weights["weight"], node.weights.get("bias"), low.buffer(node.outputs[0]))
+
+
+def lower_linear_add(low: Lowering, node: Node) -> None:
+    out, residual = low.buffer(node.outputs[0]), low.buffer(node.inputs[1])
+    _product(low, node, node.weights["weight"], node.weights.get("bias"), out, residual)
+
+
+def _product(
+    low: Lowering, node: Node, weight: Weight, bias: Weight | None, out: Buffer, residual: Buffer | None = None
+) -> None:
+    """out = residual + (the node's first input times weight + bias)"""
+    x, name, n = node.inputs[0], weight.type.name, weight.n_rows
+    operand, count, on_outputs = low.operand(node, x, weight), count_of(x), x.rows is Rows.OUTPUTS
+    w, row_bytes, table = low.matrix(weight)
+    offset, none = low.weights.vector(bias), low.weights.none
+
+    def bind(place: Place) -> Run:
+        codes, scale, sums = _arrays(place, operand)
+        before, to = none if residual is None else place(residual, _F4), place(out, _F4)
+
+        def run(now: Now) -> None:
+            m = count(now)
+            if m == 0:
+                return
+            # Logits are wanted of the last token of each prompt, or of every token.
+            few = not low.prompt or (on_outputs and m <= now.n_sequences)
+            kernel = _few(name, m, n, now) if few else _many(name, m, n, now)
+            kernel(
+                w, row_bytes, table, n, operand.shares, codes, scale, sums, m, offset, bias is not None, before,
+                residual is not None, to,
+            )  # fmt: skip
+
+        return run
+
+    low.add(node, (*operand.buffers, *([] if residual is None else [residual])), (out,), bind)
+
+
+def _arrays(place: Place, operand: Operand) -> tuple[Array, ...]:
+    return tuple(place(buffer, type_) for buffer, type_ in zip(operand.buffers, operand.types, strict=True))
+
+
+def at_once(m: int) -> int:
+    """Rows of activations that one launch's warps take: m, or as many as they can."""
+    return next((several for several in SEVERAL if several >= m), SEVERAL[-1])
+
+
+def _few(name: str, m: int, n: int, now: Now) -> Any:
+    several = at_once(m)
+    grid = blocks(-(-n // WARPS)), -(-m // several)
+    return linear.rows(name, several)[grid, (WARP, WARPS), now.stream]
+
+
+def _many(name: str, m: int, n: int, now: Now) -> Any:
+    return tiles(name)[(-(-n // ROWS), -(-m // TOKENS)), (ACROSS, DOWN), now.stream]
+
+
+def lower_linear_glu(low: Lowering, node: Node) -> None:
+    """One launch for generated tokens, if both weights have one type; for prompts two products, and then the rest."""
+    gate, up, act, value = node.weights["gate"], node.weights["up"], node.attrs["act"], node.outputs[0]
+    if not low.prompt and gate.type is up.type:
+        _gated_rows(low, node)
+        return
+    parts = []
+    for role, weight in (("gate", gate), ("up", up)):
+        part = Buffer(f"{node.name}.{role}", 4 * low.max_tokens * value.repeat * value.cols)
+        _product(low, node, weight, node.weights.get(f"{role}_bias"), part)
+        parts.append(part)
+    elements(low, node, elementwise.glu(act), tuple(parts))
+
+
+def _gated_rows(low: Lowering, node: Node) -> None:
+    x, gate, up = node.inputs[0], node.weights["gate"], node.weights["up"]
+    name, n, operand, count = gate.type.name, gate.n_rows, low.operand(node, x, gate), count_of(x)
+    (left, row_bytes, table), (right, _, _) = low.matrix(gate), low.matrix(up)
+    biases = [node.weights.get(f"{role}_bias") for role in ("gate", "up")]
+    offsets = [argument for bias in biases for argument in (low.weights.vector(bias), bias is not None)]
+    out = low.buffer(node.outputs[0])
+
+    def bind(place: Place) -> Run:
+        codes, scale, sums = _arrays(place, operand)
+        to = place(out, _F4)
+
+        def run(now: Now) -> None:
+            m = count(now)
+            if m == 0:
+                return
+            several = at_once(m)
+            grid = blocks(-(-n // WARPS)), -(-m // several)
+            kernel = linear.gated(name, several, node.attrs["act"])[grid, (WARP, WARPS), now.stream]
+            kernel(left, right, row_bytes, table, n, operand.shares, codes, scale, sums, m, *offsets, to)
+
+        return run
+
+    low.add(node, operand.buffers, (out,), bind)
+
+
+def lower_expert_linear(low: Lowering, node: Node) -> None:
+    x, ids = node.inputs
+    weight, bias, count = node.weights["weight"], node.weights.get("bias"), count_of(ids)
+    operand, out, chosen = low.operand(node, x, weight), low.buffer(node.outputs[0]), low.buffer(ids)
+    w, row_bytes, table = low.matrix(weight)
+    kernel, n, offset = linear.experts(weight.type.name), weight.n_rows, low.weights.vector(bias)
+
+    def bind(place: Place) -> Run:
+        codes, scale, sums = _arrays(place, operand)
+        which, to = place(chosen, _I4), place(out, _F4)
+
+        def run(now: Now) -> None:
+            slots = count(now) * ids.cols
+            if slots:
+                kernel[(blocks(-(-n // WARPS)), slots), (WARP, WARPS), now.stream](
+                    w, row_bytes, table, n, operand.shares, codes, scale, sums, which, ids.cols, x.repeat == 1, offset,
+                    bias is not None, to,
+                )  # fmt: skip
+
+        return run
+
+    low.add(node, (*operand.buffers, chosen), (out,), bind)

@@ -1,0 +1,69 @@
+"""The instructions of instructions.py as plain Python, for Numba's simulator."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+_turns = threading.local()
+
+
+def turn() -> int:
+    """0 and 1 in turn, for each thread of a block by itself."""
+    found: int = getattr(_turns, "next", 0)
+    _turns.next = 1 - found
+    return found
+
+
+Array = Any  # of uint8, as the simulator hands it to kernels
+
+
+def wrapped(bits: int) -> int:
+    """The lowest 32 bits as int32."""
+    bits = int(bits)
+    bits &= 0xFFFFFFFF
+    return bits - (1 << 32) if bits >> 31 else bits
+
+
+def byte(array: Array, at: int) -> int:
+    return int(array[at])
+
+
+def short(array: Array, at: int) -> int:
+    return int(array[at]) | int(array[at + 1]) << 8
+
+
+def word(array: Array, at: int) -> int:
+    return wrapped(short(array, at) | short(array, at + 2) << 16)
+
+
+def half(array: Array, at: int) -> np.float32:
+    return half_of(short(array, at))
+
+
+def half_of(bits: int) -> np.float32:
+    found: np.float32 = np.float32(np.uint16(bits).view(np.float16))
+    return found
+
+
+def float_of(bits: int) -> np.float32:
+    found: np.float32 = np.uint32(int(bits) & 0xFFFFFFFF).view(np.float32)
+    return found
+
+
+def dp4a(a: int, b: int, c: int) -> int:
+    """c plus the products of the four signed bytes of a and b."""
+    left, right = (np.int32(wrapped(v)).tobytes() for v in (a, b))
+    products = np.frombuffer(left, np.int8).astype(np.int32) * np.frombuffer(right, np.int8)
+    return wrapped(int(c) + int(products.sum()))
+
+
+def prmt(a: int, b: int, c: int) -> int:
+    """Four of the eight bytes of a and b, by the lowest three bits of the four nibbles of c."""
+    both = (int(b) & 0xFFFFFFFF) << 32 | int(a) & 0xFFFFFFFF
+    found = 0
+    for i in range(4):
+        found |= (both >> 8 * (int(c) >> 4 * i & 7) & 255) << 8 * i
+    return wrapped(found)

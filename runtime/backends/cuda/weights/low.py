@@ -1,0 +1,59 @@
+"""One or two bits a weight: TQ1_0 TQ2_0 Q1_0 Q2_0. The definition: `formats/quants/low.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..simt import byte, device, half, word
+from .bits import same, spread, spread_pairs, two_bits
+
+
+@device
+def tq2_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
+    at, sub = row + 66 * (group // 8), group % 8
+    two_bits(w, at + 32 * (sub // 4), 2 * (sub % 4), codes)
+    d = half(w, at + 64)
+    same(scales, d, -d)
+
+
+@device
+def _trit(w, at, i):  # type: ignore[no-untyped-def]
+    """Digit 0, 1 or 2 of weight i of a block: bytes 0 to 31 hold 160, bytes 32 to 47 the next 80, 48 to 51 the rest."""
+    if i < 160:
+        place, digit = i % 32, i // 32
+    elif i < 240:
+        place, digit = 32 + i % 16, (i - 160) // 16
+    else:
+        place, digit = 48 + i % 4, (i - 240) // 4
+    # Digits fall out of a multiplication by 3, each after those before it.
+    power = 1 if digit == 0 else 3 if digit == 1 else 9 if digit == 2 else 27 if digit == 3 else 81
+    return (byte(w, at + place) * power & 255) * 3 >> 8
+
+
+@device
+def tq1_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
+    at, first = row + 54 * (group // 8), 32 * (group % 8)
+    for j in range(8):
+        i = first + 4 * j
+        codes[j] = _trit(w, at, i) | _trit(w, at, i + 1) << 8 | _trit(w, at, i + 2) << 16 | _trit(w, at, i + 3) << 24
+    d = half(w, at + 52)
+    same(scales, d, -d)
+
+
+@device
+def q1_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
+    at = row + 18 * (group // 4)
+    bits = word(w, at + 2 + 4 * (group % 4))
+    for j in range(8):
+        codes[j] = spread(bits >> 4 * j)
+    d = half(w, at)
+    same(scales, np.float32(2.0) * d, -d)
+
+
+@device
+def q2_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
+    at = row + 18 * (group // 2)
+    for j in range(8):
+        codes[j] = spread_pairs(byte(w, at + 2 + 8 * (group % 2) + j))
+    d = half(w, at)
+    same(scales, d, -d)

@@ -1,0 +1,84 @@
+"""Which part of a model runs where: a device for each node of its graph, by layers and by names of weights.
+
+Layers are counted from the end, as `-ngl` does: of `gpu_layers` layers the last ones go to GPUs, and the output head
+with them; the embedding follows when all layers are there. `split` shares these layers between several GPUs, in
+proportion. `places` come last: pairs of a regular expression and a device, the first of which is found in a name of a
+node's weights decides.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...formats.errors import InvalidRequest
+from ..graph.ir import Graph, Node
+
+CPU = "cpu"
+_LAYER = re.compile(r"blk\.(\d+)\.")
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What was asked for. gpu_layers -1: all; others below zero are for offload.py."""
+
+    gpu_layers: int = 0
+    split: tuple[float, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(not share >= 0 for share in self.split) or (self.split and not sum(self.split) > 0):
+            raise InvalidRequest(f"tensor_split={self.split}: shares are at least 0, and one is above")
+        for pattern, device in self.places:
+            if not _DEVICE.fullmatch(device):
+                raise InvalidRequest(f"place {pattern}={device}: a device is cpu, cuda or cuda:N")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InvalidRequest(f"place {pattern}={device}: this is no regular expression: {error}") from None
+
+    def of(self, graph: Graph) -> list[str]:
+        """The device of each node: "cpu" or "cuda:N"."""
+        layers = layers_of(graph)
+        n_layer = max(layers, default=-1)  # the output head counts as one behind the last
+        wanted = n_layer if self.gpu_layers < 0 else min(self.gpu_layers, n_layer)
+        first = n_layer - wanted if wanted < n_layer else -1  # with all layers goes what comes before them
+        by_layer = [self._gpu(layer - first, n_layer + 1 - first) if wanted and layer >= first else CPU
+                    for layer in layers]  # fmt: skip
+        return [self._overridden(node) or device for node, device in zip(graph.nodes, by_layer, strict=True)]
+
+    def _gpu(self, index: int, count: int) -> str:
+        """Of layer `index` of `count`."""
+        total, below = sum(self.split) or 1.0, 0.0
+        for number, share in enumerate(self.split or (1.0,)):
+            below += share
+            if index < count * below / total:
+                return f"cuda:{number}"
+        return f"cuda:{max(0, len(self.split) - 1)}"
+
+    def _overridden(self, node: Node) -> str:
+        for pattern, device in self.places:
+            if any(re.search(pattern, weight.name) for weight in node.weights.values()):
+                return "cuda:0" if device == "cuda" else device
+        return ""
+
+
+def layers_of(graph: Graph) -> list[int]:
+    """The layer of each node: -1 before the first one, and one more than the last behind it."""
+    found = [int(match[1]) if (match := _LAYER.match(node.name)) else None for node in graph.nodes]
+    numbers = [layer for layer in found if layer is not None]
+    layers, behind = [], max(numbers, default=-1) + 1
+    seen = False
+    for layer in found:
+        seen = seen or layer is not None
+        layers.append(layer if layer is not None else behind if seen else -1)
+    return layers
+
+
+def parse_place(text: str) -> tuple[str, str]:
+    """`PATTERN=DEVICE`, as the command has it."""
+    pattern, found, device = text.rpartition("=")
+    if not found or not pattern:
+        raise InvalidRequest(f"--place {text}: PATTERN=DEVICE is wanted, for example 'ffn_.*_exps=cpu'")
+    return pattern, device

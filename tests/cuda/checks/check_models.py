@@ -1,0 +1,146 @@
+"""Whole models, and parts of them: the logits are those of the reference with float16 keys and values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from halfbyte.formats.errors import ResourceError
+from halfbyte.formats.gguf import GGMLType
+from halfbyte.runtime.backends.cpu import CPUBackend
+from halfbyte.runtime.backends.cuda.allocate import DeviceMemory, free_bytes
+from halfbyte.runtime.backends.cuda.backend import CUDABackend, needed_bytes
+from halfbyte.runtime.backends.cuda.executor import CUDAExecutor, Plan
+from halfbyte.runtime.backends.cuda.package import CUDAError, require
+from halfbyte.runtime.backends.mixed import MixedBackend
+from halfbyte.runtime.backends.offload import AUTO, MARGIN, Offload, offloading
+from halfbyte.runtime.backends.placement import Placement
+from halfbyte.runtime.backends.reference import ReferenceBackend
+from halfbyte.runtime.graph.ir import Graph
+from halfbyte.runtime.graph.rewrites import rewrite
+
+from ...builders import CASES, ENCODERS, Case, open_case
+from ...models.running import N_PAGES, distance, run_in_chunks
+
+MAX_TOKENS, SIZES = 8, [2, 1]
+TOLERANCE = 3e-4  # a key on the border of two float16 goes to either; without one it is 1e-6
+
+
+def small(name: str) -> Case:
+    """The case with fewer layers and words: the simulator takes a millisecond for each row of a weight."""
+    case = (CASES | ENCODERS)[name]
+    less = {"vocab_size": 41, "num_hidden_layers": 2, "n_layer": 2}
+    return Case(case.name, {key: less.get(key, value) for key, value in case.config.items()})
+
+
+def logits(backend: object, graph: Graph, tokens: np.ndarray, sizes: list[int]) -> np.ndarray:
+    executor = backend.compile(graph, n_pages=N_PAGES, max_tokens=MAX_TOKENS, threads=1)
+    found = run_in_chunks(executor, tokens, sizes)
+    executor.close()
+    return found
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2moe", "gemma2", "gpt2", "bert"])
+def test_models(name: str, tmp_path: Path) -> None:
+    case = small(name)
+    graph, sizes = open_case(case, tmp_path).graph, SIZES if name in CASES else [sum(SIZES)]
+    tokens = case.tokens()[: sum(sizes)]
+    found, expected = (logits(b, graph, tokens, sizes) for b in (CUDABackend(), ReferenceBackend(np.float16)))
+    assert distance(found, expected) < TOLERANCE
+
+
+def test_pages_are_copied(tmp_path: Path) -> None:
+    case = small("llama")
+    executor = CUDABackend().compile(open_case(case, tmp_path).graph, n_pages=N_PAGES, max_tokens=MAX_TOKENS)
+    run_in_chunks(executor, case.tokens()[:1], [1])
+
+    def pages(layer: int) -> np.ndarray:
+        return executor.kv.keys[layer].copy_to_host().reshape(N_PAGES, -1)
+
+    before = [pages(layer) for layer in range(2)]
+    used = int(np.flatnonzero(np.abs(before[0]).sum(axis=1))[0])
+    target = (used + 1) % N_PAGES
+    executor.kv.copy_page(used, target)
+    for layer in range(2):
+        expected = before[layer].copy()
+        expected[target] = expected[used]
+        assert np.array_equal(pages(layer), expected)
+
+
+@pytest.mark.parametrize("layers", [0, 1, -1])
+def test_any_number_of_layers_computes_the_same(layers: int, tmp_path: Path) -> None:
+    """The CPU backend and the GPU share the work."""
+    case = small("llama")
+    graph, tokens = open_case(case, tmp_path).graph, case.tokens()[: sum(SIZES)]
+    found = logits(offloading(Placement(layers)), graph, tokens, SIZES)
+    expected = logits(ReferenceBackend(np.float16), graph, tokens, SIZES)
+    assert distance(found, expected) < TOLERANCE
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+def test_experts_stay_on_the_cpu(tmp_path: Path) -> None:
+    case = small("qwen2moe")
+    graph, tokens = open_case(case, tmp_path).graph, case.tokens()[:2]
+    found = logits(offloading(Placement(-1, places=(("_exps", "cpu"),))), graph, tokens, [2])
+    assert distance(found, logits(ReferenceBackend(np.float16), graph, tokens, [2])) < TOLERANCE
+
+
+def test_what_is_counted_is_what_is_taken(tmp_path: Path) -> None:
+    graph = rewrite(open_case(small("gemma3"), tmp_path, matrix_type=GGMLType.F16).graph)
+    memory = DeviceMemory()
+    Plan(graph, N_PAGES, MAX_TOKENS, memory)
+    assert needed_bytes(graph, N_PAGES, MAX_TOKENS) == memory.n_bytes > graph.logits.cols
+
+
+def offload(layers: int, room: int, graph: Graph) -> list[str]:
+    chosen = Offload(Placement(layers), lambda device: room + MARGIN, needed_bytes)
+    return chosen.places(graph, N_PAGES, MAX_TOKENS)
+
+
+def test_as_many_layers_as_fit(tmp_path: Path) -> None:
+    graph = rewrite(open_case(CASES["llama"], tmp_path).graph)
+    whole = needed_bytes(graph, N_PAGES, MAX_TOKENS)
+    counts = [sum(place != "cpu" for place in offload(AUTO, room, graph)) for room in (whole, whole - 1, whole // 2, 0)]
+    assert counts[0] == len(graph.nodes) > counts[1] > counts[2] > counts[3] == 0
+
+
+def test_too_many_layers_say_how_many_fit(tmp_path: Path) -> None:
+    graph = rewrite(open_case(CASES["llama"], tmp_path).graph)
+    room = needed_bytes(graph, N_PAGES, MAX_TOKENS) - 1
+    with pytest.raises(ResourceError, match=r"3 layers do not fit .*, 2 would; load with gpu_layers=2"):
+        offload(-1, room, graph)
+    assert "cuda:0" in offload(2, room, graph)
+
+
+def test_a_device_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's own refusal, of memory that others took in the meantime."""
+    from halfbyte.runtime.backends.cuda import allocate
+
+    def refuse(*args: object) -> None:
+        raise RuntimeError("Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(allocate.cuda, "device_array", refuse)
+    with pytest.raises(ResourceError, match=r"no room for .* put fewer layers there"):
+        DeviceMemory().zeros(1 << 20, np.float32)
+
+
+def test_devices_that_are_not_there() -> None:
+    assert free_bytes() > 0
+    with pytest.raises(CUDAError, match="number 99 was asked for"):
+        require(99)
+
+
+def test_an_executor_is_given_parts(tmp_path: Path) -> None:
+    """Attention here, the rest there: values go over many times in each step."""
+    case = small("llama")
+    graph, tokens = open_case(case, tmp_path).graph, case.tokens()[: sum(SIZES)]
+
+    def places(graph: Graph, pages: int, tokens: int) -> list[str]:
+        return ["cuda:0" if node.op in ("attention", "rope") else "cpu" for node in graph.nodes]
+
+    backends = {"cuda:0": CUDABackend(), "cpu": CPUBackend(share_team=True)}
+    mixed = MixedBackend(places, backends.__getitem__)
+    expected = logits(ReferenceBackend(np.float16), graph, tokens, SIZES)
+    assert distance(logits(mixed, graph, tokens, SIZES), expected) < TOLERANCE
+    assert isinstance(CUDABackend().compile(graph, n_pages=1, max_tokens=1), CUDAExecutor)

@@ -1,0 +1,44 @@
+"""The CUDA backend's checks: in Numba's simulator, and on a GPU where there is one.
+
+Which of the two a process does is settled when Numba is imported, so each runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from halfbyte.runtime.settings import child_environment
+
+ROOT = Path(__file__).parents[2]
+CHECKS = sorted(path.name for path in (Path(__file__).parent / "checks").glob("check_*.py"))
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed: pip install numba-cuda"
+)
+
+
+def run(check: str, **environment: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", f"tests/cuda/checks/{check}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=child_environment(**environment), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+
+
+@needs_package
+@pytest.mark.parametrize("check", CHECKS)
+def test_in_the_simulator(check: str) -> None:
+    run(check, NUMBA_ENABLE_CUDASIM="1")
+
+
+@needs_package
+@pytest.mark.parametrize("check", CHECKS)
+def test_on_a_gpu(check: str) -> None:
+    probe = "from halfbyte.runtime.backends.cuda import package; raise SystemExit(package.count() == 0)"
+    environment = child_environment(NUMBA_ENABLE_CUDASIM="0")
+    if subprocess.run([sys.executable, "-c", probe], env=environment, check=False).returncode:
+        pytest.skip("there is no GPU here")
+    run(check, NUMBA_ENABLE_CUDASIM="0")
