@@ -1,7 +1,12 @@
-"""The kernel tests once more, compiled for lesser CPUs: any CPU runs, none meets an instruction it lacks."""
+"""The kernel tests once more, compiled for lesser CPUs: any CPU runs, none meets an instruction it lacks.
+
+Every type of weights has its rows for AVX2, which most computers have; of the others those that differ most. All types
+for all levels, by rows and by panels: `python -m tests.codegen.test_targets`, a quarter of an hour.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -22,13 +27,11 @@ TARGETS = {
     "generic": ("x86-64", "+sse2", "+sse2"),
 }
 
-# Every type where the levels differ most from those of the host, some of them otherwise: compiling takes the time.
+# Compiling takes the time.
 SOME = ("F16", "IQ4_XS", "Q4_1", "Q6_K", "Q8_0")
 ALL = sorted(KERNEL_TYPES - {"FP4", "FP4_32"})  # which have the kernels of NF4, with another table
-TYPES = {
-    "avx2": {"linear_rows": ALL, "linear_gemm": ALL},
-    "generic": {"linear_rows": ALL, "linear_gemm": SOME},
-}
+EVERY = "HALFBYTE_TEST_EVERY_TYPE"  # set by the command
+TYPES = {"avx2": {"linear_rows": ALL, "linear_gemm": SOME}}
 SELECTION = [
     "tests/oracle/test_kernels_linear.py::test_activations_to_int8",
     "tests/oracle/test_kernels_linear.py::test_activations_to_packets",
@@ -50,6 +53,8 @@ KERNELS = [
     *(f"{kernel}.{act}" for kernel in ("glu", "activation") for act in ("sigmoid", "silu", "gelu", "gelu_tanh")),
 ]  # fmt: skip
 
+PRODUCTS_ALONE = ["team.serve", "team.clock", "quantize", "quantize_packets"]
+
 
 def _host_has(features: str) -> bool:
     import llvmlite.binding as llvm
@@ -66,9 +71,13 @@ def test_kernels_for_a_lesser_cpu(level: str) -> None:
         pytest.skip(f"this CPU itself lacks one of {needed}")
     forced = {"NUMBA_CPU_FEATURES": features} if features else {}
     environment = child_environment(NUMBA_CPU_NAME=cpu, **forced)
-    forms = TYPES.get(level, dict.fromkeys(("linear_rows", "linear_gemm"), SOME))
+    every = EVERY in os.environ
+    forms = {} if every else TYPES.get(level, {})
+    forms = dict.fromkeys(("linear_rows", "linear_gemm"), ALL if every else SOME) | forms
     products = [(kind, form) for form, kinds in forms.items() for kind in kinds]
-    kernels = [*KERNELS, *(f"{form}.{kind}" for kind, form in products)]
+    # AVX-VNNI is AVX2 but for the products of int8.
+    kernels, selection = (PRODUCTS_ALONE, []) if level == "avx_vnni" else (KERNELS, SELECTION)
+    kernels = [*kernels, *(f"{form}.{kind}" for kind, form in products)]
     check = f"""if True:
         from halfbyte.runtime.backends.cpu.compile import ensure_compiled
         from halfbyte.runtime.backends.cpu.features import target
@@ -81,6 +90,11 @@ def test_kernels_for_a_lesser_cpu(level: str) -> None:
         ensure_compiled({kernels!r}, workers=2)"""
     subprocess.run([sys.executable, "-c", check], check=True, env=environment)
     tests = [f"tests/oracle/test_kernels_linear.py::test_products[{kind}-{form}]" for kind, form in products]
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *SELECTION, *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *selection, *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+if __name__ == "__main__":
+    os.environ[EVERY] = "1"
+    raise SystemExit(pytest.main(["-n", "0", __file__]))
