@@ -35,7 +35,7 @@ from .quantize.architecture import Architecture
 from .rows import Rows, computed
 from .selfcheck import Check, check, is_small, keys_for
 from .source import SourceModel, SourceTensor, tensor
-from .vocab import vocabulary
+from .vocab import unusable_templates, vocabulary
 
 _MIXED = "A part is missing, or config.json is another model's: download the whole folder again"
 AUTO = "auto"  # the type that most of the checkpoint's weights have
@@ -43,12 +43,15 @@ AUTO = "auto"  # the type that most of the checkpoint's weights have
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion did, or would do. `check` is what the written file predicts, None where it was not asked."""
+    """What a conversion did, or would do. `check` is what the written file predicts, None where it was not asked;
+    `warnings` are of parts that are in the file and cannot be used.
+    """
 
     summary: Summary
     architecture: str
     recipe: str
     check: Check | None
+    warnings: tuple[str, ...] = ()
 
 
 def convert(
@@ -108,7 +111,8 @@ class Conversion:
             model, self.target, self.recipe, verify=bool(verify), inspection=inspection, progress=progress, **options
         )
         architecture = model.metadata.require("general.architecture", str)
-        return Converted(summary, architecture, self.recipe, found[0] if found else None)
+        warnings = unusable_templates(model.metadata) if isinstance(model, SourceModel) else ()
+        return Converted(summary, architecture, self.recipe, found[0] if found else None, warnings)
 
     def close(self) -> None:
         """Release the source's files."""

@@ -20,8 +20,10 @@ from . import bpe, sentence, tekken, wordpiece
 from .special import Special
 from .structure import is_byte_level
 from .table import PREFIX, Keys, Table
-from .templates import template_keys
+from .templates import template_keys, unusable_templates
 from .tokenizer_json import TokenizerJson
+
+__all__ = ["unusable_templates", "vocabulary"]
 
 _CONFIG, _MAP = "tokenizer_config.json", "special_tokens_map.json"
 

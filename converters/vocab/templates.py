@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ...formats.errors import TemplateError
 from ...formats.gguf import ValueType
+from ...runtime.chat.template import ChatTemplate
 from ..checkpoint import Checkpoint, CheckpointError
 from .table import Keys
 
@@ -28,6 +30,18 @@ def template_keys(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Keys:
     if named:
         keys["tokenizer.chat_templates"] = (list(named), ValueType.STRING)
     return keys | {f"{_KEY}.{name}": text for name, text in named.items()}
+
+
+def unusable_templates(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for each chat template of a file that does not compile: other programs may be able to use it."""
+    told = []
+    names = ["", *metadata.get("tokenizer.chat_templates", [])]
+    for key in (f"{_KEY}.{name}" if name else _KEY for name in names):
+        try:
+            ChatTemplate(metadata.get(key, ""))
+        except TemplateError as error:
+            told.append(f"{key} cannot be used, `halfbyte chat` will refuse it: {error}")
+    return tuple(told)
 
 
 def _named(given: Any, checkpoint: Checkpoint) -> dict[str, str]:

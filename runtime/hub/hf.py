@@ -47,7 +47,8 @@ def fetch(file: HubFile, *, progress: Progress, cancel: Cancel, folder: Path | N
 def fetch_checkpoint(name: str, *, progress: Progress, cancel: Cancel) -> Path:
     """The folder of a checkpoint, `hf:OWNER/REPO` or `hf:OWNER/REPO@REVISION`, from the hub's cache or the network.
 
-    What is there already is not downloaded again, and a download that was interrupted goes on. Nothing but data comes:
+    What is there already is not downloaded again, and a download that was interrupted goes on; a hub that cannot be
+    reached is not needed for what was downloaded before. Nothing but data comes:
     weights (as safetensors, or where there are none as PyTorch archives), JSON, vocabularies, templates, the card.
     Raises HalfbyteError for another form of name, DownloadError, Cancelled.
     """
@@ -56,7 +57,14 @@ def fetch_checkpoint(name: str, *, progress: Progress, cancel: Cancel) -> Path:
     repo, _, revision = name.removeprefix("hf:").partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise HalfbyteError(f"{name!r} is not of the form hf:OWNER/REPO or hf:OWNER/REPO@REVISION")
-    _require_reachable()
+    try:
+        _require_reachable()
+    except DownloadError:
+        here = _snapshot(repo, revision)
+        if here is None:
+            raise
+        progress(f"the hub cannot be reached, {repo} as it was downloaded", 0, 0)
+        return here
     _utilities().disable_progress_bars()  # ours reports instead
 
     def download(weights: str) -> Path:
@@ -75,6 +83,22 @@ def fetch_checkpoint(name: str, *, progress: Progress, cancel: Cancel) -> Path:
         raise
     except Exception as error:  # see _download
         raise DownloadError(f"hf:{repo}: {_one_line(error)}") from error
+
+
+def _snapshot(repo: str, revision: str) -> Path | None:
+    """The folder of a checkpoint that was downloaded before, None if there is none that is complete."""
+    import huggingface_hub
+
+    for weights in ("*.safetensors", "*.bin"):
+        try:
+            folder = huggingface_hub.snapshot_download(
+                repo, revision=revision or "main", allow_patterns=[weights, *CHECKPOINT_FILES], local_files_only=True
+            )
+        except Exception:  # the library has many errors for a folder that is not there, or not complete
+            return None
+        if any(Path(str(folder)).glob(weights)):
+            return Path(str(folder))
+    return None
 
 
 def shards(path: str) -> list[str]:

@@ -119,6 +119,9 @@ def test_a_download_that_breaks_off_goes_on(hub: Hub, halfbyte: Halfbyte, tmp_pa
     again = halfbyte(*arguments, "--overwrite", env=env)
     assert again.returncode == 0, again.stderr
     assert len([name for name, _ in hub.asked if name == "model.safetensors"]) == 2
+    away = {**env, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    offline = halfbyte("convert", "hf:test/tiny", *arguments[2:], "--overwrite", env=away)
+    assert offline.returncode == 0, offline.stderr
     local = halfbyte("convert", "repository", "--type", "F16", "--no-verify", "-o", "local.gguf")
     assert local.returncode == 0, local.stderr
     first, second = ((tmp_path / name).read_bytes() for name in ("tiny.gguf", "local.gguf"))

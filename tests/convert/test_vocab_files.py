@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from halfbyte.converters.checkpoint import CheckpointError
+from halfbyte.converters.vocab import unusable_templates
 from halfbyte.formats.errors import UnsupportedError
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.runtime.tokenize import tokenizer_from_metadata
@@ -159,6 +160,15 @@ def test_chat_templates(tmp_path: Path) -> None:
     for wrong in (5, [5], [{"name": "x"}], "x" * (1 << 20) + "x", twice):
         with pytest.raises(CheckpointError, match="template"):
             metadata_of(_with_template(tmp_path / "wrong", wrong), 1600)
+
+
+def test_templates_that_chat_will_refuse_are_told(tmp_path: Path) -> None:
+    """They are kept: another program may be able to use them."""
+    several = [{"name": "default", "template": "{% for %}"}, {"name": "rag", "template": "{{ 1 }}"},
+               {"name": "tools", "template": "{{ x"}]  # fmt: skip
+    found = unusable_templates(metadata_of(_with_template(tmp_path, several), 1600))
+    assert [text.partition(" ")[0] for text in found] == ["tokenizer.chat_template", "tokenizer.chat_template.tools"]
+    assert all("`halfbyte chat` will refuse it" in text for text in found)
 
 
 def test_a_tokenizer_of_a_larger_model_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,10 @@ def command(
         with Conversion(folder, output, type_) as conversion, resumable(conversion.target, progress):
             made = conversion.run(dry_run=dry_run, resume=True, progress=progress, **chosen_writing(values))
     check = made.check
-    about: dict[str, Any] = {"architecture": made.architecture, "check": None if check is None else vars(check)}
+    about: dict[str, Any] = {"architecture": made.architecture, "check": None if check is None else vars(check),
+                             "warnings": list(made.warnings)}  # fmt: skip
+    for warning in made.warnings:
+        console.note(warning)
     if check is not None:
         console.note(f"checked: {_told(check)}")
     show(made.summary, made.recipe, dry_run=dry_run, as_json=as_json, more=about)
