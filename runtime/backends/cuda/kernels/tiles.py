@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..package import SIMULATED, cuda
-from ..simt import dp4a
+from ..simt import device, dp4a
 from ..weights import UNPACK
 from .linear import FLOAT_WEIGHTS, FLOATS
 
@@ -31,6 +31,23 @@ _LEFT_FLOATS, _RIGHT_FLOATS = ROWS * (COLUMNS + 1), TOKENS * (COLUMNS + 1)
 def tiles(name: str) -> Any:
     """The arguments of `rows` in linear.py. Block (i, j) makes rows i of the weight and tokens j of the result."""
     return _float_tiles(name) if name in FLOATS else _tiles(name)
+
+
+@device
+def _store(acc, n, m, bias, has_bias, residual, has_residual, out):  # type: ignore[no-untyped-def]
+    """The results of a thread to where they belong."""
+    first_row, first_token = cuda.blockIdx.x * ROWS + cuda.threadIdx.y, cuda.blockIdx.y * TOKENS + cuda.threadIdx.x
+    for i in range(OWN_ROWS):
+        row = first_row + DOWN * i
+        for j in range(OWN_TOKENS):
+            token = first_token + ACROSS * j
+            if row < n and token < m:
+                value = acc[i, j]
+                if has_bias:
+                    value += bias[row]
+                if has_residual:
+                    value += residual[token * n + row]
+                out[token * n + row] = value
 
 
 def _tiles(name: str) -> Any:
@@ -97,17 +114,7 @@ def _tiles(name: str) -> Any:
                         offset = left_scales[at + 2] * right_scales[own + 1]
                         offset += left_scales[at + 3] * right_scales[own + 2]
                         acc[i, j] += right_scales[own] * product + offset
-        for i in range(OWN_ROWS):
-            row = first_row + down + DOWN * i
-            for j in range(OWN_TOKENS):
-                token = first_token + across + ACROSS * j
-                if row < n and token < m:
-                    value = acc[i, j]
-                    if has_bias:
-                        value += bias[row]
-                    if has_residual:
-                        value += residual[token * n + row]
-                    out[token * n + row] = value
+        _store(acc, n, m, bias, has_bias, residual, has_residual, out)
 
     return linear_tiles
 
@@ -144,16 +151,6 @@ def _float_tiles(name: str) -> Any:
                     for j in range(OWN_TOKENS):
                         r, t = down + DOWN * i, across + ACROSS * j
                         acc[i, j] += left[r * (COLUMNS + 1) + c] * right[t * (COLUMNS + 1) + c]
-        for i in range(OWN_ROWS):
-            row = first_row + down + DOWN * i
-            for j in range(OWN_TOKENS):
-                token = first_token + across + ACROSS * j
-                if row < n and token < m:
-                    value = acc[i, j]
-                    if has_bias:
-                        value += bias[row]
-                    if has_residual:
-                        value += residual[token * n + row]
-                    out[token * n + row] = value
+        _store(acc, n, m, bias, has_bias, residual, has_residual, out)
 
     return linear_tiles
