@@ -84,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _explain(error, debug=debug)
         if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
             _leave_at_once(code)
+        try:
+            sys.stdout.flush()
+        except OSError:  # what a full disk did not take: Python would try again at its end, and change the exit code
+            console.discard_output()
     sys.exit(code)
 
 

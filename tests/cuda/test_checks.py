@@ -21,7 +21,7 @@ needs_package = pytest.mark.skipif(
 
 
 def run(check: str, **environment: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", f"tests/cuda/checks/{check}"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", f"tests/cuda/checks/{check}"]
     done = subprocess.run(
         command, cwd=ROOT, env=child_environment(**environment), capture_output=True, text=True, check=False
     )
