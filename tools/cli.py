@@ -116,7 +116,7 @@ def _explain(error: BaseException, *, debug: bool) -> int:
         return _report(error)
     except BrokenPipeError:
         console.discard_output()
-        return EXIT_BUG
+        return _report(error)  # nobody reads it, but the exit code is the error's
 
 
 def _report(error: BaseException) -> int:

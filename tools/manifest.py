@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..formats.errors import InvalidRequest, UnsupportedError
-from ..formats.gguf.errors import FileAccessError
+from ..formats.gguf.errors import FileAccessError, MissingFileError
 from .escape import one_line
 from .hashes import ALGORITHMS, Hash
 
@@ -74,8 +74,12 @@ def _lines(path: Path) -> Iterable[tuple[str, str, str, str]]:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise MissingFileError("no such file", path=path) from error
     except OSError as error:
         raise FileAccessError(f"cannot be read: {error.strerror or error}", path=path) from error
+    if data.startswith(b"GGUF"):
+        raise InvalidRequest(f"{path} is a model, not a manifest: `halfbyte hash` makes one of it")
     if len(data) > MAX_BYTES:
         raise InvalidRequest(f"{path} is too large for a manifest")
     for line in data.decode("utf-8", "replace").split("\n"):

@@ -41,7 +41,7 @@ def sampling_options(command: F) -> F:
     return command
 
 
-def loading_options(command: F) -> F:
+def loading_options(command: F, *, context_help: str = "Tokens of prompt and answer (default: up to 8192).") -> F:
     """The options of LoadChoices, which the command gets as `loading`."""
 
     @functools.wraps(command)
@@ -60,9 +60,7 @@ def loading_options(command: F) -> F:
         default="cpu",
         help="reference: plain NumPy, slow, the definition of what is right.",
     )
-    context = click.option(
-        "--context", type=click.IntRange(1), help="Tokens of prompt and answer (default: up to 8192)."
-    )
+    context = click.option("--context", type=click.IntRange(1), help=context_help)
     threads = click.option("--threads", type=click.IntRange(1), help="Default: one for each physical core.")
     gpu_layers = click.option(
         "--gpu-layers", "-ngl", callback=_layers, default="0", metavar="N",
@@ -92,6 +90,11 @@ def _shares(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
         return tuple(float(share) for share in value.split(",")) if value else ()
     except ValueError:
         raise click.BadParameter(f"{value!r} is no list of numbers like 3,1", ctx, param) from None
+
+
+def window_options(command: F) -> F:
+    """The same for a command that reads a text in windows of --context tokens."""
+    return loading_options(command, context_help="Tokens of a window of the text (default: 512).")
 
 
 @dataclass(frozen=True)

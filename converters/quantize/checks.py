@@ -37,8 +37,8 @@ def check_plan(planned: list[Planned], importance: Importance | None, *, allow_r
                 "weights. Quantize those, or allow it: allow_requantize (--allow-requantize)"
             )
         if columns_of(one, importance) is None and one.needs_importance:
-            lacking = "" if importance is None else ", and the one that is given says nothing of it"
-            raise InvalidRequest(f"{what} would become {one.type.name}, which needs an importance matrix{lacking}")
+            more = " (`halfbyte imatrix` makes one)" if importance is None else ", and the given one says nothing of it"
+            raise InvalidRequest(f"{what} would become {one.type.name}, which needs an importance matrix{more}")
 
 
 def columns_of(one: Planned, importance: Importance | None) -> NDArray[np.float32] | None:

@@ -119,7 +119,8 @@ def test_a_manifest_of_several_models(halfbyte: Halfbyte, model: Path, tmp_path:
     ("", 2, "holds no hashes"),
     ("xxh3      0123456789abcdef  m.gguf", 5, "xxh3 hashes only; known are sha256, sha1"),
     ("\x1b[2J nonsense\n" * 3, 2, "holds no hashes"),
-    (None, 3, "No such file"),
+    ("GGUF" + "sha256  0a  a.gguf\n" * 2, 2, "manifest is a model, not a manifest"),
+    (None, 2, "manifest: no such file"),
 ])  # fmt: skip
 def test_bad_manifests(
     text: str | None, code: int, words: str, halfbyte: Halfbyte, model: Path, tmp_path: Path

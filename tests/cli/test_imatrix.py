@@ -71,3 +71,10 @@ def test_what_goes_wrong(halfbyte: Halfbyte, tmp_path: Path) -> None:
     folder = halfbyte("imatrix", "stories260k", "text.txt", *WINDOW, "-o", "nowhere/a.gguf")
     assert folder.returncode == 2 and "there is no folder" in folder.stderr
     assert not list(tmp_path.glob("*.gguf"))
+    other = Sums(["another model"], chunks=1)
+    other.add("blk.0.attn_q.weight", np.ones((1, 65), np.float32))
+    other.write(tmp_path / "other.gguf")
+    merged = halfbyte("imatrix", "stories260k", "text.txt", *WINDOW, "-o", "a.gguf", "--merge", "other.gguf")
+    assert merged.returncode == 2
+    assert merged.stderr.startswith("error: other.gguf has 65 numbers for 'blk.0.attn_q.weight', not 64: ")
+    assert not (tmp_path / "a.gguf").exists()

@@ -154,6 +154,16 @@ def test_a_closed_pipe_is_no_error(environment: dict[str, str]) -> None:
 
 
 @POSIX
+def test_an_error_that_nobody_reads_has_its_exit_code(environment: dict[str, str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "halfbyte", "inspect", "nowhere.gguf"]
+    done = subprocess.run(command, stdout=writing, stderr=writing, env=environment, check=False)
+    os.close(writing)
+    assert done.returncode == 2
+
+
+@POSIX
 def test_a_full_disk_is_exit_code_4(environment: dict[str, str]) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")

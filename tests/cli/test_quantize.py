@@ -123,7 +123,7 @@ def damaged(model: Path, kind: str) -> list[str]:
     [
         ("truncated", 3, "The file is damaged or incomplete"),
         ("not finite", 3, "tensor 'blk.3.ffn_up.weight': Q4_0: weight 5 of row 1 is inf"),
-        ("imatrix without a matrix", 2, "would become IQ2_XS, which needs an importance matrix, and the one that"),
+        ("imatrix without a matrix", 2, "would become IQ2_XS, which needs an importance matrix, and the given one"),
         ("imatrix with too few columns", 2, "has 128 numbers for it, not 256: it is of another model"),
         ("imatrix of another model", 2, "it knows none of these tensors"),
     ],

@@ -13,7 +13,7 @@ import click
 from ...formats.gguf import GGUFFile
 from ...runtime import hub
 from .. import console
-from ..options import LoadChoices, loading_options, open_model
+from ..options import LoadChoices, open_model, window_options
 from ..progress import ProgressLine
 from .perplexity import DEFAULT_CONTEXT, read_text
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page with pictures, one HTML file.")
 @click.option("--png", "folder", type=click.Path(path_type=Path), help="Write the pictures of the report here.")
 @click.option("--tensor", metavar="NAME", help="The tensor that pictures show close up (default: the worst).")
-@loading_options
+@window_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(
     first: str,

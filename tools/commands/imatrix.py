@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,10 @@ def command(
         raise InvalidRequest(f"{target} exists; --resume it, give another --output, or --overwrite")
     if resume and is_dat(target):
         raise InvalidRequest(f"{target}: files of the form .dat do not say what they are of; --resume needs GGUF")
-    others = [Sums.read(path, rows_per_call=context) for path in merge]
+    others = {path: Sums.read(path, rows_per_call=context) for path in merge}
     with open_model(model, LoadChoices(threads, context, "cpu")) as loaded, ProgressLine() as progress:
         check_targets([target], [loaded.path, text])
+        _check_merged(others, loaded.path)
         if not isinstance(loaded.executor, CPUExecutor):
             raise UnsupportedError("an importance matrix is made by the CPU backend")
         sums = Sums([text.name], chunk_size=context, origin=_origin(loaded.path, words, context, process_output))
@@ -81,7 +83,7 @@ def command(
                 found.write(target)
 
         collect(loaded.executor, windows, sums, process_output=process_output, after=after)
-    for other in others:
+    for other in others.values():
         sums.merge(other)
         sums.origin = ""
     sums.write(target)
@@ -107,6 +109,19 @@ def _origin(model: Path, text: str, context: int, process_output: bool) -> str:
         tensors = [(name, tensor.type.name, tensor.ne) for name, tensor in file.tensors.items()]
         about = (str(file.metadata.get("general.name", "")), file.size, tensors, text, context, process_output)
     return hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _check_merged(others: Mapping[Path, Sums], model: Path) -> None:
+    """InvalidRequest for sums of another model, before the long run to which they would be added."""
+    with GGUFFile.open(model) as file:
+        for path, sums in others.items():
+            for name, squares in sums.squares.items():
+                tensor = file.tensors.get(name)
+                wanted = squares.size if tensor is None else tensor.ne[0] * math.prod(tensor.ne[2:])
+                if squares.size != wanted:
+                    raise InvalidRequest(
+                        f"{path} has {squares.size} numbers for {name!r}, not {wanted}: it is of another model"
+                    )
 
 
 def _begun(target: Path, wanted: Sums) -> Sums:

@@ -9,7 +9,7 @@ import click
 
 from ...formats.errors import HalfbyteError
 from .. import console
-from ..options import LoadChoices, loading_options, open_model
+from ..options import LoadChoices, open_model, window_options
 from ..progress import ProgressLine
 
 DEFAULT_CONTEXT = 512  # llama.cpp's: numbers are comparable only with the same window
@@ -19,7 +19,7 @@ DEFAULT_CONTEXT = 512  # llama.cpp's: numbers are comparable only with the same 
 @click.argument("model")
 @click.option("--text", "text_file", type=click.Path(path_type=Path), required=True, help="UTF-8 text to predict.")
 @click.option("--chunks", type=click.IntRange(1), help="Stop after this many windows.")
-@loading_options
+@window_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(
     model: str,
