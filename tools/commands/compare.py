@@ -199,13 +199,13 @@ def _show_texts(found: Sequence[dict[str, Any]]) -> None:
             Path(about["model"]).name,
             f"{about['all']['bytes'] / 1e6:.1f}",
             _with_error(t, "ppl_changed", 4),
-            f"{t['ppl_first']:.4f}",
+            _with_error(t, "ppl_first", 4),
             _with_error(t, "log_ppl_ratio", 5),
             f"{t['kl_mean']:.5f} +- {t['kl_error']:.5f}",
             f"{t['kl_99']:.5f}",
             f"{t['kl_max']:.4f}",
             f"{100 * t['same_top']:.2f} +- {100 * t['same_top_error']:.2f} %",
-            f"{100 * t['rms_dp']:.3f} %",
+            f"{100 * t['rms_dp']:.3f} +- {100 * t['rms_dp_error']:.3f} %",
         ))
     console.write_table(rows, indent="  ")
 
