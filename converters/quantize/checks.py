@@ -14,10 +14,10 @@ from .importance import Importance
 from .plan import Planned
 from .recipes import Kind
 
-# The bits of an exponent that is all ones, of the types whose values are stored as they are.
-_EXPONENTS = {
-    GGMLType.F32: ("<u4", 0x7F800000), GGMLType.F16: ("<u2", 0x7C00), GGMLType.BF16: ("<u2", 0x7F80),
-}  # fmt: skip
+# The bits of an exponent that is all ones. NumPy has no bfloat16; to it these are integers.
+_EXPONENTS = {"<f4": ("<u4", 0x7F800000), "<f2": ("<u2", 0x7C00)}
+_BFLOAT16 = ("<u2", 0x7F80)
+ALLOW = ". To go on all the same: allow_nonfinite (--allow-nonfinite)"
 
 
 def check_plan(planned: list[Planned], importance: Importance | None, *, allow_requantize: bool) -> None:
@@ -62,13 +62,27 @@ def columns_of(one: Planned, importance: Importance | None) -> NDArray[np.float3
 
 
 def require_finite(tensor: GGUFTensor, type_: GGMLType, first_row: int, rows: NDArray[np.uint8]) -> None:
-    """NotFiniteError for NaN or infinity among floats, uint8 [rows, row_bytes] of a type. Scaled types have neither."""
-    if type_ not in _EXPONENTS:
+    """NotFiniteError for NaN or infinity among weights, uint8 [rows, row_bytes] of a type."""
+    if type_ not in CODECS:
         return
-    dtype, exponent = _EXPONENTS[type_]
-    numbers = np.ascontiguousarray(rows).view(dtype)
-    bad = (numbers & exponent) == exponent
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        value = float(CODECS[type_].decode(rows[row : row + 1])[0, column])
-        raise NotFiniteError(type_.name, first_row + row, column, value, where=f"{tensor.path}: tensor {tensor.name!r}")
+    for row in np.flatnonzero(_suspects(type_, rows)):
+        weights = CODECS[type_].decode(rows[row : row + 1])[0]
+        for column in np.flatnonzero(~np.isfinite(weights))[:1]:
+            where, value = f"{tensor.path}: tensor {tensor.name!r}", float(weights[column])
+            raise NotFiniteError(type_.name, first_row + int(row), int(column), value, where, ALLOW)
+
+
+def _suspects(type_: GGMLType, rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """bool [rows]: is a float of its blocks, such as a scale, NaN or infinite? Or a weight, if blocks have no float."""
+    codec = CODECS[type_]
+    blocks = np.ascontiguousarray(rows).view(codec.block)
+    fields = {name: _EXPONENTS.get(codec.block[name].str) for name in codec.block.names or ()}
+    found = [(blocks[name], how) for name, how in fields.items() if how is not None]
+    if type_ is GGMLType.BF16:
+        found = [(blocks["x"], _BFLOAT16)]
+    if not found:
+        return np.array([not np.isfinite(weights).all() for weights in codec.decode(rows)])
+    bad = np.zeros(len(rows), np.bool_)
+    for values, (dtype, exponent) in found:
+        bad |= ((values.view(dtype) & exponent) == exponent).any(axis=1)
+    return bad

@@ -25,7 +25,7 @@ from ...runtime.backends.cpu.encode import Encoders
 from ...runtime.topology import physical_cores, usable_cpus
 from ..identity import identity_of
 from ..paths import check_targets
-from .checks import check_plan, columns_of, require_finite
+from .checks import ALLOW, check_plan, columns_of, require_finite
 from .files import Files
 from .importance import Importance, read_importance
 from .plan import NATIVE, Choices, Planned, plan, recipe_named
@@ -269,12 +269,13 @@ class _Quantization:
             made = self._encoders.transcode(rows, one.tensor.type, one.type, columns, best=bool(one.search))
         except NotFiniteError as error:
             if not self._allow_nonfinite:
-                raise NotFiniteError(error.type_name, first + error.row, error.column, error.value, where) from None
+                row = first + error.row
+                raise NotFiniteError(error.type_name, row, error.column, error.value, where, ALLOW) from None
             weights = np.nan_to_num(decode(rows, one.tensor.type), nan=0.0, posinf=0.0, neginf=0.0)
             made = self._encoders.encode(weights, one.type, columns, best=bool(one.search))
         except CodecError as error:
             raise CodecError(f"{where}: {error}") from None
-        if not self._allow_nonfinite:
+        if not self._allow_nonfinite and one.type.block_size == 1:  # encoders refuse what no scale can hold
             require_finite(one.tensor, one.type, first, made)
         return made
 

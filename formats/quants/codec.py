@@ -41,11 +41,12 @@ class NotFiniteError(CodecError):
 
     exit_code = 3  # the file that it is in is damaged
 
-    def __init__(self, type_name: str, row: int, column: int, value: float, where: str = "") -> None:
+    def __init__(self, type_name: str, row: int, column: int, value: float, where: str = "", hint: str = "") -> None:
         self.type_name, self.row, self.column, self.value = type_name, row, column, value
         super().__init__(
             f"{where}{': ' * bool(where)}{type_name}: weight {column} of row {row} is {value}, which is no number to "
             "multiply with; the file is damaged, or needs a type of a wider range"
+            f"{hint}"
         )
 
 

@@ -174,6 +174,26 @@ def test_floats_that_are_no_numbers_are_refused_too(tmp_path: Path, name: str, v
         np.testing.assert_array_equal(file.tensors[name].data.view(np.float32), x)
 
 
+@pytest.mark.parametrize("name", ["Q4_0", "Q4_K", "Q6_K", "IQ1_M"])  # of IQ1_M no field of a block is a float
+@pytest.mark.parametrize("bad", [0x7C00, 0xFE00])
+def test_scales_that_are_no_numbers_are_not_copied(tmp_path: Path, name: str, bad: int) -> None:
+    codec, recipe = CODECS[GGMLType[name]], "Q4_K_M" if name in ("Q4_K", "Q6_K") else "Q4_0"
+    x = np.random.default_rng(4).standard_normal((4, 512)).astype(np.float32)
+    blocks = codec.encode(x).view(codec.block)
+    if name == "IQ1_M":  # four bits of the scale in each word
+        nibbles = np.array([bad >> shift & 15 for shift in (0, 4, 8, 12)], np.uint16)
+        blocks["scales"][2, 1] = blocks["scales"][2, 1] & 0x0FFF | nibbles << 12
+    else:
+        blocks["d"].view(np.uint16)[2, 1] = bad
+    source, options = model_of(tmp_path / "a.gguf", x, GGMLType[name]), {"overrides": [(UP, name)]}
+    source.write_bytes(source.read_bytes().replace(codec.encode(x).tobytes(), blocks.tobytes()))
+    with pytest.raises(CodecError, match=rf"{UP}.*weight \d+ of row 2 .*--allow-nonfinite"):
+        quantize(source, tmp_path / "b.gguf", recipe, **options)
+    quantize(source, tmp_path / "b.gguf", recipe, **options, allow_nonfinite=True)
+    with GGUFFile.open(tmp_path / "b.gguf") as file:
+        np.testing.assert_array_equal(file.tensors[UP].data, blocks.view(np.uint8))
+
+
 def test_a_weight_beyond_float16(tmp_path: Path) -> None:
     x = np.full((2, 64), 1e6, np.float32)
     with pytest.raises(CodecError, match="F16: weight 0 of row 0 is inf"):
