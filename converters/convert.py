@@ -14,14 +14,16 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..formats.errors import InvalidRequest, ModelFileError, TokenizerError
 from ..formats.gguf import GGMLType, GGUFFile
 from ..runtime.backends.base import CancelFlag, Progress
+from ..runtime.hub import hf
+from ..runtime.hub.types import no_progress
 from ..runtime.models import build_model
 from ..runtime.tokenize import tokenizer_from_metadata
 from .card import card_keys, sampling_keys
@@ -44,7 +46,7 @@ AUTO = "auto"  # the type that most of the checkpoint's weights have
 @dataclass(frozen=True)
 class Converted:
     """What a conversion did, or would do. `check` is what the written file predicts, None where it was not asked;
-    `warnings` are of parts that are in the file and cannot be used.
+    `warnings` are of parts that are in the file and cannot be used, and of a hub that could not be asked for news.
     """
 
     summary: Summary
@@ -65,8 +67,9 @@ def convert(
     cancel: CancelFlag | None = None,
     **options: Any,
 ) -> Converted:
-    """Write the checkpoint in the folder `source` to the GGUF file `target`.
+    """Write the checkpoint `source` to the GGUF file `target`.
 
+    source      a folder; `hf:OWNER/REPO` or `hf:OWNER/REPO@REVISION`, which is downloaded first; a GGUF file
     type        a recipe of `quantize`, such as "Q4_K_M", "F16" or "NF4"; "auto" keeps the type the weights have
     target      default: named as `converted_name` says, in the working directory
     verify      read the new file from the disk again, run prompts through the checkpoint's weights and through the
@@ -74,25 +77,40 @@ def convert(
     options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
 
     Nothing but rows of the source is held in memory. The source is only read, nothing in it is run, and `target`
-    appears when it is complete. A file in GGUF form is a source as well: this then is `quantize`, and so is `verify`.
+    appears when it is complete. Of a file in GGUF form this is `quantize`, and so is `verify`.
 
-    Raises CheckpointError and UnsupportedError that name file and field before anything is written; and what `quantize`
-    raises.
+    Raises DownloadError; CheckpointError and UnsupportedError that name file and field, before anything is written; and
+    what `quantize` raises.
     """
-    with Conversion(source, target, type) as conversion:
-        return conversion.run(verify=verify, dry_run=dry_run, progress=progress, cancel=cancel, **options)
+    notes: list[str] = []
+    path = local(source, progress=progress or no_progress, cancel=cancel, note=notes.append)
+    with Conversion(path, target, type) as conversion:
+        made = conversion.run(verify=verify, dry_run=dry_run, progress=progress, cancel=cancel, **options)
+    return replace(made, warnings=(*notes, *made.warnings))
+
+
+def local(
+    source: str | os.PathLike[str], *, progress: Progress, cancel: CancelFlag | None, note: Callable[[str], None]
+) -> Path:
+    """The folder or file of that name; a checkpoint of the hub is downloaded. `note` is told what is not as usual.
+
+    An empty name is none: it would be the working folder. Raises InvalidRequest, DownloadError, Cancelled.
+    """
+    name = os.fspath(source)
+    if not name:
+        raise InvalidRequest("the name of the source is empty")
+    if name.startswith("hf:"):
+        return hf.fetch_checkpoint(name, progress=progress, cancel=cancel, note=note)
+    return Path(name)
 
 
 class Conversion:
     """A source that is open and was checked, what it becomes, and where. Run it once; close it, or use it as a context.
 
-    Its arguments and errors are those of `convert`.
+    Its arguments and errors are those of `convert`, of which `path` is what `local` found.
     """
 
-    def __init__(
-        self, source: str | os.PathLike[str], target: str | os.PathLike[str] | None = None, type: str = AUTO
-    ) -> None:
-        path = source_path(source)
+    def __init__(self, path: Path, target: str | os.PathLike[str] | None = None, type: str = AUTO) -> None:
         self._model = GGUFFile.open(path) if path.is_file() else open_checkpoint(path)
         try:
             self.recipe = _stored_type(self._model) if type == AUTO else type
@@ -139,13 +157,6 @@ def _default_name(model: GGUFFile, recipe: str) -> str:
     if isinstance(model, SourceModel):
         return converted_name(model.metadata, model.path, recipe)
     return quantized_name(model.path, recipe)
-
-
-def source_path(source: str | os.PathLike[str]) -> Path:
-    """The folder or file of that name. An empty one is no name: it would be the working folder."""
-    if not os.fspath(source):
-        raise InvalidRequest("the name of the source is empty")
-    return Path(source)
 
 
 def open_checkpoint(path: Path) -> SourceModel:

@@ -22,6 +22,7 @@ from .pickled import TensorView, read_pickle
 
 MAX_PICKLE_BYTES = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_LOCAL_HEADER_MAGIC = b"PK\x03\x04"
 _CONTAINERS = ("state_dict", "model", "module")  # where trainers put the weights beside other things
 _AGAIN = "Download it again, or save the weights as safetensors"
 
@@ -50,7 +51,7 @@ class _Archive:
             with zipfile.ZipFile(os.fspath(source.path)) as archive:
                 parts = archive.infolist()
         except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
-            raise TorchArchiveError(f"no valid zip archive: {error}", path=source.path, hint=_AGAIN) from None
+            raise _no_archive(source, error) from None
         self._parts = {part.filename: part for part in parts}
         if len(self._parts) != len(parts):
             raise TorchArchiveError("two parts have one name", path=source.path, hint=_AGAIN)
@@ -111,9 +112,23 @@ class _Archive:
             raise TorchArchiveError("a part lies outside the file", path=self._source.path, field=name, hint=_AGAIN)
         head = _LOCAL_HEADER.unpack(self._source.view[at : at + fixed])
         start = at + fixed + head[9] + head[10]  # behind its name and its extra field
-        if head[0] != b"PK\x03\x04" or part.file_size < 0 or start + part.file_size > self._source.size:
+        if head[0] != _LOCAL_HEADER_MAGIC or part.file_size < 0 or start + part.file_size > self._source.size:
             raise TorchArchiveError("a part lies outside the file", path=self._source.path, field=name, hint=_AGAIN)
         return start, start + part.file_size
+
+
+def _no_archive(source: Source, error: Exception) -> TorchArchiveError:
+    """What to do about a file that is no whole zip archive."""
+    head = bytes(source.view[:4])
+    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return TorchArchiveError(
+            "a bare pickle, as PyTorch wrote checkpoints until 1.5, which this version does not read", path=source.path,
+            hint="Take the repository's model.safetensors, or save the weights anew where you trust them",
+        )  # fmt: skip
+    if head == _LOCAL_HEADER_MAGIC:
+        problem = "the archive has a beginning and no valid end: a download was interrupted"
+        return TorchArchiveError(problem, path=source.path, hint=_AGAIN)
+    return TorchArchiveError(f"no valid zip archive: {error}", path=source.path, hint=_AGAIN)
 
 
 def _weights(described: Any, source: Source) -> Iterator[tuple[str, TensorView]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$"
 MAX_SHARDS = 1000
 # Of a checkpoint, beside its weights.
 CHECKPOINT_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "README.md", "1_Pooling/*")
+# The same weights once more, in the form of those who trained them, and what lies in folders: other models.
+IGNORED = ("consolidated*", "*/*.safetensors", "*/*.bin")
 
 
 def parse(name: str) -> HubFile:
@@ -44,12 +47,12 @@ def fetch(file: HubFile, *, progress: Progress, cancel: Cancel, folder: Path | N
     return paths[0]
 
 
-def fetch_checkpoint(name: str, *, progress: Progress, cancel: Cancel) -> Path:
+def fetch_checkpoint(name: str, *, progress: Progress, cancel: Cancel, note: Callable[[str], None]) -> Path:
     """The folder of a checkpoint, `hf:OWNER/REPO` or `hf:OWNER/REPO@REVISION`, from the hub's cache or the network.
 
     What is there already is not downloaded again, and a download that was interrupted goes on; a hub that cannot be
-    reached is not needed for what was downloaded before. Nothing but data comes:
-    weights (as safetensors, or where there are none as PyTorch archives), JSON, vocabularies, templates, the card.
+    reached is not needed for what was downloaded before, which `note` is told. Nothing but data comes: weights (as
+    safetensors, or where there are none as PyTorch archives), JSON, vocabularies, templates, the card.
     Raises HalfbyteError for another form of name, DownloadError, Cancelled.
     """
     import huggingface_hub
@@ -63,15 +66,16 @@ def fetch_checkpoint(name: str, *, progress: Progress, cancel: Cancel) -> Path:
         here = _snapshot(repo, revision)
         if here is None:
             raise
-        progress(f"the hub cannot be reached, {repo} as it was downloaded", 0, 0)
+        note(f"the hub cannot be reached: {repo} is taken as it was downloaded before")
         return here
     _utilities().disable_progress_bars()  # ours reports instead
 
     def download(weights: str) -> Path:
         progress(f"downloading {repo}", 0, 0)
         folder = huggingface_hub.snapshot_download(
-            repo, revision=revision or "main", allow_patterns=[weights, *CHECKPOINT_FILES], etag_timeout=5
-        )
+            repo, revision=revision or "main", allow_patterns=[weights, *CHECKPOINT_FILES],
+            ignore_patterns=[*IGNORED], etag_timeout=5,
+        )  # fmt: skip
         return Path(str(folder))
 
     try:
@@ -92,8 +96,9 @@ def _snapshot(repo: str, revision: str) -> Path | None:
     for weights in ("*.safetensors", "*.bin"):
         try:
             folder = huggingface_hub.snapshot_download(
-                repo, revision=revision or "main", allow_patterns=[weights, *CHECKPOINT_FILES], local_files_only=True
-            )
+                repo, revision=revision or "main", allow_patterns=[weights, *CHECKPOINT_FILES],
+                ignore_patterns=[*IGNORED], local_files_only=True,
+            )  # fmt: skip
         except Exception:  # the library has many errors for a folder that is not there, or not complete
             return None
         if any(Path(str(folder)).glob(weights)):

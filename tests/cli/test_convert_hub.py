@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from halfbyte.converters.convert import convert
+from halfbyte.formats.errors import HalfbyteError
 
 from ..builders import CASES
 from ..convert.checkpoints import write_folder
@@ -92,6 +94,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     tokens = ["[UNK]", "[CLS]", *(f"t{i}" for i in range(2, case.config["vocab_size"]))]
     (folder / "vocab.txt").write_text("\n".join(tokens), encoding="utf-8")
     (folder / "modeling.py").write_text("raise SystemExit('code from the hub was run')")
+    (folder / "consolidated.safetensors").write_bytes(b"the same weights once more")
     server = Hub(folder)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -115,13 +118,14 @@ def test_a_download_that_breaks_off_goes_on(hub: Hub, halfbyte: Halfbyte, tmp_pa
     ranges = [asked for name, asked in hub.asked if name == "model.safetensors"]
     assert ranges[0] is None and len(ranges) == 2
     assert ranges[1] not in (None, "bytes=0-")
-    assert "modeling.py" not in {name for name, _ in hub.asked}
+    assert not {"modeling.py", "consolidated.safetensors"} & {name for name, _ in hub.asked}
     again = halfbyte(*arguments, "--overwrite", env=env)
     assert again.returncode == 0, again.stderr
     assert len([name for name, _ in hub.asked if name == "model.safetensors"]) == 2
     away = {**env, "HF_ENDPOINT": "http://127.0.0.1:9"}
     offline = halfbyte("convert", "hf:test/tiny", *arguments[2:], "--overwrite", env=away)
     assert offline.returncode == 0, offline.stderr
+    assert "test/tiny is taken as it was downloaded before" in offline.stderr
     local = halfbyte("convert", "repository", "--type", "F16", "--no-verify", "-o", "local.gguf")
     assert local.returncode == 0, local.stderr
     first, second = ((tmp_path / name).read_bytes() for name in ("tiny.gguf", "local.gguf"))
@@ -134,3 +138,8 @@ def test_a_hub_that_is_not_there_is_said_at_once(halfbyte: Halfbyte) -> None:
     assert done.returncode == 2
     assert "cannot be reached" in done.stderr
     assert halfbyte("convert", "hf:tiny", env=env).returncode == 2
+
+
+def test_the_function_takes_names_of_the_hub() -> None:
+    with pytest.raises(HalfbyteError, match="'hf:tiny' is not of the form hf:OWNER/REPO"):
+        convert("hf:tiny")

@@ -149,6 +149,19 @@ def test_tensors_must_lie_in_their_storage(name: str, tmp_path: Path) -> None:
         TorchFile.open(archive({"w": OUTSIDE[name]}, tmp_path))
 
 
+def test_old_and_half_files_are_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    whole = archive({"w": tensor()}, tmp_path).read_bytes()
+    for data, said in (
+        (pickle.dumps(0x1950A86A20F9469CFC6C, 2), "until 1.5"),  # the number that such a file begins with
+        (whole[: len(whole) // 2], "interrupted"),
+        (b"\x80", "no valid zip"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ModelFileError, match=said):
+            TorchFile.open(path)
+
+
 def test_archives_that_are_none(tmp_path: Path) -> None:
     good = archive({"w": tensor()}, tmp_path)
     content = good.read_bytes()

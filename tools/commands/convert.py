@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...runtime.hub import hf
 from .. import console
 from ..progress import ProgressLine
 from ..stopping import resumable
@@ -39,11 +38,11 @@ def command(
     which is downloaded first; or a GGUF file. Nothing in it is run, only rows of it are held in memory, and the output
     appears when it is complete. After an interruption or a full disk the same command goes on where it stopped.
     """
-    from ...converters.convert import Conversion
+    from ...converters.convert import Conversion, local
 
     with ProgressLine() as progress:
-        folder = hf.fetch_checkpoint(source, progress=progress, cancel=None) if source.startswith("hf:") else source
-        with Conversion(folder, output, type_) as conversion, resumable(conversion.target, progress):
+        path = local(source, progress=progress, cancel=None, note=console.note)
+        with Conversion(path, output, type_) as conversion, resumable(conversion.target, progress):
             made = conversion.run(dry_run=dry_run, resume=True, progress=progress, **chosen_writing(values))
     check = made.check
     about: dict[str, Any] = {"architecture": made.architecture, "check": None if check is None else vars(check),
