@@ -82,9 +82,9 @@ def main() -> int:
             found = model.embed(texts)
         cosines = np.sum(found.astype(np.float64) * expected, axis=1)
         same = float(np.mean(nearest(found) == nearest(expected)))
-        size = path.stat().st_size
-        report.data[name] = {"bytes": size, "mean": cosines.mean(), "min": cosines.min(), "same_nearest": same}
-        rows.append([name, f"{size / 1e6:.1f}", f"{cosines.mean():.7f}", f"{cosines.min():.7f}", f"{100 * same:.1f} %"])
+        size, mean, least = path.stat().st_size, float(cosines.mean()), float(cosines.min())
+        report.data[name] = {"bytes": size, "mean": mean, "min": least, "same_nearest": same}
+        rows.append([name, f"{size / 1e6:.1f}", f"{mean:.7f}", f"{least:.7f}", f"{100 * same:.1f} %"])
     report.goal_at_least("F32: smallest cosine", report.data["F32"]["min"], COSINE_F32, "", 7)
     header = ("Type", "MB", "Mean cosine", "Smallest", "Same nearest")
     report.table(f"Cosine with the vectors of transformers in float32, {args.backend} backend", header, rows)
