@@ -39,7 +39,7 @@ class Scales:
 
     by_weight    by the name of the tensor that they are for; `names` are their own
     block        rows and columns of a block, where there is a scale for each
-    is_declared  whether config.json says that weights are FP8: then each has a scale
+    is_declared  whether config.json says that weights are FP8, or some have a scale: then each has one
     """
 
     by_weight: Mapping[str, StoredTensor]
@@ -57,7 +57,7 @@ class Scales:
         named = {name + suffix: name for name, one in tensors.items() if one.dtype in EIGHT_BITS for suffix in SUFFIXES}
         found = {named[name]: one for name, one in tensors.items() if name in named}
         config = _config(checkpoint)
-        return Scales(found, _block(config), _declared(config))
+        return Scales(found, _block(config), _declared(config) or bool(found))
 
     def takes(self, name: str) -> bool:
         """Whether a tensor is scales, and no weights."""

@@ -104,6 +104,7 @@ def test_plain_eight_bits(tmp_path: Path) -> None:
 
 
 _WEIGHT: Tensors = {"a.weight": ("F8_E4M3", _codes(8, 16))}
+_SCALED: Tensors = {"b.weight": ("F8_E4M3", _codes(8, 16)), "b.weight_scale": ("F32", _scales(1))}
 _INF = np.array([np.inf], np.float32)
 
 
@@ -118,6 +119,7 @@ _INF = np.array([np.inf], np.float32)
         ({"up": ("F8_E4M3", _codes(3, 4, 8)), "up_scale": ("F32", _scales(1))}, FP8, "do not fit"),
         ({"a.weight": ("I8", _codes(8, 16))}, None, "numbers of the type I8 are no weights"),
         ({"a.weight": ("BOOL", _codes(8, 16) & 1)}, None, "numbers of the type BOOL are no weights"),
+        ({**_WEIGHT, **_SCALED}, None, "'a.weight': its scale is missing"),
         (_WEIGHT, {**FP8, "weight_block_size": [0, 128]}, "two whole numbers above zero"),
         (_WEIGHT, {**FP8, "weight_block_size": [128]}, "weight_block_size"),
     ],
