@@ -76,8 +76,8 @@ def convert(
                 file, and refuse one that predicts something else; None: for models so small that it takes seconds
     options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
 
-    Nothing but rows of the source is held in memory. The source is only read, nothing in it is run, and `target`
-    appears when it is complete. Of a file in GGUF form this is `quantize`, and so is `verify`.
+    Nothing but rows of the source is held in memory, but for `verify`, which takes some 6 bytes a weight. The source is
+    only read, nothing in it is run, and `target` appears when it is complete. Of a file in GGUF form this is `quantize`, and so is `verify`.
 
     Raises DownloadError; CheckpointError and UnsupportedError that name file and field, before anything is written; and
     what `quantize` raises.
@@ -196,7 +196,9 @@ def _check_graph(model: SourceModel, family: Family, config: Config, made: Mappi
         build_model(model.hollow())
     except ModelFileError as error:
         if error.field is None or not error.field.endswith((".weight", ".bias")):
-            raise
+            raise CheckpointError(
+                error.problem, path=config.path, field=error.field, got=error.got, allowed=error.allowed, hint=_MIXED
+            ) from error
         name = made[error.field].origin if error.field in made else f"{model.path}: {family.stored_name(error.field)!r}"
         raise CheckpointError(
             f"{name}: {error.problem} for {error.field!r}", got=error.got, allowed=f"{error.allowed}, by config.json",

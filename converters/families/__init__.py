@@ -43,6 +43,11 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def _is_of_type(architecture: str, model_type: str) -> bool:
+    """Whether transformers has that architecture under that type, so that no code out of the folder is needed."""
+    return architecture.lower().startswith(model_type.removesuffix("_text").replace("_", ""))
+
+
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Config]:
     """The family of a checkpoint and the part of its config.json that describes the language model.
 
@@ -54,6 +59,11 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Config]:
     if not isinstance(given, list) or len(given) != 1 or not isinstance(given[0], str):
         raise config.refuse("architectures", given, "a list of one name")
     family = FAMILIES.get(given[0])
+    if family is not None and checkpoint.runs_code and not _is_of_type(given[0], config.text("model_type", "")):
+        raise UnsupportedError(
+            f"{path}: {given[0]!r} of the type {config.fields['model_type']!r} needs code of its own (auto_map), which "
+            "is never run"
+        )
     if family is None:
         near = get_close_matches(given[0], FAMILIES, n=1, cutoff=0.0)[0]
         code = "; it needs code of its own, which is never run" if checkpoint.runs_code else ""

@@ -157,6 +157,8 @@ def test_twice_quantized_is_allowed_with_a_warning(halfbyte: Halfbyte, model: Pa
     done = halfbyte("quantize", "8.gguf", "Q4_0", "--allow-requantize")
     assert done.returncode == 0, done.stderr
     assert "warning: 121 tensors were quantized already; a model made of them is worse" in done.stderr
+    converted = halfbyte("convert", "8.gguf", "--type", "Q4_0", "--allow-requantize", "--dry-run")
+    assert converted.returncode == 0 and "warning: 121 tensors were quantized already" in converted.stderr
 
 
 def test_what_was_asked_for_in_vain_is_told(halfbyte: Halfbyte, model: Path) -> None:

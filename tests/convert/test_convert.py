@@ -217,6 +217,8 @@ WRONG: dict[str, tuple[dict[str, Any], type[HalfbyteError], str]] = {
     "another activation": ({"hidden_act": "relu"}, CheckpointError, "hidden_act"),
     "an unknown rotation": ({"rope_scaling": {"rope_type": "spiral", "factor": 2}}, UnsupportedError, "spiral"),
     "remote code": ({"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}, UnsupportedError, "never run"),
+    "code for its type": ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, UnsupportedError, "never run"),
+    "an odd number of dimensions": ({"hidden_size": 63}, CheckpointError, r"config\.json.*dimension_count"),
     "a smaller vocabulary": ({"vocab_size": 511}, CheckpointError, "vocab_size"),
 }
 

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 @writing_options
 @click.option("--verify/--no-verify", default=None,
               help="Compare what the file predicts with the source. Default: for models up to 100 million weights.")
+@click.option("--allow-requantize", is_flag=True, help="Of a GGUF file, allow weights that are quantized already.")
 def command(
     source: str,
     type_: str,
     output: Path | None,
+    allow_requantize: bool,
     dry_run: bool,
     as_json: bool,
     **values: Any,
@@ -41,14 +43,15 @@ def command(
     from ...converters.convert import Conversion, local
 
     with ProgressLine() as progress:
-        path = local(source, progress=progress, cancel=None, note=console.note)
+        path = local(source, progress=progress, cancel=None, note=lambda text: console.note(f"note: {text}"))
         with Conversion(path, output, type_) as conversion, resumable(conversion.target, progress):
-            made = conversion.run(dry_run=dry_run, resume=True, progress=progress, **chosen_writing(values))
+            writing = chosen_writing(values) | {"allow_requantize": allow_requantize}
+            made = conversion.run(dry_run=dry_run, resume=True, progress=progress, **writing)
     check = made.check
     about: dict[str, Any] = {"architecture": made.architecture, "check": None if check is None else vars(check),
                              "warnings": list(made.warnings)}  # fmt: skip
     for warning in made.warnings:
-        console.note(warning)
+        console.note(f"note: {warning}")
     if check is not None:
         console.note(f"checked: {_told(check)}")
     show(made.summary, made.recipe, dry_run=dry_run, as_json=as_json, more=about)
