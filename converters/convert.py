@@ -77,7 +77,8 @@ def convert(
     options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
 
     Nothing but rows of the source is held in memory, but for `verify`, which takes some 6 bytes a weight. The source is
-    only read, nothing in it is run, and `target` appears when it is complete. Of a file in GGUF form this is `quantize`, and so is `verify`.
+    only read, nothing in it is run, and `target` appears when it is complete. Of a file in GGUF form this is
+    `quantize`, and so is `verify`.
 
     Raises DownloadError; CheckpointError and UnsupportedError that name file and field, before anything is written; and
     what `quantize` raises.
