@@ -24,6 +24,7 @@ MAX_PICKLE_BYTES = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _LOCAL_HEADER_MAGIC = b"PK\x03\x04"
 _CONTAINERS = ("state_dict", "model", "module")  # where trainers put the weights beside other things
+_SAVE = "Save the weights as safetensors where you trust them"
 _AGAIN = "Download it again, or save the weights as safetensors"
 
 
@@ -80,8 +81,8 @@ class _Archive:
         """A tensor as bytes of the file. TorchTensorError where it reaches beyond its storage."""
         start, stop = self._place(f"{self._root}data/{view.storage.key}", name)
 
-        def refuse(problem: str, got: object) -> TorchTensorError:
-            return TorchTensorError(problem, path=self._source.path, field=name, got=got, hint=_AGAIN)
+        def refuse(problem: str, got: object, hint: str = _AGAIN) -> TorchTensorError:
+            return TorchTensorError(problem, path=self._source.path, field=name, got=got, hint=hint)
 
         lists = [view.shape, view.strides]
         if not all(isinstance(v, tuple) and all(type(n) is int and 0 <= n < 1 << 63 for n in v) for v in lists):
@@ -89,7 +90,7 @@ class _Archive:
         if type(view.offset) is not int or view.offset < 0 or len(view.shape) != len(view.strides):
             raise refuse("no place in a storage", lists)
         if not _is_contiguous(view.shape, view.strides):
-            raise refuse("its rows do not follow each other: it is a view of another tensor", view.strides)
+            raise refuse("its rows do not follow each other: it is a view of another tensor", view.strides, _SAVE)
         size, count = DTYPE_BITS[view.dtype] // 8, math.prod(view.shape)
         first = start + view.offset * size
         if count and first + count * size > stop:
