@@ -30,7 +30,7 @@ from .card import card_keys, sampling_keys
 from .checkpoint import Checkpoint, CheckpointError
 from .config import Config
 from .families import family_of
-from .families.family import Family
+from .families.family import MIXED, Family
 from .naming import converted_name, quantized_name, size_label
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
@@ -39,7 +39,6 @@ from .selfcheck import Check, check, is_small, keys_for
 from .source import SourceModel, SourceTensor, tensor
 from .vocab import unusable_templates, vocabulary
 
-_MIXED = "A part is missing, or config.json is another model's: download the whole folder again"
 AUTO = "auto"  # the type that most of the checkpoint's weights have
 
 
@@ -76,8 +75,8 @@ def convert(
                 file, and refuse one that predicts something else; None: for models so small that it takes seconds
     options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
 
-    Nothing but rows of the source is held in memory, but for `verify`, which takes some 6 bytes a weight. The source is
-    only read, nothing in it is run, and `target` appears when it is complete. Of a file in GGUF form this is
+    Nothing but rows of the source is held in memory, but for `verify`, which holds all weights as float32. The source
+    is only read, nothing in it is run, and `target` appears when it is complete. Of a file in GGUF form this is
     `quantize`, and so is `verify`.
 
     Raises DownloadError; CheckpointError and UnsupportedError that name file and field, before anything is written; and
@@ -191,19 +190,19 @@ def _check_graph(model: SourceModel, family: Family, config: Config, made: Mappi
     layers = [int(found[1]) for name in made if (found := re.match(r"blk\.(\d+)\.", name))]
     if (stored := max(layers, default=-1) + 1) > n_layer:
         raise CheckpointError(
-            f"it says {n_layer} layers, and the weights have {stored}", path=config.path, hint=_MIXED
+            f"it says {n_layer} layers, and the weights have {stored}", path=config.path, hint=MIXED
         )  # fmt: skip
     try:
         build_model(model.hollow())
     except ModelFileError as error:
         if error.field is None or not error.field.endswith((".weight", ".bias")):
             raise CheckpointError(
-                error.problem, path=config.path, field=error.field, got=error.got, allowed=error.allowed, hint=_MIXED
+                error.problem, path=config.path, field=error.field, got=error.got, allowed=error.allowed, hint=MIXED
             ) from error
         name = made[error.field].origin if error.field in made else f"{model.path}: {family.stored_name(error.field)!r}"
         raise CheckpointError(
             f"{name}: {error.problem} for {error.field!r}", got=error.got, allowed=f"{error.allowed}, by config.json",
-            hint=_MIXED,
+            hint=MIXED,
         ) from error  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from ..formats.errors import Cancelled, InvalidRequest, ModelFileError
 from ..formats.gguf import GGUFFile
 from . import hub
 from .backends.base import Backend, CancelFlag, Executor, Progress
-from .backends.offload import AUTO, offloading
-from .backends.placement import Placement, parse_place
+from .backends.offload import offloading
+from .backends.placement import Placement, placement_of
 from .cache.kv import KV_TYPES
 from .engine.capacity import PARALLEL, pool_pages
 from .models import ModelSpec, build_model
@@ -91,17 +91,7 @@ class LoadOptions:
     @property
     def placement(self) -> Placement | None:
         """Where layers go; None if all stay. Raises InvalidRequest for what no placement is."""
-        words = {"all": -1, "auto": AUTO}
-        layers = self.gpu_layers
-        if isinstance(layers, str):
-            if layers not in words:
-                raise InvalidRequest(f'gpu_layers={layers!r}: a number of layers, "all" or "auto" is wanted')
-            layers = words[layers]
-        elif isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
-            raise InvalidRequest(f'gpu_layers={layers!r}: a number of layers, "all" or "auto" is wanted')
-        if not layers and not self.place:
-            return None
-        return Placement(layers, tuple(self.tensor_split), tuple(map(parse_place, self.place)))
+        return placement_of(self.gpu_layers, self.tensor_split, self.place)
 
 
 def load(

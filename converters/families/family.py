@@ -30,6 +30,7 @@ def _no_biases(c: Config) -> Sequence[str]:
 def _no_keys(checkpoint: Checkpoint, c: Config) -> Keys:
     return {}
 
+MIXED = "A part is missing, or config.json is another model's: download the whole folder again"
 
 @dataclass(frozen=True)
 class Family:
@@ -96,7 +97,7 @@ class Family:
             if role == ".weight" and stem in stems and bias not in found:
                 raise CheckpointError(
                     "the bias is missing", path=c.path.parent, field=self.stored_name(bias),
-                    hint="A part is missing, or config.json is another model's: download the whole folder again",
+                    hint=MIXED,
                 )  # fmt: skip
 
     def stored_name(self, target: str) -> str:

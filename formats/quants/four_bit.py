@@ -17,6 +17,10 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 _LEAST = np.float32(1e-38)  # an absmax below it counts as it, so that 1 / absmax is finite
 
+# Kernels multiply with levels of eight bits. What a level of 1 is in units of their codes: of those that fit, the one
+# that rounds levels best where weights are normal (tests/oracle/test_kernels_linear.py).
+EIGHT_BIT_UNITS = {"nf4": 124.1, "fp4": 120.0}
+
 
 @functools.cache
 def levels_of(codes: str) -> Floats:

@@ -15,9 +15,9 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 Values = Mapping[int, NDArray[Any]]  # by the ids that they have in a graph, [rows, cols]
 
 
-def rows_in(value: Value, step: Step) -> int:
-    """How many rows a value has in a step."""
-    return value.repeat * (len(step.outputs) if value.rows is Rows.OUTPUTS else step.n_tokens)
+def rows_in(value: Value, n_tokens: int, n_outputs: int) -> int:
+    """How many rows a value has in a step of so many tokens, of which so many give logits."""
+    return value.repeat * (n_outputs if value.rows is Rows.OUTPUTS else n_tokens)
 
 
 class CancelFlag:

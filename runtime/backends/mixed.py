@@ -88,4 +88,3 @@ class _Pools:
     @property
     def n_bytes(self) -> int:
         return sum(pool.n_bytes for pool in self._pools)
-

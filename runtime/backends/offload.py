@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ...formats.errors import ResourceError
 from ..graph.ir import Graph
 from ..graph.parts import cut
 from .base import Backend
 from .mixed import MixedBackend
-from .placement import CPU, Placement, layers_of
+from .placement import ALL, AUTO, CPU, Placement, layers_of
 
 MARGIN = 256 << 20  # bytes of each GPU that are left free
-AUTO = -2  # of Placement.gpu_layers: as many as fit
 Free = Callable[[int], int]  # number of a GPU -> bytes
 Needed = Callable[[Graph, int, int], int]  # part, pages, tokens -> bytes
 
@@ -46,7 +44,7 @@ class Offload:
                 break
         if asked.gpu_layers == AUTO:
             return places
-        wanted = most if asked.gpu_layers < 0 else asked.gpu_layers
+        wanted = most if asked.gpu_layers == ALL else asked.gpu_layers
         raise ResourceError(
             f"{wanted} layers do not fit into the memory of the GPU, {layers} would; load with gpu_layers={layers}, "
             'with less context, or with gpu_layers="auto"'
@@ -65,12 +63,12 @@ def number_of(device: str) -> int:
     return int(device.partition(":")[2])
 
 
-def offloading(placement: Placement, **cpu_options: Any) -> Backend:
+def offloading(placement: Placement) -> Backend:
     """The backend for a placement. Raises CUDAError where there is no GPU to use, unless AUTO was asked for."""
     from .cpu import CPUBackend
     from .cuda import package
 
-    cpu = CPUBackend(**cpu_options, share_team=True)
+    cpu = CPUBackend(share_team=True)
     if placement.gpu_layers == AUTO and not package.count():
         return cpu
     from .cuda.allocate import free_bytes

@@ -9,19 +9,21 @@ node's weights decides.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...formats.errors import InvalidRequest
 from ..graph.ir import Graph, Node
 
 CPU = "cpu"
+ALL, AUTO = -1, -2  # of gpu_layers
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What was asked for. gpu_layers -1: all; others below zero are for offload.py."""
+    """What was asked for; AUTO is for offload.py, which knows how many fit."""
 
     gpu_layers: int = 0
     split: tuple[float, ...] = ()
@@ -42,7 +44,7 @@ class Placement:
         """The device of each node: "cpu" or "cuda:N"."""
         layers = layers_of(graph)
         n_layer = max(layers, default=-1)  # the output head counts as one behind the last
-        wanted = n_layer if self.gpu_layers < 0 else min(self.gpu_layers, n_layer)
+        wanted = n_layer if self.gpu_layers == ALL else min(self.gpu_layers, n_layer)
         first = n_layer - wanted if wanted < n_layer else -1  # with all layers goes what comes before them
         by_layer = [self._gpu(layer - first, n_layer + 1 - first) if wanted and layer >= first else CPU
                     for layer in layers]  # fmt: skip
@@ -74,6 +76,19 @@ def layers_of(graph: Graph) -> list[int]:
         seen = seen or layer is not None
         layers.append(layer if layer is not None else behind if seen else -1)
     return layers
+
+
+def placement_of(gpu_layers: int | str, split: Sequence[float], place: Sequence[str]) -> Placement | None:
+    """A number of layers, "all" or "auto"; shares; and PATTERN=DEVICE. None if everything stays on the CPU.
+
+    Raises InvalidRequest for what no placement is.
+    """
+    number = {"all": ALL, "auto": AUTO}.get(gpu_layers) if isinstance(gpu_layers, str) else gpu_layers
+    is_number = isinstance(number, int) and not isinstance(number, bool)
+    if not is_number or (not isinstance(gpu_layers, str) and gpu_layers < 0):
+        raise InvalidRequest(f'gpu_layers={gpu_layers!r}: a number of layers, "all" or "auto" is wanted')
+    assert number is not None
+    return Placement(number, tuple(split), tuple(map(parse_place, place))) if number or place else None
 
 
 def parse_place(text: str) -> tuple[str, str]:

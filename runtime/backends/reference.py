@@ -57,7 +57,7 @@ class ReferenceExecutor:
             for value in (*node.inputs, *node.outputs):
                 if self._last_use.get(value.id, -1) <= index:
                     values.pop(value.id, None)
-        return {value.id: values[value.id] for value in self._graph.outside if value not in self._graph.given}
+        return {value.id: values[value.id] for value in self._graph.results}
 
     def close(self) -> None:
         """Forget the decoded weights."""

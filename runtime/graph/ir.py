@@ -37,6 +37,11 @@ class Value:
     repeat: int = 1
     dtype: str = "f32"  # "f32" or "i32"
 
+    @property
+    def element(self) -> type[np.generic]:
+        """NumPy's type of its elements."""
+        return np.int32 if self.dtype == "i32" else np.float32
+
 
 @dataclass(frozen=True, eq=False)
 class Weight:
@@ -106,7 +111,12 @@ class Graph:
     @property
     def outside(self) -> tuple[Value, ...]:
         """Values that others read or write: they live outside of a plan's own memory."""
-        return tuple(dict.fromkeys((*self.given, *self.kept, self.logits)))
+        return (*self.given, *self.results)
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        """What a run gives back."""
+        return tuple(dict.fromkeys((*self.kept, self.logits)))
 
     @property
     def is_causal(self) -> bool:

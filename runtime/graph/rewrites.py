@@ -112,7 +112,7 @@ class _Uses:
     def __init__(self, graph: Graph) -> None:
         self._makers = {value.id: node for node in graph.nodes for value in node.outputs}
         self._reads = Counter(value.id for node in graph.nodes for value in node.inputs)
-        self._reads.update(value.id for value in (graph.logits, *graph.kept))
+        self._reads.update(value.id for value in graph.results)
         self.free_id = 1 + max([*self._makers, *(value.id for value in graph.given)])
 
     def only_maker(self, value: Value, ops: Collection[str]) -> Node | None:

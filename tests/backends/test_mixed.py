@@ -10,7 +10,7 @@ import pytest
 from halfbyte.formats.errors import InvalidRequest
 from halfbyte.runtime.backends.cpu import CPUBackend
 from halfbyte.runtime.backends.mixed import MixedBackend
-from halfbyte.runtime.backends.placement import Placement, layers_of, parse_place
+from halfbyte.runtime.backends.placement import ALL, Placement, layers_of, parse_place
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.graph.ir import Graph
 from halfbyte.runtime.graph.parts import cut
@@ -92,7 +92,7 @@ LAYERS = [
     (2, ["cpu", "cpu", "cuda:0", "cuda:0", "cuda:0"]),
     (3, ["cuda:0"] * 5),
     (99, ["cuda:0"] * 5),
-    (-1, ["cuda:0"] * 5),
+    (ALL, ["cuda:0"] * 5),
 ]
 
 
@@ -105,14 +105,14 @@ def test_last_layers_go_first_and_the_head_with_them(gpu_layers: int, expected: 
 
 def test_layers_are_shared_in_proportion(tmp_path: Path) -> None:
     graph = open_case(CASES["llama"], tmp_path).graph
-    found = devices(graph, Placement(-1, split=(3, 2)))
+    found = devices(graph, Placement(ALL, split=(3, 2)))
     assert found == {-1: {"cuda:0"}, 0: {"cuda:0"}, 1: {"cuda:0"}, 2: {"cuda:1"}, 3: {"cuda:1"}}
     assert devices(graph, Placement(2, split=(0, 1)))[2] == {"cuda:1"}
 
 
 def test_names_decide_last(tmp_path: Path) -> None:
     graph = open_case(CASES["qwen2moe"], tmp_path).graph
-    placement = Placement(-1, places=(("ffn_.*_exps", "cpu"), ("blk.0", "cuda:1")))
+    placement = Placement(ALL, places=(("ffn_.*_exps", "cpu"), ("blk.0", "cuda:1")))
     found = {
         weight.name: device
         for node, device in zip(graph.nodes, placement.of(graph), strict=True)

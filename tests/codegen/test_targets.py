@@ -1,7 +1,7 @@
 """The kernel tests once more, compiled for lesser CPUs: any CPU runs, none meets an instruction it lacks.
 
 Every type of weights has its rows for AVX2, which most computers have; of the others those that differ most. All types
-for all levels, by rows and by panels: `python -m tests.codegen.test_targets`, a quarter of an hour.
+for all levels, by rows and by panels: `python -m tests.codegen.test_targets`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Numba's CUDA simulator, with threads that wait for each other instead of being asked again and again.
 
 The simulator starts a Python thread for each thread of a block, and its own thread polls them all for who has come to
-`syncthreads`: with 32 of them that takes three times as long as what they do. Here they meet at a barrier. All threads
+`syncthreads`, which takes the time that they would have. Here they meet at a barrier. All threads
 of a block must come to it equally often, which is what CUDA asks for, too.
 """
 

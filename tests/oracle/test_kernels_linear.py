@@ -117,10 +117,10 @@ def as_multiplied(weight: np.ndarray, kind: GGMLType) -> NDArray[np.float64]:
     values = decode(weight, kind).astype(np.float64)
     if not kind.name.startswith(("NF4", "FP4")):
         return values
-    from halfbyte.runtime.backends.cpu.kernels.linear.nf4 import ONE
+    from halfbyte.formats.quants.four_bit import EIGHT_BIT_UNITS
 
     absmax = weight.reshape(-1, kind.block_bytes)[:, :2].copy().view("<f2").astype(np.float64)
-    one = ONE[kind.name[:3].lower()]
+    one = EIGHT_BIT_UNITS[kind.name[:3].lower()]
     levels = values.reshape(len(absmax), -1) / np.where(absmax, absmax, 1.0)
     return (np.rint(one * levels) / one * absmax).reshape(values.shape)
 

@@ -35,7 +35,6 @@ class Plan:
     kept: tuple[Any, ...]
 
 
-_DTYPES = {"f32": np.float32, "i32": np.int32}
 Recorder = Callable[[Plan, Step, float], None]  # the step's plan, the step, when it began by time.perf_counter
 
 
@@ -52,7 +51,7 @@ class CPUExecutor:
         self.recorder: Recorder | None = None  # is told of every step that was run
         # Untouched memory costs nothing, so logits have room for every token of a step.
         self._outside = {
-            value.id: np.empty((self.max_tokens * value.repeat, value.cols), _DTYPES[value.dtype])
+            value.id: np.empty((self.max_tokens * value.repeat, value.cols), value.element)
             for value in prompt.graph.outside
         }
         arenas = [place([c.access for c in low.calls], outside=list(low.outside)) for low in (decode, prompt)]
@@ -93,7 +92,7 @@ class CPUExecutor:
             array = given[value.id]
             self._outside[value.id][: len(array)] = array
         self._run(step, cancel)
-        return {v.id: self._outside[v.id][: rows_in(v, step)] for v in self._graph.kept}
+        return {v.id: self._outside[v.id][: rows_in(v, step.n_tokens, len(step.outputs))] for v in self._graph.results}
 
     def _run(self, step: Step, cancel: CancelFlag | None) -> None:
         if not 0 < step.n_tokens <= self.max_tokens:

@@ -19,8 +19,6 @@ from .now import Now
 from .package import cuda
 from .recorded import Recorder
 
-DTYPES = {"f32": np.float32, "i32": np.int32}
-
 
 class Plan:
     """Weights, pages and programs of a graph in the memory of the current device; or what they would take (dry)."""
@@ -38,7 +36,7 @@ class Plan:
         ]
         self.arena = memory.empty(max(arena.n_bytes for arena in arenas), np.uint8)
         self.outside = {
-            value.id: memory.empty(max_tokens * value.repeat * value.cols, DTYPES[value.dtype]) for value in outside
+            value.id: memory.empty(max_tokens * value.repeat * value.cols, value.element) for value in outside
         }
         memory.finish()
         if not memory.dry:
@@ -83,7 +81,7 @@ class CUDAExecutor:
             raise Cancelled("cancelled before a step began")
         with self._device:
             self._launch(step, given)
-            found = {value.id: self._download(value, step) for value in (*self._graph.kept, self._graph.logits)}
+            found = {value.id: self._download(value, step) for value in self._graph.results}
             self._stream.synchronize()
         if cancel:
             raise Cancelled("cancelled while a step was running")
@@ -108,8 +106,8 @@ class CUDAExecutor:
 
     def _download(self, value: Value, step: Step) -> NDArray[Any]:
         """The rows that a value has in a step; they are there when the stream has come so far."""
-        rows = rows_in(value, step)
-        array = np.empty((rows, value.cols), DTYPES[value.dtype])
+        rows = rows_in(value, step.n_tokens, len(step.outputs))
+        array = np.empty((rows, value.cols), value.element)
         if rows:
             self._plan.outside[value.id][: array.size].copy_to_host(array.reshape(-1), stream=self._stream)
         return array

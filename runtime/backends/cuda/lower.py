@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ....formats.errors import UnsupportedError
-from ...graph.ir import Graph, Node, Rows, Value, Weight
+from ...graph.ir import Graph, Node, Value, Weight
 from ...graph.plan import Access, Buffer
+from ..base import rows_in
 from .allocate import Array
 from .kernels.linear import FLOATS
 from .memory import Inputs, Pages, Weights
@@ -32,7 +33,6 @@ Place = Callable[[Buffer, Any], Array]  # where a buffer is, as elements of a ty
 class Call:
     """One op: `bind` gets arrays for its buffers, and gives what launches it."""
 
-    node: Node
     access: Access
     bind: Callable[[Place], Run]
 
@@ -74,12 +74,10 @@ class Lowering:
             self._buffers[value.id] = Buffer(value.name, 4 * self.max_tokens * value.repeat * value.cols)
         return self._buffers[value.id]
 
-    def add(
-        self, node: Node, reads: tuple[Buffer, ...], writes: tuple[Buffer, ...], bind: Callable[[Place], Run]
-    ) -> None:
-        self.calls.append(Call(node, Access(reads, writes), bind))
+    def add(self, reads: tuple[Buffer, ...], writes: tuple[Buffer, ...], bind: Callable[[Place], Run]) -> None:
+        self.calls.append(Call(Access(reads, writes), bind))
 
-    def operand(self, node: Node, value: Value, weight: Weight) -> Operand:
+    def operand(self, value: Value, weight: Weight) -> Operand:
         """What a product with this weight reads."""
         if weight.type.name not in KERNEL_TYPES:
             raise UnsupportedError(f"{weight.name!r} is {weight.type.name}, which has no CUDA kernel in this version")
@@ -87,17 +85,17 @@ class Lowering:
             x = self.buffer(value)
             return Operand((x, x, x), (np.float32,) * 3, value.cols)
         if value.id not in self._quantized:
-            self._quantized[value.id] = self._quantize(node, value)
+            self._quantized[value.id] = self._quantize(value)
         return Operand(self._quantized[value.id], (np.int32, np.float32, np.float32), value.cols // 32)
 
-    def _quantize(self, node: Node, value: Value) -> tuple[Buffer, ...]:
+    def _quantize(self, value: Value) -> tuple[Buffer, ...]:
         from .lower_linear import quantize
 
         rows, groups = self.max_tokens * value.repeat, value.cols // 32
         parts = {"codes": 32, "scale": 4, "sums": 8}  # bytes for each group
         made = tuple(Buffer(f"{value.name}.{name}", size * rows * groups) for name, size in parts.items())
         x = self.buffer(value)
-        self.add(node, (x,), made, quantize(value, x, made))
+        self.add((x,), made, quantize(value, x, made))
         return made
 
     def matrix(self, weight: Weight) -> tuple[Array, int, Array]:
@@ -108,8 +106,7 @@ class Lowering:
 
 def count_of(value: Value) -> Callable[[Now], int]:
     """How many rows a value has in a step."""
-    on_outputs, repeat = value.rows is Rows.OUTPUTS, value.repeat
-    return lambda now: repeat * (now.n_outputs if on_outputs else now.n_tokens)
+    return lambda now: rows_in(value, now.n_tokens, now.n_outputs)
 
 
 def elements(low: Lowering, node: Node, kernel: Any, inputs: tuple[Buffer, ...], *args: Any) -> None:
@@ -126,4 +123,4 @@ def elements(low: Lowering, node: Node, kernel: Any, inputs: tuple[Buffer, ...],
 
         return run
 
-    low.add(node, inputs, (out,), bind)
+    low.add(inputs, (out,), bind)

@@ -53,7 +53,7 @@ def lower_attention(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (q, pages), (out, states), bind)
+    low.add((q, pages), (out, states), bind)
 
 
 def tile_tokens(node: Node) -> int:
@@ -81,4 +81,4 @@ def _kv_store(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (k, v), (pages,), bind)
+    low.add((k, v), (pages,), bind)

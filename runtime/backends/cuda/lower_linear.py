@@ -51,7 +51,7 @@ def _product(
 ) -> None:
     """out = residual + (the node's first input times weight + bias)"""
     x, name, n = node.inputs[0], weight.type.name, weight.n_rows
-    operand, count, on_outputs = low.operand(node, x, weight), count_of(x), x.rows is Rows.OUTPUTS
+    operand, count, on_outputs = low.operand(x, weight), count_of(x), x.rows is Rows.OUTPUTS
     w, row_bytes, table = low.matrix(weight)
     offset, none = low.weights.vector(bias), low.weights.none
 
@@ -73,7 +73,7 @@ def _product(
 
         return run
 
-    low.add(node, (*operand.buffers, *([] if residual is None else [residual])), (out,), bind)
+    low.add((*operand.buffers, *([] if residual is None else [residual])), (out,), bind)
 
 
 def _arrays(place: Place, operand: Operand) -> tuple[Array, ...]:
@@ -111,7 +111,7 @@ def lower_linear_glu(low: Lowering, node: Node) -> None:
 
 def _gated_rows(low: Lowering, node: Node) -> None:
     x, gate, up = node.inputs[0], node.weights["gate"], node.weights["up"]
-    name, n, operand, count = gate.type.name, gate.n_rows, low.operand(node, x, gate), count_of(x)
+    name, n, operand, count = gate.type.name, gate.n_rows, low.operand(x, gate), count_of(x)
     (left, row_bytes, table), (right, _, _) = low.matrix(gate), low.matrix(up)
     biases = [node.weights.get(f"{role}_bias") for role in ("gate", "up")]
     offsets = [argument for bias in biases for argument in (low.weights.vector(bias), bias is not None)]
@@ -132,13 +132,13 @@ def _gated_rows(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, operand.buffers, (out,), bind)
+    low.add(operand.buffers, (out,), bind)
 
 
 def lower_expert_linear(low: Lowering, node: Node) -> None:
     x, ids = node.inputs
     weight, bias, count = node.weights["weight"], node.weights.get("bias"), count_of(ids)
-    operand, out, chosen = low.operand(node, x, weight), low.buffer(node.outputs[0]), low.buffer(ids)
+    operand, out, chosen = low.operand(x, weight), low.buffer(node.outputs[0]), low.buffer(ids)
     w, row_bytes, table = low.matrix(weight)
     kernel, n, offset = linear.experts(weight.type.name), weight.n_rows, low.weights.vector(bias)
 
@@ -156,4 +156,4 @@ def lower_expert_linear(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (*operand.buffers, chosen), (out,), bind)
+    low.add((*operand.buffers, chosen), (out,), bind)

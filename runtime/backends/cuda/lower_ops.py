@@ -37,7 +37,7 @@ def _embed(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (), (out,), bind)
+    low.add((), (out,), bind)
 
 
 def _rms_norm(low: Lowering, node: Node) -> None:
@@ -64,7 +64,7 @@ def _rowwise(low: Lowering, node: Node, heads: int, kernel: Any, *args: Any) -> 
 
         return run
 
-    low.add(node, (x,), (out,), bind)
+    low.add((x,), (out,), bind)
 
 
 def _elementwise(kernel_of: Callable[[Node], Any], *attrs: str) -> Callable[[Lowering, Node], None]:
@@ -87,7 +87,7 @@ def _take_rows(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (x,), (out,), bind)
+    low.add((x,), (out,), bind)
 
 
 def _rope(low: Lowering, node: Node) -> None:
@@ -105,7 +105,7 @@ def _rope(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (x,), (out,), bind)
+    low.add((x,), (out,), bind)
 
 
 def _moe_route(low: Lowering, node: Node) -> None:
@@ -126,7 +126,7 @@ def _moe_route(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (logits,), (ids, weights), bind)
+    low.add((logits,), (ids, weights), bind)
 
 
 def _expert_combine(low: Lowering, node: Node) -> None:
@@ -144,7 +144,7 @@ def _expert_combine(low: Lowering, node: Node) -> None:
 
         return run
 
-    low.add(node, (parts, shares), (out,), bind)
+    low.add((parts, shares), (out,), bind)
 
 
 LOWER: dict[str, Callable[[Lowering, Node], None]] = {

@@ -1,7 +1,7 @@
-"""The one place that imports Numba's CUDA target: from `numba-cuda`, or from its successor `numba-cuda-mlir`.
+"""The one place that imports Numba's CUDA target, from the package `numba-cuda`.
 
-The first that is installed and fits the installed Numba serves; what was wrong with the others is kept, and told when
-CUDA is asked for. Importing this module never fails and touches no driver.
+Why it does not serve, where it does not, is kept and told when CUDA is asked for. Importing this module never fails and
+touches no driver.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from typing import Any
 from ....formats.errors import UnsupportedError
 from ... import settings
 
-# Distribution, and the module in it.
-PACKAGES = (("numba-cuda", "numba.cuda"), ("numba-cuda-mlir", "numba_cuda_mlir.cuda"))
-SERVED = ("numba-cuda",)
+PACKAGE, MODULE = "numba-cuda", "numba.cuda"
+SUCCESSOR = "numba-cuda-mlir"  # makes intrinsics another way than instructions.py does
 INSTALL = "Run pip install 'halfbyte[cuda]' on a machine with an NVIDIA driver, or leave all layers on the CPU"
 
 
 @dataclass(frozen=True)
 class Found:
-    """The module that serves, or None, and why each of the others does not."""
+    """The module that serves, or None, and then why."""
 
     cuda: Any
-    package: str
     version: str
-    reasons: tuple[str, ...]
+    reason: str = ""
 
 
 class CUDAError(UnsupportedError):
     """CUDA was asked for, and cannot be used here."""
 
 
+def _version(package: str) -> str:
+    """"" where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def _find() -> Found:
-    reasons = []
-    for distribution, module in PACKAGES:
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            reasons.append(f"{distribution} is not installed")
-            continue
-        if distribution not in SERVED:
-            reasons.append(f"{distribution} {version} is installed, but makes intrinsics another way")
-            continue
-        try:
-            return Found(importlib.import_module(module), distribution, version, tuple(reasons))
-        except Exception as error:  # whatever a package that does not fit raises: it must not take the CPU path along
-            reasons.append(f"{distribution} {version} cannot be imported: {type(error).__name__}: {error}")
-    return Found(None, "", "", tuple(reasons))
+    version = _version(PACKAGE)
+    if not version:
+        successor = _version(SUCCESSOR)
+        beside = f"; {SUCCESSOR} {successor} is, which this version does not use" if successor else ""
+        return Found(None, "", f"{PACKAGE} is not installed{beside}")
+    try:
+        return Found(importlib.import_module(MODULE), version)
+    except Exception as error:  # whatever a package that does not fit raises: it must not take the CPU path along
+        return Found(None, version, f"{PACKAGE} {version} cannot be imported: {type(error).__name__}: {error}")
 
 
 FOUND = _find()
@@ -61,10 +61,10 @@ SIMULATED = settings.cuda_simulated()
 def require(device: int = 0) -> Any:
     """The module, with a GPU of this number that it can use; CUDAError otherwise."""
     if cuda is None:
-        raise CUDAError(f"there are no CUDA kernels: {'; '.join(FOUND.reasons)}. {INSTALL}")
+        raise CUDAError(f"there are no CUDA kernels: {FOUND.reason}. {INSTALL}")
     problem = _problem(device)
     if problem:
-        raise CUDAError(f"{FOUND.package} {FOUND.version} has no GPU to use: {problem.rstrip('.')}. {INSTALL}")
+        raise CUDAError(f"{PACKAGE} {FOUND.version} has no GPU to use: {problem.rstrip('.')}. {INSTALL}")
     return cuda
 
 
@@ -86,10 +86,9 @@ def _problem(device: int) -> str:
 
 def describe() -> dict[str, Any]:
     """What `halfbyte doctor` shows: the package that serves, and the GPUs; or why there are none."""
-    found: dict[str, Any] = {"package": f"{FOUND.package} {FOUND.version}" if cuda is not None else None}
-    reasons = [*FOUND.reasons] if cuda is None else [problem] if (problem := _problem(0)) else []
-    if reasons:
-        return {**found, "not used": "; ".join(reasons)}
+    found: dict[str, Any] = {"package": f"{PACKAGE} {FOUND.version}" if cuda is not None else None}
+    if reason := FOUND.reason if cuda is None else _problem(0):
+        return {**found, "not used": reason}
     return {**found, "driver": _driver(), "devices": [_device(number) for number in range(len(cuda.gpus))]}
 
 

@@ -1,4 +1,4 @@
-"""Launches that were recorded once and go out together: at 300 of them a token, launching takes longer than the work.
+"""Launches that were recorded once and go out together: there are hundreds for a token, and each costs the host time.
 
 A step of generated tokens has the same launches as the one before it: where its tokens are stands in device memory, so
 what was recorded for one is right for all. They are recorded when they come the second time, since the first time

@@ -14,8 +14,8 @@ from halfbyte.runtime.backends.cuda.backend import CUDABackend, needed_bytes
 from halfbyte.runtime.backends.cuda.executor import CUDAExecutor, Plan
 from halfbyte.runtime.backends.cuda.package import CUDAError, require
 from halfbyte.runtime.backends.mixed import MixedBackend
-from halfbyte.runtime.backends.offload import AUTO, MARGIN, Offload, offloading
-from halfbyte.runtime.backends.placement import Placement
+from halfbyte.runtime.backends.offload import MARGIN, Offload, offloading
+from halfbyte.runtime.backends.placement import ALL, AUTO, Placement
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.graph.ir import Graph
 from halfbyte.runtime.graph.rewrites import rewrite
@@ -28,7 +28,7 @@ TOLERANCE = 3e-4  # a key on the border of two float16 goes to either; without o
 
 
 def small(name: str) -> Case:
-    """The case with fewer layers and words: the simulator takes a millisecond for each row of a weight."""
+    """The case with fewer layers and words: the simulator runs a Python thread for each of a GPU's."""
     case = (CASES | ENCODERS)[name]
     less = {"vocab_size": 41, "num_hidden_layers": 2, "n_layer": 2}
     return Case(case.name, {key: less.get(key, value) for key, value in case.config.items()})
@@ -68,7 +68,7 @@ def test_pages_are_copied(tmp_path: Path) -> None:
         assert np.array_equal(pages(layer), expected)
 
 
-@pytest.mark.parametrize("layers", [0, 1, -1])
+@pytest.mark.parametrize("layers", [0, 1, ALL])
 def test_any_number_of_layers_computes_the_same(layers: int, tmp_path: Path) -> None:
     """The CPU backend and the GPU share the work."""
     case = small("llama")
@@ -82,7 +82,7 @@ def test_any_number_of_layers_computes_the_same(layers: int, tmp_path: Path) -> 
 def test_experts_stay_on_the_cpu(tmp_path: Path) -> None:
     case = small("qwen2moe")
     graph, tokens = open_case(case, tmp_path).graph, case.tokens()[:2]
-    found = logits(offloading(Placement(-1, places=(("_exps", "cpu"),))), graph, tokens, [2])
+    found = logits(offloading(Placement(ALL, places=(("_exps", "cpu"),))), graph, tokens, [2])
     assert distance(found, logits(ReferenceBackend(np.float16), graph, tokens, [2])) < TOLERANCE
 
 
@@ -109,7 +109,7 @@ def test_too_many_layers_say_how_many_fit(tmp_path: Path) -> None:
     graph = rewrite(open_case(CASES["llama"], tmp_path).graph)
     room = needed_bytes(graph, N_PAGES, MAX_TOKENS) - 1
     with pytest.raises(ResourceError, match=r"3 layers do not fit .*, 2 would; load with gpu_layers=2"):
-        offload(-1, room, graph)
+        offload(ALL, room, graph)
     assert "cuda:0" in offload(2, room, graph)
 
 

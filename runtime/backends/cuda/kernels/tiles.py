@@ -34,6 +34,13 @@ def tiles(name: str) -> Any:
 
 
 @device
+def _clear(acc):  # type: ignore[no-untyped-def]
+    for i in range(OWN_ROWS):
+        for j in range(OWN_TOKENS):
+            acc[i, j] = np.float32(0.0)
+
+
+@device
 def _store(acc, n, m, bias, has_bias, residual, has_residual, out):  # type: ignore[no-untyped-def]
     """The results of a thread to where they belong."""
     first_row, first_token = cuda.blockIdx.x * ROWS + cuda.threadIdx.y, cuda.blockIdx.y * TOKENS + cuda.threadIdx.x
@@ -69,9 +76,7 @@ def _tiles(name: str) -> Any:
         across, down = cuda.threadIdx.x, cuda.threadIdx.y
         thread, threads = across + ACROSS * down, ACROSS * DOWN
         first_row, first_token = cuda.blockIdx.x * ROWS, cuda.blockIdx.y * TOKENS
-        for i in range(OWN_ROWS):
-            for j in range(OWN_TOKENS):
-                acc[i, j] = np.float32(0.0)
+        _clear(acc)
         for begin in range(0, groups, GROUPS):
             count = min(GROUPS, groups - begin)
             cuda.syncthreads()
@@ -132,9 +137,7 @@ def _float_tiles(name: str) -> Any:
         across, down = cuda.threadIdx.x, cuda.threadIdx.y
         thread, threads = across + ACROSS * down, ACROSS * DOWN
         first_row, first_token = cuda.blockIdx.x * ROWS, cuda.blockIdx.y * TOKENS
-        for i in range(OWN_ROWS):
-            for j in range(OWN_TOKENS):
-                acc[i, j] = np.float32(0.0)
+        _clear(acc)
         for begin in range(0, cols, COLUMNS):
             count = min(COLUMNS, cols - begin)
             cuda.syncthreads()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .....formats.quants.four_bit import levels_of
+from .....formats.quants.four_bit import EIGHT_BIT_UNITS, levels_of
 from .....formats.quants.fp4 import E2M1_DOUBLED
 from .....formats.quants.iq import IQ4_LEVELS
 from ..simt import byte, device, float_of, half, short, word
@@ -18,8 +18,6 @@ from .bits import as_words, looked_up, same
 
 _I0, _I1, _I2, _I3 = as_words(IQ4_LEVELS)
 _E0, _E1, _E2, _E3 = as_words(E2M1_DOUBLED)
-# What a level of 1 is in units of the codes; see runtime/backends/cpu/kernels/linear/nf4.py.
-UNITS = {"nf4": 124.1, "fp4": 120.0}
 
 
 @device
@@ -86,8 +84,8 @@ def _half_ue4m3(code):  # type: ignore[no-untyped-def]
 
 def _of_levels(kind: str, block: int) -> Any:
     """NF4 or FP4 in blocks of 64 or 32: a float16 absmax, then codes j and j + block / 2 in the halves of byte j."""
-    one = np.float32(1.0 / UNITS[kind])
-    l0, l1, l2, l3 = as_words(np.rint(levels_of(kind) * np.float32(UNITS[kind])))
+    one = np.float32(1.0 / EIGHT_BIT_UNITS[kind])
+    l0, l1, l2, l3 = as_words(np.rint(levels_of(kind) * np.float32(EIGHT_BIT_UNITS[kind])))
 
     @device
     def unpack_32(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]

@@ -11,16 +11,12 @@ from typing import ClassVar
 
 from llvmlite import ir
 
-from ......formats.quants.four_bit import levels_of
+from ......formats.quants.four_bit import EIGHT_BIT_UNITS, levels_of
 from ...simd.dot import lookup16, lookup16_floats, lookup_low
 from ...simd.emit import I8, I16, I64, Emitter, Vec
 from .blocks import Nibbles
 from .lanes import REGISTER, Blocks
 from .weights import SUPER, InLanes, Unpacked, WeightType, loads, nibbles
-
-# What a level of 1 is in units of the codes: of those that fit, the one that rounds levels best where weights are
-# normal: by less than half a percent of the weights' norm (tests/oracle/test_kernels_linear.py).
-ONE = {"nf4": 124.1, "fp4": 120.0}
 
 
 class _FourBits(WeightType):
@@ -67,11 +63,11 @@ class _FourBits(WeightType):
     @classmethod
     def _integers(cls) -> list[int]:
         """The levels, unsigned."""
-        return [cls.offset + round(ONE[cls.table] * float(level)) for level in levels_of(cls.table)]
+        return [cls.offset + round(EIGHT_BIT_UNITS[cls.table] * float(level)) for level in levels_of(cls.table)]
 
     @classmethod
     def _scaled(cls, absmax: Vec) -> Vec:
-        return absmax * (1 / ONE[cls.table])
+        return absmax * (1 / EIGHT_BIT_UNITS[cls.table])
 
     @classmethod
     def _blocks(cls, e: Emitter, at: ir.Value, columns: int) -> list[ir.Value]:
