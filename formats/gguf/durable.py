@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..errors import ResourceError
 from .cursor import PathLike
-from .errors import WriteError
+from .errors import WriteDenied, WriteError
 from .reserve import allocated, reserve
 
 _NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -176,14 +176,16 @@ def check_free_space(path: PathLike, needed: int) -> None:
 
 @contextmanager
 def translate_errors(path: PathLike, needed: int = 0) -> Iterator[None]:
-    """OSError -> ResourceError for a full disk, with the bytes that are needed; WriteError for the rest."""
+    """OSError -> ResourceError for a full disk, with the bytes that are needed; WriteDenied; else WriteError."""
     try:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE:
             about = _about_space(path, needed)
             raise ResourceError(f"{path}: the disk is full{about}; make room or choose another folder") from error
-        raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
+        is_denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        kind = WriteDenied if is_denied else WriteError
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _about_space(path: PathLike, needed: int) -> str:

@@ -145,3 +145,9 @@ class MetadataError(GGUFError):
 
 class WriteError(HalfbyteError):
     """The writer was asked for something that a GGUF file cannot hold, or was used out of order."""
+
+
+class WriteDenied(WriteError):
+    """The system does not let this user write there."""
+
+    exit_code = 4

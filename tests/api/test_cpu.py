@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from halfbyte import CancelFlag, Model
 
@@ -45,6 +46,16 @@ def test_it_says_what_another_implementation_says(models, expected):
     for case in expected:
         generation = models[1].generate(case["prompt"], max_tokens=len(case["greedy"]), temperature=0)
         assert case["prompt"] + generation.read() == case["text"]
+
+
+def test_exact_keys_and_values_give_the_logits_of_another_implementation(expected):
+    """They are stored with five decimals."""
+    with Model.load("stories260k", kv_type="f32") as model:
+        for case in expected:
+            generation = model.generate(case["prompt"], max_tokens=len(case["greedy"]), temperature=0)
+            assert case["prompt"] + generation.read() == case["text"] and generation.ids == case["greedy"]
+            logits = model.logits(case["ids"])[-1, :8]
+            np.testing.assert_allclose(logits, case["last_logits_first8"], rtol=0, atol=2e-5)
 
 
 def test_thirty_two_threads_on_two_models_get_the_text_each_gets_alone(models):

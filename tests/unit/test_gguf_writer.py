@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from halfbyte.formats.errors import ResourceError, UnsupportedError
 from halfbyte.formats.gguf import GGMLType, GGUFFile, GGUFWriter, ValueType
-from halfbyte.formats.gguf.errors import WriteError
+from halfbyte.formats.gguf.errors import WriteDenied, WriteError
 from halfbyte.formats.gguf.tensors import SWAPPED
 
 
@@ -277,6 +277,7 @@ def fail_nth(monkeypatch: pytest.MonkeyPatch, name: str, n: int, code: int) -> N
     ("call", "n", "code", "error", "left"),
     [
         ("open", 0, errno.EACCES, WriteError, []),
+        ("open", 0, errno.EROFS, WriteDenied, []),
         ("ftruncate", 0, errno.EIO, WriteError, []),
         ("fsync", 0, errno.EIO, WriteError, []),
         ("fsync", 0, errno.ENOSPC, ResourceError, []),
