@@ -12,7 +12,7 @@ from halfbyte.runtime.backends.cpu import CPUBackend
 from halfbyte.runtime.backends.cuda.allocate import DeviceMemory, free_bytes
 from halfbyte.runtime.backends.cuda.backend import CUDABackend, needed_bytes
 from halfbyte.runtime.backends.cuda.executor import CUDAExecutor, Plan
-from halfbyte.runtime.backends.cuda.package import CUDAError, require
+from halfbyte.runtime.backends.cuda.package import CUDAError, describe, require
 from halfbyte.runtime.backends.mixed import MixedBackend
 from halfbyte.runtime.backends.offload import MARGIN, Offload, offloading
 from halfbyte.runtime.backends.placement import ALL, AUTO, Placement
@@ -129,6 +129,12 @@ def test_devices_that_are_not_there() -> None:
     assert free_bytes() > 0
     with pytest.raises(CUDAError, match="number 99 was asked for"):
         require(99)
+
+
+def test_doctor_tells_of_devices() -> None:
+    told = describe()
+    assert told["package"] and told["driver"]
+    assert {"name", "compute capability", "memory free", "memory total"} == set(told["devices"][0])
 
 
 def test_an_executor_is_given_parts(tmp_path: Path) -> None:
