@@ -9,9 +9,7 @@ from typing import Protocol
 
 import numpy as np
 from halfbyte.formats.gguf import GGUFFile
-from halfbyte.runtime.backends.offload import offloading
-from halfbyte.runtime.backends.placement import Placement
-from halfbyte.runtime.loading import make_backend
+from halfbyte.runtime.loading import LoadOptions, choose_backend
 from halfbyte.runtime.models import build_model
 from halfbyte.runtime.step import PAGE, Step
 from numpy.typing import NDArray
@@ -52,11 +50,11 @@ class Ours:
         self, path: Path, *, context: int, threads: int, backend: str = "cpu", sequences: int = 1,
         kv_type: str | None = None, gpu_layers: int = 0,
     ) -> None:  # fmt: skip
-        chosen = offloading(Placement(gpu_layers)) if gpu_layers else make_backend(backend, kv_type)
+        options = LoadOptions(backend=backend, kv_type=kv_type, gpu_layers=gpu_layers)
         n_pages = -(-context // PAGE)
         with GGUFFile.open(path) as file:
             spec = build_model(file, context=context)
-            self._executor = chosen.compile(
+            self._executor = choose_backend(spec.graph, options).compile(
                 spec.graph, n_pages=n_pages * sequences, max_tokens=max(min(context, MAX_TOKENS), sequences),
                 threads=threads,
             )  # fmt: skip

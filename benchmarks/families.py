@@ -6,10 +6,10 @@
 transformers saves the model, `halfbyte convert` makes a GGUF file of the folder in F32, and both of our backends run
 it. An error is the largest difference from transformers' logits (of encoders: from the vectors of its last layer), by
 the largest of them: of a prompt in one step, and token by token. The CPU backend does so twice: with keys and values as
-float32 (`--kv-type f32`), and as float16, its default and llama.cpp's, which is nearly all of the error of either. The
-latter is also held against the reference backend with float16 keys and values: what is left there is keys on the border
-of two float16. llama.cpp runs the same file, and continues the prompt greedily beside us, who have float16 keys and
-values then, too. transformers, torch and llama-cpp-python are needed.
+float32, its default for such models, and as float16 (`--kv-type f16`), llama.cpp's, which is nearly all of its error.
+The latter is also held against the reference backend with float16 keys and values: what is left there is keys on the
+border of two float16. llama.cpp runs the same file, and continues the prompt greedily beside us. transformers, torch
+and llama-cpp-python are needed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Found:
     """Errors: of a prompt in one step, and token by token (not of encoders, which take texts whole).
 
     reference  of the reference backend, beside transformers
-    cpu        of the CPU backend with float32 keys and values, beside transformers
+    cpu        of the CPU backend, beside transformers
     half       of the CPU backend with float16 keys and values, beside transformers
     kernels    of the same, beside the reference backend with float16 keys and values
     llama_cpp  of llama.cpp, beside transformers, for a prompt
@@ -65,7 +65,7 @@ def measure(case: Case, folder: Path, threads: int) -> Found:
     write_vocabulary(folder, case)
     path = folder / "model.gguf"
     made = convert(folder, path, "F32", verify=False)
-    exact, cpu = (logits(path, case, backend, "f32", threads) for backend in ("reference", "cpu"))
+    exact, cpu = (logits(path, case, backend, None, threads) for backend in ("reference", "cpu"))
     rounded, half = (logits(path, case, backend, "f16", threads) for backend in ("reference", "cpu"))
     errors = [[distance(one, expected) for one in found] for found in (exact, cpu, half)]
     errors.append([distance(a, b) for a, b in zip(half, rounded, strict=True)])
@@ -85,7 +85,7 @@ def measure(case: Case, folder: Path, threads: int) -> Found:
     return Found(made.architecture, *errors, their_error, same)
 
 
-def logits(path: Path, case: Case, backend: str, kv_type: str, threads: int) -> list[Floats]:
+def logits(path: Path, case: Case, backend: str, kv_type: str | None, threads: int) -> list[Floats]:
     """Of all tokens in one step, and of each in a step of its own."""
     tokens = case.tokens().tolist()
     engine = Ours(path, context=CONTEXT, threads=threads, backend=backend, kv_type=kv_type)
@@ -121,15 +121,14 @@ def add_to(report: Report, found: dict[str, Found]) -> None:
         rows.append((name, one.architecture, *shown, same, REASONS.get(name, "")))
         report.data[name] = {**vars(one), "otherwise": REASONS.get(name)}
     header = (
-        "Variant", "Architecture", "Reference", "CPU, float32 keys and values", "CPU, float16",
+        "Variant", "Architecture", "Reference", "CPU", "CPU, float16 keys and values",
         "CPU beside reference, both float16", "llama.cpp", "llama.cpp's tokens", "What llama.cpp does otherwise",
     )  # fmt: skip
     title = "Largest errors (of a prompt, token by token), and tokens before the first that is not llama.cpp's"
     report.table(title, header, rows)
     for backend in ("reference", "cpu"):
         worst = max(max(getattr(one, backend)) for one in found.values())
-        what = f"{backend} beside transformers, float32 keys and values"
-        report.goal_at_most(what, 1e6 * worst, 1e6 * TOLERANCE, "millionths", 1)
+        report.goal_at_most(f"{backend} beside transformers", 1e6 * worst, 1e6 * TOLERANCE, "millionths", 1)
     compared = {name: one for name, one in found.items() if name not in REASONS and one.same_tokens is not None}
     equal = sum(one.same_tokens == GENERATED for one in compared.values())
     report.goal_true("llama.cpp's greedy tokens", f"{equal} of {len(compared)}", equal == len(compared))

@@ -1,6 +1,6 @@
 """The child of benchmarks.convert: convert a checkpoint once, and print one JSON line.
 
-python -m benchmarks.first_convert FOLDER TARGET RECIPE --threads N [--limit BYTES] [--llama-cpp FOLDER]
+python -m benchmarks.first_convert FOLDER TARGET RECIPE --threads N [--limit BYTES] [--verify] [--llama-cpp FOLDER]
 
 With --llama-cpp it is done as people do it today: convert_hf_to_gguf.py to BF16, then llama.cpp's own quantizing.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 from .processes import peak_memory
 
 
-def ours(folder: Path, target: Path, recipe: str, threads: int) -> dict[str, float]:
+def ours(folder: Path, target: Path, recipe: str, threads: int, *, verify: bool) -> dict[str, float]:
     from halfbyte import convert
 
     begin = time.perf_counter()
-    convert(folder, target, recipe, threads=threads, verify=False)
+    convert(folder, target, recipe, threads=threads, verify=verify)
     return {"seconds": time.perf_counter() - begin, "peak": peak_memory()}
 
 
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--limit", type=int, help="bytes of memory that may be asked for, beside mapped files")
+    parser.add_argument("--verify", action="store_true", help="compare predictions, too")
     parser.add_argument("--llama-cpp", type=Path)
     args = parser.parse_args()
     if args.limit:
@@ -63,7 +64,8 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_DATA, (args.limit, args.limit))
     common = (args.folder, args.target, args.recipe, args.threads)
-    print(json.dumps(theirs(*common, args.llama_cpp) if args.llama_cpp else ours(*common)), flush=True)
+    told = theirs(*common, args.llama_cpp) if args.llama_cpp else ours(*common, verify=args.verify)
+    print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

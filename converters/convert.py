@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..formats.errors import InvalidRequest, ModelFileError, TokenizerError
-from ..formats.gguf import GGMLType, GGUFFile
+from ..formats.gguf import GGMLType, GGUFFile, hollow
 from ..runtime.backends.base import CancelFlag, Progress
 from ..runtime.hub import hf
 from ..runtime.hub.types import no_progress
@@ -35,7 +35,7 @@ from .naming import converted_name, quantized_name, size_label
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
 from .rows import Rows, computed
-from .selfcheck import Check, check, is_small, keys_for
+from .selfcheck import Check, can_be_checked, check, is_small, keys_for, require_checkable
 from .source import SourceModel, SourceTensor, tensor
 from .vocab import unusable_templates, vocabulary
 
@@ -68,16 +68,17 @@ def convert(
 ) -> Converted:
     """Write the checkpoint `source` to the GGUF file `target`.
 
-    source      a folder; `hf:OWNER/REPO` or `hf:OWNER/REPO@REVISION`, which is downloaded first; a GGUF file
+    source      a folder; a GGUF file; `hf:OWNER/REPO` or `hf:OWNER/REPO/FILE.gguf`, with `@REVISION` or without, which
+                is downloaded first
     type        a recipe of `quantize`, such as "Q4_K_M", "F16" or "NF4"; "auto" keeps the type the weights have
     target      default: named as `converted_name` says, in the working directory
-    verify      read the new file from the disk again, run prompts through the checkpoint's weights and through the
-                file, and refuse one that predicts something else; None: for models so small that it takes seconds
+    verify      read the new file from the disk again, run prompts through the source's weights and through the file,
+                and refuse one that predicts something else; None: of models that are so small that it takes seconds,
+                and that this version runs, which a GGUF file need not be
     options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
 
-    Nothing but rows of the source is held in memory, but for `verify`, which holds all weights as float32. The source
-    is only read, nothing in it is run, and `target` appears when it is complete. Of a file in GGUF form this is
-    `quantize`, and so is `verify`.
+    Nothing but rows of the source is held in memory. It is only read, nothing in it is run, and `target` appears when
+    it is complete.
 
     Raises DownloadError; CheckpointError and UnsupportedError that name file and field, before anything is written; and
     what `quantize` raises.
@@ -92,13 +93,15 @@ def convert(
 def local(
     source: str | os.PathLike[str], *, progress: Progress, cancel: CancelFlag | None, note: Callable[[str], None]
 ) -> Path:
-    """The folder or file of that name; a checkpoint of the hub is downloaded. `note` is told what is not as usual.
+    """The folder or file of that name; what is on the hub is downloaded. `note` is told what is not as usual.
 
     An empty name is none: it would be the working folder. Raises InvalidRequest, DownloadError, Cancelled.
     """
     name = os.fspath(source)
     if not name:
         raise InvalidRequest("the name of the source is empty")
+    if name.startswith("hf:") and hf.names_a_file(name):
+        return hf.fetch(hf.parse(name), progress=progress, cancel=cancel)
     if name.startswith("hf:"):
         return hf.fetch_checkpoint(name, progress=progress, cancel=cancel, note=note)
     return Path(name)
@@ -121,12 +124,14 @@ class Conversion:
 
     def run(self, *, verify: bool | None = None, progress: Progress | None = None, **options: Any) -> Converted:
         """Write the file, see `convert`."""
-        model, inspection, found = self._model, None, list[Check]()
-        if isinstance(model, SourceModel):
-            verify = is_small(model) if verify is None else verify
-            inspection = _inspection(model, found, progress) if verify else None
+        model, found = self._model, list[Check]()
+        if verify is None:
+            verify = is_small(model) and can_be_checked(model)
+        elif verify:
+            require_checkable(model)
+        inspection = _inspection(model, found, progress) if verify else None
         summary = quantize(
-            model, self.target, self.recipe, verify=bool(verify), inspection=inspection, progress=progress, **options
+            model, self.target, self.recipe, verify=verify, inspection=inspection, progress=progress, **options
         )
         architecture = model.metadata.require("general.architecture", str)
         warnings = unusable_templates(model.metadata) if isinstance(model, SourceModel) else ()
@@ -143,7 +148,7 @@ class Conversion:
         self.close()
 
 
-def _inspection(model: SourceModel, found: list[Check], progress: Progress | None) -> Inspection:
+def _inspection(model: GGUFFile, found: list[Check], progress: Progress | None) -> Inspection:
     """The check of a finished file, which adds what it finds to `found`."""
 
     def look(partial: Path) -> Mapping[str, float]:
@@ -193,7 +198,7 @@ def _check_graph(model: SourceModel, family: Family, config: Config, made: Mappi
             f"it says {n_layer} layers, and the weights have {stored}", path=config.path, hint=MIXED
         )  # fmt: skip
     try:
-        build_model(model.hollow())
+        build_model(hollow(model))
     except ModelFileError as error:
         if error.field is None or not error.field.endswith((".weight", ".bias")):
             raise CheckpointError(

@@ -38,12 +38,12 @@ class Scales:
     """The scales of a checkpoint.
 
     by_weight    by the name of the tensor that they are for; `names` are their own
-    block        rows and columns of a block, where there is a scale for each
+    block        rows and columns of a block, where config.json says that there is a scale for each; else None
     is_declared  whether config.json says that weights are FP8, or some have a scale: then each has one
     """
 
     by_weight: Mapping[str, StoredTensor]
-    block: tuple[int, int]
+    block: tuple[int, int] | None
     is_declared: bool
 
     @functools.cached_property
@@ -98,16 +98,18 @@ def _declared(config: Config) -> bool:
     return True
 
 
-def _block(config: Config) -> tuple[int, int]:
+def _block(config: Config) -> tuple[int, int] | None:
     if "weight_block_size" not in config:
-        return BLOCK
-    found = [int(number) for number in config.numbers("weight_block_size", 2)]
-    if min(found) < 1:
+        return None
+    height, width = found = config.numbers("weight_block_size", 2)
+    if min(found) < 1 or not (height.is_integer() and width.is_integer()):
         raise config.refuse("weight_block_size", found, "two whole numbers above zero")
-    return found[0], found[1]
+    return int(height), int(width)
 
 
-def _multiplier(tensor: StoredTensor, scale: StoredTensor, block: tuple[int, int]) -> Callable[[Floats, int], Floats]:
+def _multiplier(
+    tensor: StoredTensor, scale: StoredTensor, block: tuple[int, int] | None
+) -> Callable[[Floats, int], Floats]:
     """(rows, number of the first) -> these rows times their scales. Rows are counted through all experts."""
     *lead, n, k = (1, *tensor.shape)[-max(2, len(tensor.shape)):]
     height, width = _extent(tensor, scale, (*lead, n, k), block)
@@ -126,18 +128,23 @@ def _multiplier(tensor: StoredTensor, scale: StoredTensor, block: tuple[int, int
 
 
 def _extent(
-    tensor: StoredTensor, scale: StoredTensor, shape: tuple[int, ...], block: tuple[int, int]
+    tensor: StoredTensor, scale: StoredTensor, shape: tuple[int, ...], declared: tuple[int, int] | None
 ) -> tuple[int, int]:
-    """Rows and columns that one scale is for. CheckpointError where there are not as many scales as that takes."""
+    """Rows and columns that one scale is for. CheckpointError where there are not as many scales as that takes.
+
+    Where blocks are declared, a scale for a whole row or tensor is that of a larger checkpoint's block, cut off.
+    """
     *lead, n, k = shape
-    in_blocks = (*lead, -(-n // block[0]), -(-k // block[1]))
-    known = {
-        (*lead, 1, 1): (n, k), (*lead, 1): (n, k), (*lead,): (n, k), (*lead, n): (1, k), (*lead, n, 1): (1, k),
-        in_blocks: block,
-    }  # fmt: skip
+    height, width = declared or BLOCK
+    in_blocks = (*lead, -(-n // height), -(-k // width))
+    known = {in_blocks: (height, width)}
+    if declared is None:
+        whole = dict.fromkeys([(*lead, 1, 1), (*lead, 1), (*lead,)], (n, k))
+        known = whole | dict.fromkeys([(*lead, n), (*lead, n, 1)], (1, k)) | known
     if (found := known.get(tuple(scale.shape))) is None:
         raise CheckpointError(
             f"scales of the shape {tuple(scale.shape)} do not fit {tensor.name!r} of the shape {tuple(tensor.shape)}",
-            path=scale.path, field=scale.name, allowed=f"{in_blocks}, one for each row, or one",
+            path=scale.path, field=scale.name,
+            allowed=f"{in_blocks}" + ("" if declared else ", one for each row, or one"),
         )  # fmt: skip
     return found

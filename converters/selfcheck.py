@@ -1,9 +1,11 @@
-"""Does the written file predict what was to be written? Both run on the reference backend, in float32, over one text.
+"""Does the written file predict what was to be written? Both are run by the reference, in float32, over one text, and
+neither is ever in memory: weights are read in parts, multiplied with, and forgotten.
 
-One side is the checkpoint's weights, unquantized, as the family's converter hands them on; the other is the file as its
-reader sees it. What quantizing, encoding, splitting or writing do wrong shows before the file gets its name. What it
-cannot show is a family that reads a checkpoint wrongly, for both sides follow it: tests hold each family against
-transformers for that. Tokens are compared with those of the library that the checkpoint's tokenizer was made for.
+One side is the source's weights, of a checkpoint unquantized as the family's converter hands them on; the other is the
+file as its reader sees it. What quantizing, encoding, splitting or writing do wrong shows before the file gets its
+name. What it cannot show is a family that reads a checkpoint wrongly, for both sides follow it: tests hold each family
+against transformers for that. Tokens are compared with those of the library that the checkpoint's tokenizer was made
+for.
 """
 
 from __future__ import annotations
@@ -16,18 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.errors import HalfbyteError
-from ..formats.gguf import GGUFFile
+from ..formats.gguf import GGUFFile, hollow
 from ..runtime.backends.base import Progress
-from ..runtime.backends.reference import ReferenceBackend
+from ..runtime.backends.streamed import StreamedExecutor
 from ..runtime.models import build_model
 from ..runtime.step import PAGE, Step
 from ..runtime.tokenize import tokenizer_from_metadata
-from .source import SourceModel
 from .vocab.agreement import disagreements, has_reference
 
 PREFIX = "halfbyte.check."
 OF_LOGITS, OF_VECTORS, OF_TOKENS = ("kl_mean", "kl_max", "same_top"), ("cosine",), ("same_tokens",)
-SMALL = 100_000_000  # weights that NumPy multiplies with in seconds
+SMALL = 500_000_000  # weights: a check takes seconds, 9 for each billion (benchmarks/results/convert.md)
 TOKENS = 64
 # Nats a token. A file of random numbers is as far from its source as the vocabulary is large: ln(32,000) is 10. A model
 # of 8 million weights loses 0.3 in IQ1_S, and 3 in the types of two values that it was not trained for, which is
@@ -70,7 +71,7 @@ class Check:
         return {PREFIX + name: value for name, value in named.items() if value is not None}
 
 
-def keys_for(model: SourceModel) -> tuple[str, ...]:
+def keys_for(model: GGUFFile) -> tuple[str, ...]:
     """The keys that a check of the model will have numbers for."""
     names = (*(OF_VECTORS if is_encoder(model) else OF_LOGITS), *(OF_TOKENS if has_reference(model.paths) else ()))
     return tuple(PREFIX + name for name in names)
@@ -87,20 +88,35 @@ def is_small(model: GGUFFile) -> bool:
     return sum(tensor.n_elements for tensor in model.tensors.values()) <= SMALL
 
 
-def check(source: SourceModel, written: Path, *, progress: Progress | None = None) -> Check:
+def require_checkable(model: GGUFFile) -> None:
+    """Raise what running the model, or tokenizing for it, would raise. A GGUF file may be quantized all the same."""
+    build_model(hollow(model))
+    tokenizer_from_metadata(model.metadata)
+
+
+def can_be_checked(model: GGUFFile) -> bool:
+    """Whether this version runs it."""
+    try:
+        require_checkable(model)
+    except HalfbyteError:
+        return False
+    return True
+
+
+def check(source: GGUFFile, written: Path, *, progress: Progress | None = None) -> Check:
     """Compare. ConversionError where the file predicts something else altogether."""
     if progress:
         progress("check", 0, 2)
     tokens = sample(source)
     wanted = logits(source, tokens)
-    if not np.isfinite(wanted).all():
+    if nothing := _nothing_said(wanted):
         raise ConversionError(
-            f"{source.path}: the source's own predictions are NaN or infinite, so that there is nothing to compare a "
-            "file with. Nothing was written; leave the check out (--no-verify)"
+            f"{source.path}: the source's own predictions are {nothing}, so that there is nothing to compare a file "
+            "with. Nothing was written; leave the check out (--no-verify)"
         )
     if progress:
         progress("check", 1, 2)
-    with GGUFFile.open(written, use_mmap=False) as file:
+    with GGUFFile.open(written) as file:
         found, counts = logits(file, tokens), compare_tokens(source, file)
     if progress:
         progress("check", 2, 2)
@@ -111,6 +127,13 @@ def check(source: SourceModel, written: Path, *, progress: Progress | None = Non
             "written; choose a type with more bits, or report the checkpoint"
         )
     return replace(result, n_texts=counts[0], same_tokens=counts[1])
+
+
+def _nothing_said(wanted: NDArray[np.float32]) -> str | None:
+    """What is wrong with what a source predicts, [n, vocabulary or n_embd]. Weights that are all zero say nothing."""
+    if not np.isfinite(wanted).all():
+        return "NaN or infinite"
+    return "the same for every token" if not np.ptp(wanted, axis=1).any() else None
 
 
 def _problem(found: Check) -> str | None:
@@ -124,7 +147,7 @@ def _problem(found: Check) -> str | None:
     return f"KL {found.kl_mean:.2f} nats a token, {same}"
 
 
-def compare_tokens(source: SourceModel, file: GGUFFile) -> tuple[int, float | None]:
+def compare_tokens(source: GGUFFile, file: GGUFFile) -> tuple[int, float | None]:
     """(texts, the share of them with the same tokens). ConversionError where that is not all of them."""
     if not has_reference(source.paths):
         return 0, None
@@ -148,20 +171,19 @@ def sample(source: GGUFFile) -> NDArray[np.int32]:
 
 def logits(model: GGUFFile, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
     """Of every position, float32 [n, vocabulary]; an encoder's vectors, float32 [n, n_embd]."""
-    spec = build_model(model)
+    graph = build_model(hollow(model)).graph
     n, n_pages = len(tokens), -(-len(tokens) // PAGE)
     step = Step(
         tokens=tokens, positions=np.arange(n, dtype=np.int32), sequence=np.zeros(n, np.int32),
         pages=np.arange(n_pages, dtype=np.int32)[None], outputs=np.arange(n, dtype=np.int32),
     )  # fmt: skip
     with np.errstate(all="ignore"):  # whoever asks looks for NaN
-        return ReferenceBackend().compile(spec.graph, n_pages=n_pages, max_tokens=n).run(step)
+        return StreamedExecutor(graph, model.tensors, n_pages=n_pages, max_tokens=n).run(step)
 
 
 def compared(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Check:
     """Of logits float32 [n, vocabulary] each."""
-    p, q = (_log_softmax(values) for values in (wanted, found))
-    kl = (np.exp(p) * (p - q)).sum(axis=1)
+    kl = np.array([_divergence(*rows) for rows in zip(wanted, found, strict=True)])
     same = wanted.argmax(axis=1) == found.argmax(axis=1)
     return Check(len(kl), float(kl.mean()), float(kl.max()), float(same.mean()))
 
@@ -173,8 +195,13 @@ def vectors_compared(wanted: NDArray[np.float32], found: NDArray[np.float32]) ->
     return Check(len(a), cosine=float(((a * b).sum(axis=1) / np.maximum(lengths, 1e-30)).mean()))
 
 
+def _divergence(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """D(wanted || found) of logits [vocabulary], in nats."""
+    p, q = _log_softmax(wanted), _log_softmax(found)
+    return float((np.exp(p) * (p - q)).sum())
+
+
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    rows = logits.astype(np.float64)
-    rows -= rows.max(axis=1, keepdims=True)
-    rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
-    return rows
+    shifted: NDArray[np.float64] = logits.astype(np.float64) - logits.max()
+    shifted -= np.log(np.exp(shifted).sum())
+    return shifted

@@ -7,7 +7,7 @@ whose graph is the check that nothing is missing, and the reference backend, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,23 +20,17 @@ from ..formats.gguf.source import buffer_source
 from ..formats.gguf.tensors import RowReader
 from .rows import Rows
 
-SMALL_BYTES = 1 << 16  # tensors whose numbers decide what is computed, such as factors of rotation, are smaller
-
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor(GGUFTensor):
-    """One tensor of a checkpoint. With `is_hollow`, a large one has a shape and no numbers: enough to check a graph."""
+    """One tensor of a checkpoint."""
 
     made_by: Rows
-    is_hollow: bool = False
 
     @property
     def data(self) -> NDArray[np.uint8]:
         """All of it at once, see GGUFTensor."""
-        shape = (*self.shape[:-1], self.row_bytes)
-        if self.is_hollow and self.n_bytes > SMALL_BYTES:
-            return np.broadcast_to(np.uint8(0), shape)
-        return self.made_by.read(0, self.made_by.n_rows).reshape(shape)
+        return self.made_by.read(0, self.made_by.n_rows).reshape(*self.shape[:-1], self.row_bytes)
 
     @property
     def rows(self) -> RowReader:
@@ -84,19 +78,13 @@ class SourceModel(GGUFFile):
     ) -> None:
         self.path, self.paths, self.byte_order = path, paths, "<"
         self.metadata = _metadata(keys, path)
-        self._tensors = dict(tensors)
-        self.tensors = MappingProxyType(self._tensors)
+        self.tensors = MappingProxyType(dict(tensors))
         self.size = sum(tensor.n_bytes for tensor in tensors.values())
         self._keys, self._close = dict(keys), close
 
     def close(self) -> None:
         """Release the checkpoint's files."""
         self._close()
-
-    def hollow(self) -> SourceModel:
-        """The same model, of which no large tensor is read. Closing it closes nothing."""
-        tensors = {name: replace(one, is_hollow=True) for name, one in self._tensors.items()}
-        return SourceModel(self.path, self.paths, self._keys, tensors, lambda: None)
 
     def with_tensors(self, tensors: Mapping[str, SourceTensor]) -> SourceModel:
         """The same model with other tensors. Close one of both."""

@@ -22,8 +22,9 @@ from . import hub
 from .backends.base import Backend, CancelFlag, Executor, Progress
 from .backends.offload import offloading
 from .backends.placement import Placement, placement_of
-from .cache.kv import KV_TYPES
+from .cache.kv import KV_TYPES, exact_kv_type
 from .engine.capacity import PARALLEL, pool_pages
+from .graph.ir import Graph
 from .models import ModelSpec, build_model
 from .tokenize import Tokenizer, tokenizer_from_metadata
 from .topology import physical_cores, usable_cpus
@@ -168,8 +169,7 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     with _READING:
         report("reading", 0, 3)
         path, spec, tokenizer, context = _read(path, options, report)
-    placement = options.placement
-    backend = make_backend(options.backend, options.kv_type) if placement is None else offloading(placement)
+    backend = choose_backend(spec.graph, options)
     n_pages = pool_pages(spec.graph.state, context, dtype=backend.kv_dtype, parallel=options.parallel)
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
@@ -237,6 +237,9 @@ def _reference(**options: Any) -> Backend:
 BACKENDS: dict[str, Callable[..., Backend]] = {"cpu": _cpu, "reference": _reference}
 
 
-def make_backend(name: str, kv_type: str | None = None) -> Backend:
-    """A backend that keeps keys and values as one of KV_TYPES, or as it does by itself."""
-    return BACKENDS[name]() if kv_type is None else BACKENDS[name](kv_dtype=KV_TYPES[kv_type])
+def choose_backend(graph: Graph, options: LoadOptions) -> Backend:
+    """What runs a graph as the options say, and keeps keys and values as they, or the model's weights, ask for."""
+    if options.placement is not None:
+        return offloading(options.placement)
+    make, kv_type = BACKENDS[options.backend], options.kv_type or exact_kv_type(graph)
+    return make() if kv_type is None else make(kv_dtype=KV_TYPES[kv_type])

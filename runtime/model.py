@@ -67,8 +67,8 @@ class Model:
         backend    "cpu", or "reference": NumPy, slow, the definition of what is right
         parallel   requests of full context length that memory is reserved for. Any number may be made, and shorter ones
                    share the room; reserved memory costs nothing until used, and less is reserved where it is short
-        kv_type    how keys and values are kept: "f16", the default of the CPU backend, or "f32", that of the reference,
-                   which rounds nothing and takes twice the memory
+        kv_type    how keys and values are kept: "f16", or "f32", which rounds nothing and takes twice the memory;
+                   default: "f32" of models whose weights are float32 and of the reference, else "f16"
         gpu_layers so many of the last layers, and the output head, go to a GPU; "all", or "auto": as many as fit, none
                    where there is no GPU. See docs/cuda.md
         tensor_split  shares of several GPUs in these layers

@@ -52,7 +52,8 @@ def loading_options(command: F, *, context_help: str = "Tokens of prompt and ans
     kv_type = click.option(
         "--kv-type",
         type=click.Choice(["f16", "f32"]),
-        help="How keys and values are kept; f32 is exact and takes twice the memory (default: f16, of reference f32).",
+        help="How keys and values are kept; f32 is exact and takes twice the memory (default: f16; f32 of F32 models "
+        "and of reference).",
     )
     backend = click.option(
         "--backend",

@@ -44,8 +44,26 @@ FAMILIES: dict[str, Family] = {
 
 
 def _is_of_type(architecture: str, model_type: str) -> bool:
-    """Whether transformers has that architecture under that type, so that no code out of the folder is needed."""
+    """Whether transformers has that architecture under that type."""
     return architecture.lower().startswith(model_type.removesuffix("_text").replace("_", ""))
+
+
+def _check_type(config: Config, architecture: str, family: Family, *, runs_code: bool) -> None:
+    """Refuse a type of another family, and of one that transformers does not have code of its own for.
+
+    Types of one family are told apart by no one: there are models of Mistral's shape that are called Llama's.
+    """
+    model_type = config.text("model_type", "")
+    if _is_of_type(architecture, model_type):
+        return
+    if runs_code:
+        raise UnsupportedError(
+            f"{config.path}: {architecture!r} of the type {model_type!r} needs code of its own (auto_map), which is "
+            "never run"
+        )
+    alike = [name for name, other in FAMILIES.items() if other is family]
+    if not any(_is_of_type(name, model_type) for name in alike):
+        raise config.refuse("model_type", model_type, f"what {architecture}, its architecture, is; one is wrong")
 
 
 def family_of(checkpoint: Checkpoint) -> tuple[Family, Config]:
@@ -59,11 +77,6 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Config]:
     if not isinstance(given, list) or len(given) != 1 or not isinstance(given[0], str):
         raise config.refuse("architectures", given, "a list of one name")
     family = FAMILIES.get(given[0])
-    if family is not None and checkpoint.runs_code and not _is_of_type(given[0], config.text("model_type", "")):
-        raise UnsupportedError(
-            f"{path}: {given[0]!r} of the type {config.fields['model_type']!r} needs code of its own (auto_map), which "
-            "is never run"
-        )
     if family is None:
         near = get_close_matches(given[0], FAMILIES, n=1, cutoff=0.0)[0]
         code = "; it needs code of its own, which is never run" if checkpoint.runs_code else ""
@@ -71,6 +84,7 @@ def family_of(checkpoint: Checkpoint) -> tuple[Family, Config]:
             f"{path}: models of the architecture {given[0]!r} cannot be converted yet{code}. The nearest that can: "
             f"{near}. All: {', '.join(FAMILIES)}"
         )
+    _check_type(config, given[0], family, runs_code=checkpoint.runs_code)
     if "text_config" not in config:
         return family, config
     inner = config.inner("text_config")

@@ -84,6 +84,8 @@ class Planned:
 
 def recipe_named(name: str) -> tuple[str, Recipe]:
     """The recipe and its full name; InvalidRequest offers the nearest names."""
+    if not isinstance(name, str):
+        raise InvalidRequest(f"{name!r} is no recipe: the name of one is needed, such as 'Q4_K_M'")
     every = RECIPES | BITSANDBYTES
     known = {full.upper(): full for full in every} | SHORT_NAMES
     full = known.get(_in_one_word(name))

@@ -16,6 +16,13 @@ from .table import CONTROL, NORMAL, PREFIX, Keys, Table
 NAME = "tekken.json"
 MAX_TOKEN_BYTES = 512
 _CHARS = {byte: char for char, byte in BYTE_OF.items()}
+# Special tokens by rank, where a file of a version before v11 does not list them: https://github.com/mistralai/mistral-common
+UNLISTED = (
+    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
+    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
+)  # fmt: skip
+_UNLISTED_IN = ("v1", "v2", "v3", "v7")
 _ROLES = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"}
 
 
@@ -53,13 +60,22 @@ def _put_special(table: Table, root: Config, count: int) -> None:
     """Special tokens by rank. Ranks without a name are reserved."""
     for rank in range(count):
         table.put(rank, f"<SPECIAL_{rank}>", CONTROL, said_in="special_tokens")
-    given = root.fields.get("special_tokens")
-    for token in given if isinstance(given, list) else []:
+    for token in _special(root, count):
         match token:
             case {"rank": int(rank), "token_str": str(text)} if 0 <= rank < count:
                 table.put(rank, text, CONTROL, said_in="special_tokens")
             case _:
                 raise root.refuse("special_tokens", token, f"a rank below {count:,} and a text")
+
+
+def _special(root: Config, count: int) -> list[Any]:
+    """Ranks and texts of special tokens, as the file lists them or as its version has them."""
+    given = root.fields.get("special_tokens")
+    if given is None and root.inner("config").text("version", "") in _UNLISTED_IN:
+        return [{"rank": rank, "token_str": text} for rank, text in enumerate(UNLISTED[:count])]
+    if not isinstance(given, list):
+        raise root.refuse("special_tokens", given, f"a list; only files of {', '.join(_UNLISTED_IN)} go without")
+    return given
 
 
 def _ranks(root: Config, count: int) -> dict[bytes, int]:

@@ -16,6 +16,7 @@ Reading, in the order of the data:
     header    all of the above into a validated header  split    shards and the keys that tie them
     metadata  typed access                              reader   GGUFFile
     kinds     tensors that files store as bytes         container  how they appear as what they stand for
+    hollow    a model without its weights
 
 Writing: `encode` (values to bytes), `plan` (exact sizes and offsets before the first byte), `pieces` (data of any form
 to bytes), `durable` (.partial, fsync, rename; `reserve`: its space), `output` (order and completeness), `writer`
@@ -29,10 +30,12 @@ Opening allocates no more than about 4 times the header and 16 MB.
 
 from __future__ import annotations
 
+from .hollow import hollow
 from .metadata import Metadata, MetadataScope
 from .reader import GGUFFile
 from .tensors import GGUFTensor
 from .types import GGMLType, ValueType
 from .writer import GGUFWriter
 
-__all__ = ["GGMLType", "GGUFFile", "GGUFTensor", "GGUFWriter", "Metadata", "MetadataScope", "ValueType"]
+__all__ = ["GGMLType", "GGUFFile", "GGUFTensor", "GGUFWriter", "Metadata", "MetadataScope", "ValueType",
+           "hollow"]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..graph.ir import KVSpec
+from ...formats.gguf.types import GGMLType
+from ..graph.ir import Graph, KVSpec
 from ..step import PAGE
 
 # What pages may hold, by the names that `Model.load`, the command and the CPU backend's kernels have for it.
 KV_TYPES = {"f16": np.dtype(np.float16), "f32": np.dtype(np.float32)}
+
+
+def exact_kv_type(graph: Graph) -> str | None:
+    """ "f32" for a model whose matrices are mostly float32, None (a backend's own choice) for any other.
+
+    Who keeps weights so wants what was trained, and float16 pages would be nearly all of the error: 1.5e-3 of the
+    largest logit, where the rest is 2.0e-6 (benchmarks/results/families.md). Other weights are rounded by more.
+    """
+    matrices = {w.tensor: w for node in graph.nodes for w in node.weights.values() if len(w.shape) > 1}
+    sizes = [(w.type is GGMLType.F32, math.prod(w.shape)) for w in matrices.values()]
+    exact = sum(size for is_exact, size in sizes if is_exact)
+    return "f32" if 2 * exact > sum(size for _, size in sizes) else None
 
 
 class KVPool:

@@ -48,7 +48,8 @@ class Weight:
     """A tensor of the model file, used in place.
 
     `data` is the raw block data, uint8 [..., rows, row_bytes]; `shape` counts elements in NumPy order: (cols,) for a
-    vector, (rows, cols) for a matrix, (experts, rows, cols) for stacked experts. `made_of`: see GGUFTensor.
+    vector, (rows, cols) for a matrix, (experts, rows, cols) for stacked experts. `made_of`: see GGUFTensor. Some rows
+    of a tensor know which: `part_of` is its name, `first_row` counts from its beginning.
     """
 
     name: str
@@ -56,6 +57,13 @@ class Weight:
     shape: tuple[int, ...]
     data: NDArray[np.uint8]
     made_of: GGMLType | None = None
+    part_of: str | None = None
+    first_row: int = 0
+
+    @property
+    def tensor(self) -> str:
+        """The name in the file."""
+        return self.part_of or self.name
 
     @property
     def cols(self) -> int:
@@ -68,7 +76,8 @@ class Weight:
     def rows(self, start: int, stop: int) -> Weight:
         """Rows [start, stop) of a matrix, without a copy (rows are contiguous in every GGUF type)."""
         name, shape = f"{self.name}[{start}:{stop}]", (stop - start, self.cols)
-        return Weight(name, self.type, shape, self.data[start:stop], self.made_of)
+        first = self.first_row + start
+        return Weight(name, self.type, shape, self.data[start:stop], self.made_of, self.tensor, first)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ def parse(name: str) -> HubFile:
     return HubFile("/".join(parts[:2]), "/".join(parts[2:]), revision or "main")
 
 
+def names_a_file(name: str) -> bool:
+    """Whether a name is one of `parse`, and not that of a checkpoint."""
+    return name.partition("@")[0].endswith(".gguf") and name.count("/") > 1
+
+
 def fetch(file: HubFile, *, progress: Progress, cancel: Cancel, folder: Path | None = None) -> Path:
     """The file (and its sibling shards) from the hub's own cache or from the network; the path of the first shard.
 

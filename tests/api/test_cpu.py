@@ -48,9 +48,9 @@ def test_it_says_what_another_implementation_says(models, expected):
         assert case["prompt"] + generation.read() == case["text"]
 
 
-def test_exact_keys_and_values_give_the_logits_of_another_implementation(expected):
+def test_float32_weights_give_the_logits_of_another_implementation(expected):
     """They are stored with five decimals."""
-    with Model.load("stories260k", kv_type="f32") as model:
+    with Model.load("stories260k") as model:
         for case in expected:
             generation = model.generate(case["prompt"], max_tokens=len(case["greedy"]), temperature=0)
             assert case["prompt"] + generation.read() == case["text"] and generation.ids == case["greedy"]

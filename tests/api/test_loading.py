@@ -73,7 +73,7 @@ def test_a_split_model_is_known_by_its_first_file(tmp_path):
     ("backend", "kv_type", "dtype"),
     [
         *(("reference", None, np.float32), ("reference", "f16", np.float16)),
-        *(("cpu", None, np.float16), ("cpu", "f32", np.float32)),
+        *(("cpu", None, np.float32), ("cpu", "f16", np.float16)),  # its weights are float32
     ],
 )
 def test_memory_is_counted_in_the_type_the_backend_stores(backend, kv_type, dtype, monkeypatch):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +18,8 @@ import numpy as np
 import pytest
 from halfbyte.converters.convert import convert
 from halfbyte.formats.errors import HalfbyteError
+from halfbyte.formats.gguf import GGMLType, GGUFFile
+from halfbyte.runtime.hub import resolve
 
 from ..builders import CASES
 from ..convert.checkpoints import write_folder
@@ -104,11 +110,16 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     server.server_close()
 
 
-def test_a_download_that_breaks_off_goes_on(hub: Hub, halfbyte: Halfbyte, tmp_path: Path) -> None:
-    env = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0",
+def environment(hub: Hub, folder: Path) -> dict[str, str]:
+    """Of a child that shall find the hub, and keep what it downloads in the folder."""
+    return {
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1", "PYTHONWARNINGS": "default",
     }  # fmt: skip
+
+
+def test_a_download_that_breaks_off_goes_on(hub: Hub, halfbyte: Halfbyte, tmp_path: Path) -> None:
+    env = environment(hub, tmp_path)
     arguments = ("convert", "hf:test/tiny", "--type", "F16", "--no-verify", "-o", "tiny.gguf")
     for _ in range(2):  # a hub's library that does not try again by itself leaves what came for the next run
         done = halfbyte(*arguments, env=env)
@@ -130,6 +141,32 @@ def test_a_download_that_breaks_off_goes_on(hub: Hub, halfbyte: Halfbyte, tmp_pa
     assert local.returncode == 0, local.stderr
     first, second = ((tmp_path / name).read_bytes() for name in ("tiny.gguf", "local.gguf"))
     assert first[-4096:] == second[-4096:]  # the tensors; names differ
+
+
+def test_a_file_of_the_hub_is_a_source_as_well(hub: Hub, halfbyte: Halfbyte, tmp_path: Path) -> None:
+    hub.files["tiny.gguf"] = Path(resolve("stories260k")).read_bytes()
+    env = environment(hub, tmp_path)
+    done = halfbyte("convert", "hf:test/tiny/tiny.gguf", "--type", "F16", env=env)
+    assert done.returncode == 0, done.stderr
+    assert [name for name, _ in hub.asked] == ["tiny.gguf"]
+    with GGUFFile.open(tmp_path / "tiny-F16.gguf") as file:
+        assert file.tensors["blk.0.ffn_up.weight"].type is GGMLType.F16
+
+
+def test_a_folder_that_the_hubs_own_command_downloads(hub: Hub, halfbyte: Halfbyte, tmp_path: Path) -> None:
+    """The commands of the README, where a hub is at hand: download, convert, run."""
+    hub.cuts.clear()
+    hf = shutil.which("hf", path=Path(sys.executable).parent)
+    assert hf is not None, "huggingface_hub brings it"
+    got = subprocess.run(
+        [hf, "download", "test/tiny", "--local-dir", "Tiny"], env={**os.environ, **environment(hub, tmp_path)},
+        cwd=tmp_path, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert got.returncode == 0, got.stderr
+    done = halfbyte("convert", "Tiny", "--type", "Q8_0", "--output", "tiny.gguf")
+    assert done.returncode == 0, done.stderr
+    said = halfbyte("run", "tiny.gguf", "t5 t6", "--max-tokens", "2", "--temperature", "0")
+    assert said.returncode == 0, said.stderr
 
 
 def test_a_hub_that_is_not_there_is_said_at_once(halfbyte: Halfbyte) -> None:

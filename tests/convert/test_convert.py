@@ -167,6 +167,21 @@ def test_a_source_that_predicts_nothing_is_told_apart(copy: Callable[..., Path],
     assert convert(made, tmp_path / "made.gguf", "Q8_0", allow_nonfinite=True, verify=False).check is None
 
 
+def test_weights_that_are_all_zero_say_nothing(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy()
+    raw = (made / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    (made / "model.safetensors").write_bytes(raw[:start].ljust(len(raw), b"\0"))
+    with pytest.raises(ConversionError, match=r"source's own predictions are the same for every token.*--no-verify"):
+        convert(made, tmp_path / "made.gguf", "Q8_0")
+    assert not (tmp_path / "made.gguf").exists()
+
+
+def test_types_of_one_family_are_not_told_apart(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy(architectures=["MistralForCausalLM"])
+    assert convert(made, tmp_path / "made.gguf", "F32").architecture == "llama"
+
+
 def _with_infinity(raw: bytes) -> bytes:
     """The first number of the last tensor becomes infinite."""
     start = 8 + int.from_bytes(raw[:8], "little")
@@ -218,6 +233,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[HalfbyteError], str]] = {
     "an unknown rotation": ({"rope_scaling": {"rope_type": "spiral", "factor": 2}}, UnsupportedError, "spiral"),
     "remote code": ({"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}, UnsupportedError, "never run"),
     "code for its type": ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, UnsupportedError, "never run"),
+    "a type of another family": ({"model_type": "qwen2"}, CheckpointError, "model_type.*'qwen2'.*LlamaForCausalLM"),
     "an odd number of dimensions": ({"hidden_size": 63}, CheckpointError, r"config\.json.*dimension_count"),
     "a smaller vocabulary": ({"vocab_size": 511}, CheckpointError, "vocab_size"),
 }
@@ -262,6 +278,8 @@ def test_names_need_not_be_text(copy: Callable[..., Path], tmp_path: Path) -> No
 def test_wrong_requests(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="Q4_K"):
         convert(folder, tmp_path / "made.gguf", "Q4_K_N")
+    with pytest.raises(InvalidRequest, match="None is no recipe"):
+        convert(folder, tmp_path / "made.gguf", None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no_such"):
         convert(folder, tmp_path / "made.gguf", "Q8_0", no_such=True)
     with pytest.raises(ModelFileError, match="no such"):
@@ -286,9 +304,28 @@ def test_numbers_of_a_type_without_a_rule(copy: Callable[..., Path], tmp_path: P
 
 
 @pytest.mark.parametrize("verify", [None, True, False])
-def test_a_file_is_a_source_without_a_check(verify: bool | None, stories: Path, tmp_path: Path) -> None:
+def test_a_file_is_a_source_that_is_checked_as_well(verify: bool | None, stories: Path, tmp_path: Path) -> None:
     made = convert(stories, tmp_path / "made.gguf", "F16", verify=verify)
-    assert (made.check, made.architecture) == (None, "llama")
+    assert made.architecture == "llama"
+    assert (made.check is None) == (verify is False)
+    if made.check is not None:
+        assert made.check.same_top == 1.0 and made.check.kl_mean < 1e-5 and made.check.same_tokens is None
+
+
+def test_a_file_that_nobody_here_runs_is_no_less_a_source(stories: Path, tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "other.gguf")
+    with GGUFFile.open(stories) as file:
+        writer.add_all(file.metadata, exclude=["general.architecture"])
+        writer.add("general.architecture", "unheard-of")
+        for one in file.tensors.values():
+            writer.add_tensor(one.name, one.shape, one.type)
+        with writer.open():
+            for one in file.tensors.values():
+                writer.write_tensor(one.name, one.data)
+    assert convert(tmp_path / "other.gguf", tmp_path / "made.gguf", "F16").check is None
+    with pytest.raises(UnsupportedError, match="unheard-of"):
+        convert(tmp_path / "other.gguf", tmp_path / "again.gguf", "F16", verify=True)
+    assert not (tmp_path / "again.gguf").exists()
 
 
 @pytest.mark.parametrize("verify", [None, True, False])

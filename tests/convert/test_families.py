@@ -15,9 +15,10 @@ from halfbyte.converters.config import Config
 from halfbyte.converters.families import FAMILIES, family_of
 from halfbyte.converters.families.family import Keys
 from halfbyte.converters.source import SourceModel, tensor
-from halfbyte.runtime.backends.cpu import CPUBackend
+from halfbyte.formats.gguf import hollow
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.graph.ir import Graph
+from halfbyte.runtime.loading import LoadOptions, choose_backend
 from halfbyte.runtime.models import build_model
 
 from ..builders import CASES, ENCODERS, N_TOKENS, Arrays, Case, to_gguf
@@ -60,7 +61,7 @@ def converted(case: Case, folder: Path) -> Iterator[Graph]:
         tensors = {name: tensor(name, rows) for name, rows in rows.items()}
         keys = {"general.architecture": family.architecture, **scoped}
         model = SourceModel(folder, (), keys, tensors, checkpoint.close)
-        build_model(model.hollow())
+        build_model(hollow(model))
         yield build_model(model).graph
 
 
@@ -75,10 +76,10 @@ def test_what_is_converted_runs(case: Case, tmp_path: Path) -> None:
 @needs_kernels
 @pytest.mark.parametrize("case", (CASES | ENCODERS).values(), ids=list(CASES | ENCODERS))
 def test_kernels_compute_what_transformers_does(case: Case, tmp_path: Path) -> None:
-    """With float32 pages, of a prompt and token by token (encoders take texts whole). Measured: 2e-6 at most."""
+    """As `Model.load` runs it, of a prompt and token by token (encoders take texts whole). Measured: 2e-6 at most."""
     tokens, expected = case.tokens(), load(case.name)["logits"]
     with converted(case, tmp_path) as graph:
-        executor = CPUBackend(np.float32).compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS, threads=1)
+        executor = choose_backend(graph, LoadOptions()).compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS, threads=1)
         for sizes in ([N_TOKENS], *([[1] * N_TOKENS] if graph.is_causal else [])):
             assert distance(run_in_chunks(executor, tokens, sizes), expected) < 1e-5
         executor.close()

@@ -105,7 +105,7 @@ def test_plain_eight_bits(tmp_path: Path) -> None:
 
 _WEIGHT: Tensors = {"a.weight": ("F8_E4M3", _codes(8, 16))}
 _SCALED: Tensors = {"b.weight": ("F8_E4M3", _codes(8, 16)), "b.weight_scale": ("F32", _scales(1))}
-_INF = np.array([np.inf], np.float32)
+_INF = np.full((2, 2), np.inf, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,17 @@ _INF = np.array([np.inf], np.float32)
     [
         (_WEIGHT, FP8, "its scale is missing"),
         ({**_WEIGHT, "a.weight_scale_inv": ("F32", _scales(3, 2))}, FP8, r"\(3, 2\) do not fit 'a.weight' .*\(8, 16\)"),
-        ({**_WEIGHT, "a.weight_scale_inv": ("F32", _scales(2, 3))}, FP8, r"allowed: \(2, 2\), one for each row"),
+        ({**_WEIGHT, "a.weight_scale_inv": ("F32", _scales(2, 3))}, FP8, r"allowed: \(2, 2\)\)$"),
+        ({**_WEIGHT, "a.weight_scale_inv": ("F32", _scales(1, 1))}, FP8, r"\(1, 1\) do not fit 'a.weight'"),
+        ({**_WEIGHT, "a.weight_scale": ("F32", _scales(7))}, None, r"allowed: \(1, 1\), one for each row, or one"),
         ({**_WEIGHT, "a.weight_scale": ("F32", _INF)}, FP8, "finite numbers are needed"),
-        ({**_WEIGHT, "a.weight_scale": ("I32", np.ones(1, np.int32))}, FP8, "finite numbers are needed"),
+        ({**_WEIGHT, "a.weight_scale": ("I32", np.ones((2, 2), np.int32))}, FP8, "finite numbers are needed"),
         ({"up": ("F8_E4M3", _codes(3, 4, 8)), "up_scale": ("F32", _scales(1))}, FP8, "do not fit"),
         ({"a.weight": ("I8", _codes(8, 16))}, None, "numbers of the type I8 are no weights"),
         ({"a.weight": ("BOOL", _codes(8, 16) & 1)}, None, "numbers of the type BOOL are no weights"),
         ({**_WEIGHT, **_SCALED}, None, "'a.weight': its scale is missing"),
         (_WEIGHT, {**FP8, "weight_block_size": [0, 128]}, "two whole numbers above zero"),
+        (_WEIGHT, {**FP8, "weight_block_size": [128.5, 128]}, "two whole numbers above zero"),
         (_WEIGHT, {**FP8, "weight_block_size": [128]}, "weight_block_size"),
     ],
 )

@@ -115,6 +115,18 @@ def test_tekken(tmp_path: Path) -> None:
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id) == (1, 2, 0)
 
 
+def test_tekken_without_a_list_has_that_of_its_version(tmp_path: Path) -> None:
+    content = _tekken(version="v3")
+    del content["special_tokens"]
+    tokenizer = tokenizer_from_metadata(metadata_of(write_tokenizer(tmp_path, {"tekken.json": content}), 270))
+    assert tokenizer.encode("</s>[INST][/INST]", add_special=False, parse_special=True) == [2, 3, 4]
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id) == (1, 2, 0)
+    for version in ("v11", ""):
+        content["config"]["version"] = version
+        with pytest.raises(CheckpointError, match=r"special_tokens.*missing|missing.*special_tokens"):
+            metadata_of(write_tokenizer(tmp_path, {"tekken.json": content}), 270)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"pattern": "x"}, {"default_vocab_size": 10_000}, {"default_num_special_tokens": -1}, {"default_vocab_size": 269}],

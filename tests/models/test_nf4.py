@@ -38,9 +38,15 @@ def source(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(case, tmp_path_factory.mktemp("nf4") / "source.gguf")
 
 
-def made(source: Path, folder: Path, recipe: str, **options: str) -> Path:
+def made(source: Path, folder: Path, recipe: str) -> Path:
     target = folder / f"{recipe.replace(':', '_')}.gguf"
-    quantize(source, target, recipe, threads=1, **options)  # type: ignore[arg-type]
+    quantize(source, target, recipe, threads=1)
+    return target
+
+
+def reversible(source: Path, folder: Path) -> Path:
+    target = folder / "reversible.gguf"
+    quantize(source, target, "NF4", nf4_as="q8_0-reversible", threads=1)
     return target
 
 
@@ -56,11 +62,13 @@ def logits(spec: ModelSpec, case: Case) -> NDArray[np.float32]:
 @needs_kernels
 @pytest.mark.parametrize("form", ["NF4", "NF4_DQ", "NF4:32", "q8_0-reversible"])
 def test_the_same_logits_as_the_reference(case: Case, source: Path, tmp_path: Path, form: str) -> None:
+    """What is stored as Q8_0 has rounded levels, and kernels go back to the codes: those of the native file."""
     is_reversible = form.startswith("q8_0")
-    path = made(source, tmp_path, "NF4", nf4_as=form) if is_reversible else made(source, tmp_path, form)
-    with GGUFFile.open(path) as file:
+    native = made(source, tmp_path, "NF4" if is_reversible else form)
+    with GGUFFile.open(native) as file:
         spec = build_model(file, context=64)
-    executor = compiled(spec.graph)
+    with GGUFFile.open(reversible(source, tmp_path) if is_reversible else native) as file:
+        executor = compiled(build_model(file, context=64).graph)
     try:
         found = prefill(executor, case.tokens())
     finally:
@@ -117,7 +125,7 @@ def test_weights_that_kernels_read_in_smaller_blocks(name: str) -> None:
 
 
 def test_q8_0_that_was_changed_stays_q8_0(source: Path, tmp_path: Path) -> None:
-    with GGUFFile.open(made(source, tmp_path, "NF4", nf4_as="q8_0-reversible")) as file:
+    with GGUFFile.open(reversible(source, tmp_path)) as file:
         tensor = file.tensors[UP]
         good = Weight(tensor.name, tensor.type, tensor.shape, tensor.data.copy(), tensor.made_of)
     assert (good.made_of, repack(good).type) == (GGMLType.NF4, GGMLType.NF4)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
               help="Such as Q4_K_M or F16; auto keeps the type that the weights have.")
 @writing_options
 @click.option("--verify/--no-verify", default=None,
-              help="Compare what the file predicts with the source. Default: for models up to 100 million weights.")
+              help="Compare what the file predicts with the source. Default: for models up to 500 million weights.")
 @click.option("--allow-requantize", is_flag=True, help="Of a GGUF file, allow weights that are quantized already.")
 def command(
     source: str,
@@ -36,9 +36,10 @@ def command(
 ) -> None:
     """Write the checkpoint SOURCE as one GGUF file with its weights in the types of a recipe.
 
-    SOURCE is a folder with config.json, a tokenizer, and weights as safetensors or PyTorch archives; hf:OWNER/REPO,
-    which is downloaded first; or a GGUF file. Nothing in it is run, only rows of it are held in memory, and the output
-    appears when it is complete. After an interruption or a full disk the same command goes on where it stopped.
+    SOURCE is a folder with config.json, a tokenizer, and weights as safetensors or PyTorch archives; a GGUF file;
+    hf:OWNER/REPO or hf:OWNER/REPO/FILE.gguf, which is downloaded first. Nothing in it is run, only rows of it are held
+    in memory, and the output appears when it is complete. After an interruption or a full disk the same command goes on
+    where it stopped.
     """
     from ...converters.convert import Conversion, local
 
