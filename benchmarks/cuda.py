@@ -30,6 +30,7 @@ from .engines import Ours, greedy
 from .report import Report
 
 TYPES = ("Q4_0", "Q8_0", "Q4_K", "Q6_K", "NF4")
+HOW = ("rows", "dp4a", "tensor cores")  # kernels of products
 PARTS = ("kernels", "prompts", "model", "offload")
 KERNEL_SHARE, DECODE_SHARE, PROMPT_SHARE = 0.70, 0.60, 0.40  # of copies, of copies, of torch
 REPEATS, L2_BYTES, PROMPT, GENERATED = 20, 256 << 20, 512, 32
@@ -57,23 +58,32 @@ def copy_bandwidth(size: int) -> float:
     return 2 * size / device_seconds(lambda _: target.copy_to_device(source))
 
 
-def product(name: str, n: int, cols: int, m: int) -> tuple[Callable[[int], None], int]:
-    """launch(i): a product with m rows of activations, and the bytes of its weight."""
-    from halfbyte.runtime.backends.cuda.kernels import linear, tiles  # made when they are imported: there is a package
+def product(name: str, n: int, cols: int, m: int, how: str) -> tuple[Callable[[int], None], int]:
+    """launch(i): a product with m rows of activations by one of HOW, and the bytes of its weight."""
+    # made when they are imported: there is a package
+    from halfbyte.runtime.backends.cuda.allocate import DeviceMemory
+    from halfbyte.runtime.backends.cuda.kernels import linear, tensor_tiles, tiles
+    from halfbyte.runtime.backends.cuda.lower_linear import at_once
     from halfbyte.runtime.backends.cuda.simt import WARP, WARPS, blocks
     from halfbyte.runtime.backends.cuda.weights import table_of
 
     type_ = GGMLType[name]
     data = random_blocks(type_, (n, cols), np.random.default_rng(1))
     copies = 1 if package.SIMULATED else -(-L2_BYTES // data.nbytes) + 1
-    matrices = [cuda.to_device(data.reshape(-1)) for _ in range(copies)]
+    memory = DeviceMemory()
+    matrices = [memory.upload(data) for _ in range(copies)]
+    memory.finish()
     table, none, groups = cuda.to_device(table_of(name)), cuda.to_device(np.zeros(1, np.float32)), cols // 32
     codes = cuda.to_device(np.ones(m * cols // 4, np.int32))
     scale, sums = (cuda.to_device(np.ones(k * m * groups, np.float32)) for k in (1, 2))
     out = cuda.device_array(m * n, np.float32)
     kernel: Any
-    if m == 1:
-        kernel = linear.rows(name, 1)[(blocks(-(-n // WARPS)), 1), (WARP, WARPS)]
+    if how == "rows":
+        several = at_once(m)
+        kernel = linear.rows(name, several)[(blocks(-(-n // WARPS)), -(-m // several)), (WARP, WARPS)]
+    elif how == "tensor cores":
+        grid = -(-n // tensor_tiles.ROWS), -(-m // tensor_tiles.TOKENS)
+        kernel = tensor_tiles.tensor_tiles(name)[grid, (WARP, tensor_tiles.WARPS)]
     else:
         kernel = tiles.tiles(name)[(-(-n // tiles.ROWS), -(-m // tiles.TOKENS)), (tiles.ACROSS, tiles.DOWN)]
 
@@ -87,7 +97,7 @@ def product(name: str, n: int, cols: int, m: int) -> tuple[Callable[[int], None]
 def measure_kernels(report: Report, types: tuple[str, ...], n: int, cols: int, bandwidth: float) -> None:
     rows = []
     for name in types:
-        launch, size = product(name, n, cols, 1)
+        launch, size = product(name, n, cols, 1, "rows")
         seconds = device_seconds(launch)
         share = size / seconds / bandwidth
         rows.append((name, f"{size / 1e6:.1f}", f"{seconds * 1e6:.1f}", f"{size / seconds / 1e9:.0f}", f"{share:.0%}"))
@@ -118,15 +128,23 @@ def torch_seconds(n: int, cols: int, m: int) -> float | None:
     return statistics.median(times[1:])
 
 
-def measure_prompts(report: Report, types: tuple[str, ...], n: int, cols: int, m: int) -> None:
-    rows, theirs = [], torch_seconds(n, cols, m)
-    for name in types:
-        launch, _ = product(name, n, cols, m)
-        seconds = device_seconds(launch)
-        share = "" if theirs is None else f"{theirs / seconds:.0%}"
-        rows.append((name, f"{seconds * 1e3:.2f}", f"{2e-12 * n * cols * m / seconds:.1f}", share))
-        report.data[f"prompt {name}"] = {"seconds": seconds, "torch": theirs}
-    report.table(f"Products of {m} rows with {n} x {cols}", ("Type", "ms", "TFLOPS", "Of torch in bf16"), rows)
+def measure_prompts(report: Report, types: tuple[str, ...], n: int, cols: int, most: int) -> None:
+    """By each kernel, from few rows on: which is the better one decides lower_linear.FEW."""
+    from halfbyte.runtime.backends.cuda.executor import has_tensor_cores
+
+    kinds = HOW if package.SIMULATED or has_tensor_cores(cuda.gpus[0]) else HOW[:2]
+    counts = [m for m in (8, 32, 128) if m < most] + [most]
+    for m in counts:
+        rows, theirs = [], torch_seconds(n, cols, m)
+        for name in types:
+            seconds = {how: device_seconds(product(name, n, cols, m, how)[0]) for how in kinds}
+            best = min(seconds.values())
+            share = "" if theirs is None else f"{theirs / best:.0%}"
+            times = [f"{one * 1e3:.3f}" for one in seconds.values()]
+            rows.append((name, *times, f"{2e-12 * n * cols * m / best:.1f}", share))
+            report.data[f"prompt of {m} {name}"] = {"seconds": seconds, "torch": theirs}
+        header = ("Type", *(f"ms, {how}" for how in kinds), "TFLOPS of the best", "Of torch in bf16")
+        report.table(f"Products of {m} rows with {n} x {cols}", header, rows)
     if theirs is None:
         report.note("torch with CUDA is not installed: nothing to compare products of prompts with.")
 
@@ -137,7 +155,7 @@ def measure_model(report: Report, path: Path, bandwidth: float, generated: int, 
         matrices = [t for t in file.tensors.values() if len(t.shape) > 1 and t.name != "token_embd.weight"]
         size = sum(t.n_bytes for t in matrices)
         shapes = [(t.shape[0], t.shape[1]) for t in matrices if t.name != "output.weight"]
-    engine = Ours(path, context=2 * (prompt + generated), threads=2, gpu_layers=-1)
+    engine = Ours(path, context=2 * (prompt + generated), threads=2, gpu_layers="all")
     ids = common.random_tokens(prompt, engine.vocab_size, 1)
     times = []
     for _ in range(5):

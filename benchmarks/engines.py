@@ -48,13 +48,13 @@ class Ours:
 
     def __init__(
         self, path: Path, *, context: int, threads: int, backend: str = "cpu", sequences: int = 1,
-        kv_type: str | None = None, gpu_layers: int = 0,
+        kv_type: str | None = None, gpu_layers: int | str = 0,
     ) -> None:  # fmt: skip
         options = LoadOptions(backend=backend, kv_type=kv_type, gpu_layers=gpu_layers)
         n_pages = -(-context // PAGE)
         with GGUFFile.open(path) as file:
             spec = build_model(file, context=context)
-            self._executor = choose_backend(spec.graph, options).compile(
+            self._executor = choose_backend(spec.graph, options, context).compile(
                 spec.graph, n_pages=n_pages * sequences, max_tokens=max(min(context, MAX_TOKENS), sequences),
                 threads=threads,
             )  # fmt: skip

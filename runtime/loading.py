@@ -26,6 +26,7 @@ from .cache.kv import KV_TYPES, exact_kv_type
 from .engine.capacity import PARALLEL, pool_pages
 from .graph.ir import Graph
 from .models import ModelSpec, build_model
+from .step import PAGE
 from .tokenize import Tokenizer, tokenizer_from_metadata
 from .topology import physical_cores, usable_cpus
 
@@ -169,7 +170,7 @@ def _load(path_or_name: str | os.PathLike[str], options: LoadOptions, report: Pr
     with _READING:
         report("reading", 0, 3)
         path, spec, tokenizer, context = _read(path, options, report)
-    backend = choose_backend(spec.graph, options)
+    backend = choose_backend(spec.graph, options, context)
     n_pages = pool_pages(spec.graph.state, context, dtype=backend.kv_dtype, parallel=options.parallel)
     # More threads than processors would only wait for each other at every barrier.
     threads = min(options.threads or physical_cores(), usable_cpus())
@@ -237,9 +238,9 @@ def _reference(**options: Any) -> Backend:
 BACKENDS: dict[str, Callable[..., Backend]] = {"cpu": _cpu, "reference": _reference}
 
 
-def choose_backend(graph: Graph, options: LoadOptions) -> Backend:
+def choose_backend(graph: Graph, options: LoadOptions, context: int) -> Backend:
     """What runs a graph as the options say, and keeps keys and values as they, or the model's weights, ask for."""
     if options.placement is not None:
-        return offloading(options.placement)
+        return offloading(options.placement, least_pages=-(-context // PAGE))
     make, kv_type = BACKENDS[options.backend], options.kv_type or exact_kv_type(graph)
     return make() if kv_type is None else make(kv_dtype=KV_TYPES[kv_type])

@@ -15,11 +15,13 @@ from ..step import Step
 from .base import Backend, CancelFlag, Executor, Pool, Progress, Values
 from .repack import repacked
 
-Places = Callable[[Graph, int, int], Sequence[str]]
+Places = Callable[[Graph, int, int], tuple[Sequence[str], int]]
 
 
 class MixedBackend:
-    """`places` gives each node of a graph a device, for so many pages and tokens; `backend_of` a device its backend."""
+    """`places` gives each node of a graph a device, and says how many pages fit, for so many pages and tokens at most;
+    `backend_of` gives a device its backend.
+    """
 
     name = "mixed"
     kv_dtype: DTypeLike = np.float16
@@ -34,7 +36,8 @@ class MixedBackend:
         graph = repacked(rewrite(graph))
         parts: list[tuple[Graph, Executor]] = []
         try:
-            for device, part in cut(graph, self._places(graph, n_pages, max_tokens)):
+            places, n_pages = self._places(graph, n_pages, max_tokens)
+            for device, part in cut(graph, places):
                 executor = self._backend_of(device).compile(
                     part, n_pages=n_pages, max_tokens=max_tokens, threads=threads, progress=progress
                 )

@@ -23,29 +23,46 @@ Needed = Callable[[Graph, int, int], int]  # part, pages, tokens -> bytes
 
 
 class Offload:
-    """Chooses places for a graph, see MixedBackend; with AUTO as many of its last layers go to GPUs as have room."""
+    """Chooses places for a graph, see MixedBackend; with AUTO as many of its last layers go to GPUs as have room.
 
-    def __init__(self, placement: Placement, free: Free, needed: Needed) -> None:
-        self._placement, self._free, self._needed = placement, free, needed
+    `least_pages` is the room for keys and values that one request needs: a GPU with less memory than the host gets as
+    few pages as that before it gets fewer layers.
+    """
 
-    def places(self, graph: Graph, n_pages: int, max_tokens: int) -> list[str]:
-        """A device for each node. Raises ResourceError where the layers that were asked for do not fit: it says how
-        many do.
+    def __init__(self, placement: Placement, free: Free, needed: Needed, least_pages: int | None = None) -> None:
+        self._placement, self._free, self._needed, self._least = placement, free, needed, least_pages
+
+    def places(self, graph: Graph, n_pages: int, max_tokens: int) -> tuple[list[str], int]:
+        """A device for each node, and how many pages there are. Raises ResourceError where the layers that were asked
+        for do not fit: it says how many do.
         """
-        asked = self._placement
-        if asked.gpu_layers != AUTO:
-            places = asked.of(graph)
-            if self._fits(graph, places, n_pages, max_tokens):
-                return places
-        most = max(layers_of(graph), default=0)
-        for layers in range(most, -1, -1):
-            places = replace(asked, gpu_layers=layers).of(graph)
+        asked, least = self._placement, min(n_pages, self._least or n_pages)
+        places = self._places(graph, least, max_tokens)
+        if asked.gpu_layers != AUTO and not self._fits(graph, places, least, max_tokens):
+            raise self._too_many(graph, least, max_tokens)
+        pages = n_pages
+        while pages > least and not self._fits(graph, places, pages, max_tokens):
+            pages = least + (pages - least) // 2
+        return places, pages
+
+    def _places(self, graph: Graph, n_pages: int, max_tokens: int) -> list[str]:
+        """What was asked for; of AUTO the most that fits."""
+        if self._placement.gpu_layers != AUTO:
+            return self._placement.of(graph)
+        return self._most(graph, n_pages, max_tokens)[1]
+
+    def _most(self, graph: Graph, n_pages: int, max_tokens: int) -> tuple[int, list[str]]:
+        """The largest number of layers that fits, and their places."""
+        for layers in range(max(layers_of(graph), default=0), -1, -1):
+            places = replace(self._placement, gpu_layers=layers).of(graph)
             if self._fits(graph, places, n_pages, max_tokens):
                 break
-        if asked.gpu_layers == AUTO:
-            return places
-        wanted = most if asked.gpu_layers == ALL else asked.gpu_layers
-        raise ResourceError(
+        return layers, places
+
+    def _too_many(self, graph: Graph, n_pages: int, max_tokens: int) -> ResourceError:
+        asked = self._placement.gpu_layers
+        wanted, layers = max(layers_of(graph)) if asked == ALL else asked, self._most(graph, n_pages, max_tokens)[0]
+        return ResourceError(
             f"{wanted} layers do not fit into the memory of the GPU, {layers} would; load with gpu_layers={layers}, "
             'with less context, or with gpu_layers="auto"'
         )
@@ -63,8 +80,11 @@ def number_of(device: str) -> int:
     return int(device.partition(":")[2])
 
 
-def offloading(placement: Placement) -> Backend:
-    """The backend for a placement. Raises CUDAError where there is no GPU to use, unless AUTO was asked for."""
+def offloading(placement: Placement, least_pages: int | None = None) -> Backend:
+    """The backend for a placement, see Offload.
+
+    Raises CUDAError where there is no GPU to use, unless AUTO was asked for.
+    """
     from .cpu import CPUBackend
     from .cuda import package
 
@@ -82,4 +102,4 @@ def offloading(placement: Placement) -> Backend:
             backends[device] = CUDABackend(number_of(device))
         return backends[device]
 
-    return MixedBackend(Offload(placement, free_bytes, needed_bytes).places, backend_of)
+    return MixedBackend(Offload(placement, free_bytes, needed_bytes, least_pages).places, backend_of)

@@ -38,7 +38,7 @@ def experts_apart(graph: Graph) -> list[str]:
 
 def mixed(graph: Graph, places: Places) -> object:
     backends = {"cpu": CPUBackend(np.float32), "reference": ReferenceBackend()}
-    backend = MixedBackend(lambda graph, pages, tokens: places(graph), backends.__getitem__)
+    backend = MixedBackend(lambda graph, pages, tokens: (places(graph), pages), backends.__getitem__)
     return backend.compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS, threads=1)
 
 

@@ -79,7 +79,8 @@ def test_kernels_compute_what_transformers_does(case: Case, tmp_path: Path) -> N
     """As `Model.load` runs it, of a prompt and token by token (encoders take texts whole). Measured: 2e-6 at most."""
     tokens, expected = case.tokens(), load(case.name)["logits"]
     with converted(case, tmp_path) as graph:
-        executor = choose_backend(graph, LoadOptions()).compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS, threads=1)
+        backend = choose_backend(graph, LoadOptions(), N_TOKENS)
+        executor = backend.compile(graph, n_pages=N_PAGES, max_tokens=N_TOKENS, threads=1)
         for sizes in ([N_TOKENS], *([[1] * N_TOKENS] if graph.is_causal else [])):
             assert distance(run_in_chunks(executor, tokens, sizes), expected) < 1e-5
         executor.close()

@@ -1,13 +1,18 @@
 """Every kernel to PTX for some compute capabilities, without a GPU: `python -m tests.cuda.kernels_to_ptx 7.5 8.6 9.0`.
 
-Prints a line for each: its name and the registers, bytes of local and of shared memory that its code asks for. Numba
-asks the driver which GPU there is even where it only compiles; here it is told.
+Prints a line for each: its name, the length of its PTX, and whether it uses local memory. With --ptxas, and NVIDIA's
+assembler on the PATH, that says how many registers and bytes of stack and shared memory the kernel takes; the exit
+code is 1 where some spill. Numba asks the driver which GPU there is even where it only compiles; here it is told.
 """
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +25,7 @@ from halfbyte.runtime.backends.cuda.kernels import (
     quantize,
     rope,
     rows,
+    tensor_tiles,
     tiles,
 )
 from halfbyte.runtime.backends.cuda.package import cuda
@@ -31,7 +37,7 @@ U1, I1, I4, F2, F4 = (t[::1] for t in (types.uint8, types.int8, types.int32, typ
 N, FLAG, REAL = types.int64, types.boolean, types.float32
 
 
-def kernels() -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
+def kernels(capability: tuple[int, int]) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
     """Name, kernel, and the types of its arguments."""
     for name in [*UNPACK, *linear.FLOATS]:
         x = F4 if name in linear.FLOATS else I4
@@ -39,14 +45,20 @@ def kernels() -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
         for tokens in (1, 8):
             yield f"rows.{name}.{tokens}", linear.rows(name, tokens), (*product, N, F4, FLAG, F4, FLAG, F4)
         yield f"tiles.{name}", tiles.tiles(name), (*product, N, F4, FLAG, F4, FLAG, F4)
+        if name in UNPACK and capability >= tensor_tiles.CAPABILITY:
+            yield f"tensor_tiles.{name}", tensor_tiles.tensor_tiles(name), (*product, N, F4, FLAG, F4, FLAG, F4)
+        part = (U1, N, F4, FLAG, F4)
+        yield f"together.{name}", linear.together(name, 1), (*part, *part, *part, N, I4, N, x, F4, F4, N)
         glu = (U1, *product, N, F4, FLAG, F4, FLAG, F4)
         yield f"gated.{name}", linear.gated(name, 1, "silu"), glu
         yield f"experts.{name}", linear.experts(name), (*product, I4, N, FLAG, F4, FLAG, F4)
         yield f"embed.{name}", rows.embed(name), (U1, N, I4, N, N, I4, N, REAL, F4)
-    yield "quantize", quantize.quantize, (F4, I1, F4, F4, N)
+    yield "quantize", quantize.quantize, (F4, I1, F4, F4, N, N)
     yield "take_rows", rows.take_rows, (F4, N, I4, N, F4)
-    yield "rms_norm", norm.rms_norm, (F4, F4, FLAG, REAL, N, N, F4)
-    yield "layer_norm", norm.layer_norm, (F4, F4, F4, REAL, N, N, F4)
+    for name in ("rms_norm", "layer_norm"):
+        start = (F4, F4, FLAG, F4, FLAG, REAL, N, N, F4)
+        yield name, getattr(norm, name), start
+        yield f"{name}_quantized", getattr(norm, f"{name}_quantized"), (*start, FLAG, I1, F4, F4)
     yield "add", elementwise.add, (F4, F4, N, F4)
     yield "scale", elementwise.scale, (F4, REAL, N, F4)
     yield "softcap", elementwise.softcap, (F4, REAL, N, F4)
@@ -55,11 +67,15 @@ def kernels() -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
         yield f"glu.{act}", elementwise.glu(act), (F4, F4, N, F4)
     yield "rope", rope.rope, (F4, F4, REAL, N, N, N, FLAG, I4, N, F4)
     yield "kv_store", attention.kv_store, (F4, F4, F2, F2, N, N, N, I4, I4, I4, N, N)
+    yield "rotate_and_store", attention.rotate_and_store, (
+        F4, F4, F4, F4, F2, F2, N, N, N, N, F4, REAL, N, FLAG, I4, I4, I4, N, N,
+    )  # fmt: skip
     for most, dim in ((1, 128), (4, 64), (8, 128)):
         yield f"attention.{most}.{dim}", attention.attention(most, dim, dim), (
             F4, F2, F2, F4, I4, N, N, N, N, N, N, REAL, REAL, N, I4, I4, I4, N, N,
         )  # fmt: skip
     yield "merge", attention.merge, (F4, N, N, N, N, F4)
+    yield "merge_quantized", attention.merge_quantized, (F4, N, N, N, N, N, I1, F4, F4)
     yield "moe_route", moe.moe_route, (F4, N, N, FLAG, REAL, N, I4, F4)
     yield "expert_combine", moe.expert_combine, (F4, F4, N, N, N, F4)
 
@@ -71,14 +87,34 @@ def to_ptx(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int, int])
     return str(ptx)
 
 
+def assembled(ptx: str, capability: tuple[int, int]) -> str:
+    """What the assembler says of a kernel. SystemExit where it refuses it."""
+    ptx = re.sub(r"\.version \d+\.\d+", ".version 9.0", ptx)  # nothing newer is used: assemblers of CUDA 13.0 take it
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        target = f"-arch=sm_{capability[0]}{capability[1]}"
+        command = ["ptxas", target, "-v", "-o", str(Path(folder) / "kernel.cubin"), str(source)]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise SystemExit(told.stderr)
+    words = re.findall(r"\d+ bytes (?:stack|spill stores|smem)|\d+ registers", told.stderr)
+    return ", ".join(word for word in words if not word.startswith("0 "))
+
+
 def main() -> int:
-    for text in sys.argv[1:]:
+    spilling = 0
+    wanted = [argument for argument in sys.argv[1:] if argument != "--ptxas"]
+    for text in wanted:
         major, _, minor = text.partition(".")
-        for name, kernel, arguments in kernels():
-            ptx = to_ptx(kernel, arguments, (int(major), int(minor)))
+        capability = int(major), int(minor)
+        for name, kernel, arguments in kernels(capability):
+            ptx = to_ptx(kernel, arguments, capability)
             local = "local" if ".local " in ptx else ""
-            print(text, name, len(ptx), local, flush=True)
-    return 0
+            told = assembled(ptx, capability) if len(wanted) < len(sys.argv[1:]) else ""
+            spilling += "spill" in told
+            print(text, name, len(ptx), local, told, flush=True)
+    return int(spilling > 0)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from .package import cuda
 
 Array = Any  # in device memory, flat
 PIECE = 16 << 20  # bytes on their way to the device at once
+CROSSING = 16 << 20  # bytes of a value that are kept pinned: logits of a whole prompt, which few ask for, take more
 ALIGNMENT = 512  # what drivers round sizes up to
+LOAD = 16  # bytes of the largest load
 
 
 class DeviceMemory:
@@ -46,9 +48,13 @@ class DeviceMemory:
         return array
 
     def upload(self, data: NDArray[Any]) -> Array:
-        """A copy of an array, piece by piece over pinned memory: while one is on its way, the next is read."""
+        """A copy of an array, piece by piece over pinned memory: while one is on its way, the next is read.
+
+        There is room behind it up to a multiple of 16 bytes: kernels load so many at once.
+        """
         flat = np.ascontiguousarray(data).reshape(-1)
-        array = self.empty(flat.size, flat.dtype)
+        per_load = LOAD // flat.dtype.itemsize
+        array = self.empty(-(-flat.size // per_load) * per_load, flat.dtype)
         if array is None:
             return None
         stream, step = self._stream(), max(1, PIECE // flat.dtype.itemsize)
@@ -61,6 +67,11 @@ class DeviceMemory:
             array[first : first + len(piece)].copy_to_device(staged, stream=stream)
             done.record(stream)
         return array
+
+    def crossing(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
+        """Pinned main memory for what goes over in a step: `count` elements, or as many as are worth it."""
+        count = min(count, CROSSING // np.dtype(dtype).itemsize)
+        return np.empty(0, dtype) if self.dry else cuda.pinned_array(max(1, count), dtype)
 
     def finish(self) -> None:
         """Wait for all uploads; the pinned memory is given back."""

@@ -13,21 +13,25 @@ from ...graph.plan import Arena, Buffer, place
 from ...step import Step
 from ..base import CancelFlag, Values, rows_in
 from .allocate import Array, DeviceMemory
+from .kernels.tensor_tiles import CAPABILITY
 from .lower import Lowering, Run
 from .memory import Inputs, Pages, Weights
 from .now import Now
-from .package import cuda
+from .package import SIMULATED, cuda
 from .recorded import Recorder
 
 
 class Plan:
     """Weights, pages and programs of a graph in the memory of the current device; or what they would take (dry)."""
 
-    def __init__(self, graph: Graph, n_pages: int, max_tokens: int, memory: DeviceMemory) -> None:
+    def __init__(
+        self, graph: Graph, n_pages: int, max_tokens: int, memory: DeviceMemory, *, has_tensor_cores: bool = False
+    ) -> None:
         self.pages, self.inputs = Pages(memory, graph.state, n_pages), Inputs(memory, max_tokens, n_pages)
         self.weights = Weights(memory)
         lowered = [
-            Lowering(graph, self.pages, self.weights, self.inputs, max_tokens, prompt).run() for prompt in (False, True)
+            Lowering(graph, self.pages, self.weights, self.inputs, max_tokens, prompt, has_tensor_cores).run()
+            for prompt in (False, True)
         ]
         outside = graph.outside
         arenas = [
@@ -37,6 +41,9 @@ class Plan:
         self.arena = memory.empty(max(arena.n_bytes for arena in arenas), np.uint8)
         self.outside = {
             value.id: memory.empty(max_tokens * value.repeat * value.cols, value.element) for value in outside
+        }
+        self.crossing = {
+            value.id: memory.crossing(max_tokens * value.repeat * value.cols, value.element) for value in outside
         }
         memory.finish()
         if not memory.dry:
@@ -64,7 +71,9 @@ class CUDAExecutor:
         self._graph, self._device = graph, cuda.gpus[device]
         with self._device:
             self._stream = cuda.stream()
-            self._plan = Plan(graph, n_pages, max_tokens, DeviceMemory())
+            self._plan = Plan(
+                graph, n_pages, max_tokens, DeviceMemory(), has_tensor_cores=has_tensor_cores(self._device)
+            )
         self.recorder = Recorder(self._stream)
         self.kv = self._plan.pages
 
@@ -97,6 +106,10 @@ class CUDAExecutor:
         for value in self._graph.given:
             flat = np.ascontiguousarray(given[value.id]).reshape(-1)
             if flat.size:
+                over = self._plan.crossing[value.id][: flat.size]
+                if over.size == flat.size:  # it is pinned: the copy runs beside the host
+                    over[:] = flat
+                    flat = over
                 plan.outside[value.id][: flat.size].copy_to_device(flat, stream=stream)
         now = Now(step.n_tokens, len(step.outputs), len(step.pages), tiles, stream)
         if step.is_prompt:
@@ -105,12 +118,19 @@ class CUDAExecutor:
             self.recorder.run(now, lambda: _launch_all(plan.decode, now))
 
     def _download(self, value: Value, step: Step) -> NDArray[Any]:
-        """The rows that a value has in a step; they are there when the stream has come so far."""
+        """The rows that a value has in a step; they are there when the stream has come so far, until the next step."""
         rows = rows_in(value, step.n_tokens, len(step.outputs))
-        array = np.empty((rows, value.cols), value.element)
+        flat = self._plan.crossing[value.id][: rows * value.cols]
+        if flat.size < rows * value.cols:
+            flat = np.empty(rows * value.cols, value.element)
         if rows:
-            self._plan.outside[value.id][: array.size].copy_to_host(array.reshape(-1), stream=self._stream)
-        return array
+            self._plan.outside[value.id][: flat.size].copy_to_host(flat, stream=self._stream)
+        return flat.reshape(rows, value.cols)
+
+
+def has_tensor_cores(device: Any) -> bool:
+    """Whether a GPU has those that kernels use; the simulator's are slower than what they stand for."""
+    return not SIMULATED and tuple(device.compute_capability) >= CAPABILITY
 
 
 def _launch_all(program: list[Run], now: Now) -> None:

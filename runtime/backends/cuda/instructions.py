@@ -39,6 +39,35 @@ byte, short, word = _load(_I8, 1), _load(_I16, 2), _load(_I32, 2)
 
 
 @intrinsic
+def four(typing: Any, array: Any, offset: Any) -> Any:
+    """16 bytes at an address that is a multiple of 16, as four int32: one load."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = builder.load(_at(context, builder, signature.args[0], *args, ir.VectorType(_I32, 4)), align=16)
+        words = [builder.extract_element(vector, ir.Constant(_I32, i)) for i in range(4)]
+        return context.make_tuple(builder, signature.return_type, words)
+
+    return types.UniTuple(types.int32, 4)(array, types.int64), codegen
+
+
+@intrinsic
+def put_four(typing: Any, array: Any, offset: Any, words: Any) -> Any:
+    """Such four words to such an address: one store."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where, at, given = args
+        vector = ir.Constant(ir.VectorType(_I32, 4), ir.Undefined)
+        for i in range(4):
+            word = builder.extract_value(given, i)
+            vector = builder.insert_element(vector, word, ir.Constant(_I32, i))
+        pointer = _at(context, builder, signature.args[0], where, at, ir.VectorType(_I32, 4))
+        builder.store(vector, pointer, align=16)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.UniTuple(types.int32, 4)), codegen
+
+
+@intrinsic
 def half(typing: Any, array: Any, offset: Any) -> Any:
     """A float16 at an even address, as float32."""
 
@@ -70,6 +99,16 @@ def float_of(typing: Any, bits: Any) -> Any:
     return types.float32(types.int32), codegen
 
 
+@intrinsic
+def bits_of(typing: Any, value: Any) -> Any:
+    """The bits of a float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _I32)
+
+    return types.int32(types.float32), codegen
+
+
 def _assembly(text: str) -> Any:
     """An instruction with three operands of 32 bits."""
 
@@ -84,5 +123,30 @@ def _assembly(text: str) -> Any:
     return instruction
 
 
+def _products(columns: int) -> Any:
+    """An instruction of a warp's tensor core: 16 rows of int8 times 8 tokens of int8, added to int32."""
+    n_a, n_b = columns // 8, columns // 16
+    names = [f"${i}" for i in range(4 + n_a + n_b + 4)]
+    groups = [names[:4], names[4 : 4 + n_a], names[4 + n_a : 4 + n_a + n_b], names[4 + n_a + n_b :]]
+    operands = ", ".join("{" + ", ".join(group) + "}" for group in groups)
+    text = f"mma.sync.aligned.m16n8k{columns}.row.col.s32.s8.s8.s32 {operands};"
+    constraints = ",".join(["=r"] * 4 + ["r"] * (n_a + n_b + 4))
+    words = types.UniTuple(types.int32, 4)
+
+    @intrinsic
+    def multiply(typing: Any, a: Any, b: Any, c: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sizes = zip(args, (n_a, n_b, 4), strict=True)
+            inputs = [builder.extract_value(arg, i) for arg, size in sizes for i in range(size)]
+            function = ir.FunctionType(ir.LiteralStructType([_I32] * 4), [_I32] * len(inputs))
+            found = builder.asm(function, text, constraints, inputs, True)  # not to be moved: all lanes take part
+            return context.make_tuple(builder, words, [builder.extract_value(found, i) for i in range(4)])
+
+        return words(types.UniTuple(types.int32, n_a), types.UniTuple(types.int32, n_b), words), codegen
+
+    return multiply
+
+
+products_of_16, products_of_32 = _products(16), _products(32)
 dp4a = _assembly("dp4a.s32.s32")  # c plus the products of the four signed bytes of a and b
 prmt = _assembly("prmt.b32")  # four of the eight bytes of a and b, by the lowest three bits of the four nibbles of c

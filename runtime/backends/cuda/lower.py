@@ -1,8 +1,10 @@
 """From graph nodes to launches: which kernel, on which arrays, with which grid.
 
 One function per op, in lower_ops.py. Each makes a `Call`: what it reads and writes, and what launches it, once the
-buffers have places. A product with a quantized weight first needs its input as int8: a call of its own, made once for
-all products that follow.
+buffers have places. A product with a quantized weight needs its input as int8. Norms and attention write it themselves
+where such a product follows; for other values it is a call of its own, made once for all products that follow.
+
+Launches cost time: what one can do for several nodes is lowered with the first of them, and the others are `done`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from .simt import THREADS, blocks
 from .weights import UNPACK, table_of
 
 KERNEL_TYPES = frozenset({*FLOATS, *UNPACK})
+PRODUCTS = frozenset({"linear", "linear_add", "linear_glu", "expert_linear"})
 Run = Callable[[Now], None]
 Place = Callable[[Buffer, Any], Array]  # where a buffer is, as elements of a type
 
@@ -56,17 +59,48 @@ class Lowering:
     inputs: Inputs
     max_tokens: int
     prompt: bool
+    has_tensor_cores: bool = False
     calls: list[Call] = field(default_factory=list)
     _buffers: dict[int, Buffer] = field(default_factory=dict)
     _quantized: dict[int, tuple[Buffer, ...]] = field(default_factory=dict)
     layers: dict[int, Buffer] = field(default_factory=dict)  # stand for the pages of each
+    done: set[int] = field(default_factory=set)  # first outputs of nodes that were lowered with others
+
+    def __post_init__(self) -> None:
+        self._makers = {value.id: node for node in self.graph.nodes for value in node.outputs}
+        self._readers: dict[int, list[Node]] = {}
+        for node in self.graph.nodes:
+            for value in node.inputs:
+                self._readers.setdefault(value.id, []).append(node)
+        self._outside = {value.id for value in self.graph.outside}
 
     def run(self) -> Lowering:
         from .lower_ops import LOWER
 
         for node in self.graph.nodes:
-            LOWER[node.op](self, node)
+            if node.outputs[0].id not in self.done:
+                LOWER[node.op](self, node)
         return self
+
+    def maker(self, value: Value) -> Node | None:
+        """The node of this graph that makes a value."""
+        return self._makers.get(value.id)
+
+    def readers(self, value: Value) -> list[Node]:
+        """The nodes of this graph that read a value."""
+        return self._readers.get(value.id, [])
+
+    def is_own(self, value: Value) -> bool:
+        """Whether a value lives between nodes of this graph, and nobody else reads it."""
+        return value.id not in self._outside
+
+    def reads_codes(self, value: Value) -> bool:
+        """Whether a product takes the value as int8."""
+        return any(_takes_codes(node, value) for node in self.readers(value))
+
+    def reads_floats(self, value: Value) -> bool:
+        """Whether anything takes it as float32."""
+        return not self.is_own(value) or not all(_takes_codes(node, value) for node in self.readers(value))
 
     def buffer(self, value: Value) -> Buffer:
         """Where a value lives."""
@@ -85,23 +119,32 @@ class Lowering:
             x = self.buffer(value)
             return Operand((x, x, x), (np.float32,) * 3, value.cols)
         if value.id not in self._quantized:
-            self._quantized[value.id] = self._quantize(value)
+            from .lower_linear import quantize
+
+            x, made = self.buffer(value), self.codes(value)
+            self.add((x,), made, quantize(value, x, made))
         return Operand(self._quantized[value.id], (np.int32, np.float32, np.float32), value.cols // 32)
 
-    def _quantize(self, value: Value) -> tuple[Buffer, ...]:
-        from .lower_linear import quantize
-
+    def codes(self, value: Value) -> tuple[Buffer, ...]:
+        """Where a value will be as int8, for what makes it so: codes, scales and sums."""
         rows, groups = self.max_tokens * value.repeat, value.cols // 32
         parts = {"codes": 32, "scale": 4, "sums": 8}  # bytes for each group
         made = tuple(Buffer(f"{value.name}.{name}", size * rows * groups) for name, size in parts.items())
-        x = self.buffer(value)
-        self.add((x,), made, quantize(value, x, made))
+        self._quantized[value.id] = made
         return made
 
     def matrix(self, weight: Weight) -> tuple[Array, int, Array]:
         """A weight's bytes, the bytes of a row, and the points of its grid."""
         name = weight.type.name
         return self.weights.matrix(weight), weight.data.shape[-1], self.weights.array(name, table_of(name))
+
+
+def _takes_codes(node: Node, value: Value) -> bool:
+    """Whether a node reads a value as int8, and not as float32."""
+    if node.op not in PRODUCTS or value in node.inputs[1:]:
+        return False
+    matrices = [weight for role, weight in node.weights.items() if not role.endswith("bias")]
+    return all(weight.type.name not in FLOATS for weight in matrices)
 
 
 def count_of(value: Value) -> Callable[[Now], int]:

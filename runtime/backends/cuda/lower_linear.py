@@ -10,14 +10,18 @@ import numpy as np
 from ...graph.ir import Node, Rows, Value, Weight
 from ...graph.plan import Buffer
 from .allocate import Array
-from .kernels import elementwise, linear
+from .kernels import elementwise, linear, tensor_tiles
 from .kernels import quantize as quantizing
+from .kernels.linear import FLOATS
 from .kernels.tiles import ACROSS, DOWN, ROWS, TOKENS, tiles
 from .lower import Lowering, Operand, Place, Run, count_of, elements
 from .now import Now
+from .package import SIMULATED
 from .simt import WARP, WARPS, blocks
 
+TOGETHER = 3  # weights that one launch multiplies with
 SEVERAL = (1, 2, 4, 8)  # rows of activations that a product takes at once
+FEW = 0 if SIMULATED else SEVERAL[-1]  # of a prompt, that are no work for tiles
 _F4, _I4 = np.float32, np.int32
 
 
@@ -30,7 +34,9 @@ def quantize(value: Value, x: Buffer, made: tuple[Buffer, ...]) -> Callable[[Pla
 
         def run(now: Now) -> None:
             n = count(now) * groups
-            quantizing.quantize[blocks(-(-n // WARPS)), (WARP, WARPS), now.stream](source, codes, scale, sums, n)
+            quantizing.quantize[blocks(-(-n // WARPS)), (WARP, WARPS), now.stream](
+                source, codes, scale, sums, groups, n
+            )
 
         return run
 
@@ -38,7 +44,56 @@ def quantize(value: Value, x: Buffer, made: tuple[Buffer, ...]) -> Callable[[Pla
 
 
 def lower_linear(low: Lowering, node: Node) -> None:
-    _product(low, node, node.weights["weight"], node.weights.get("bias"), low.buffer(node.outputs[0]))
+    beside = _beside(low, node)
+    if len(beside) > 1:
+        _products_together(low, beside)
+    else:
+        _product(low, node, node.weights["weight"], node.weights.get("bias"), low.buffer(node.outputs[0]))
+
+
+def _beside(low: Lowering, node: Node) -> list[Node]:
+    """Products of generated tokens with weights of one type for the same input: one launch makes up to three."""
+    if low.prompt:
+        return [node]
+    type_ = node.weights["weight"].type
+    alike = [
+        other
+        for other in low.readers(node.inputs[0])
+        if other.op == "linear" and other.outputs[0].id not in low.done and other.weights["weight"].type is type_
+    ]
+    return alike[:TOGETHER]
+
+
+def _products_together(low: Lowering, nodes: list[Node]) -> None:
+    low.done.update(node.outputs[0].id for node in nodes)
+    x, first = nodes[0].inputs[0], nodes[0].weights["weight"]
+    name, operand, count, none = first.type.name, low.operand(x, first), count_of(x), low.weights.none
+    outs = [low.buffer(node.outputs[0]) for node in nodes]
+    _, row_bytes, table = low.matrix(first)
+    parts = []
+    for node in nodes:
+        weight, bias = node.weights["weight"], node.weights.get("bias")
+        parts.append((low.matrix(weight)[0], weight.n_rows, low.weights.vector(bias), bias is not None))
+    total = sum(n for _, n, _, _ in parts)
+    absent = (low.matrix(first)[0], 0, none, False, none)
+
+    def bind(place: Place) -> Run:
+        arrays = _arrays(place, operand)
+        given = [argument for part, out in zip(parts, outs, strict=True) for argument in (*part, place(out, _F4))]
+        given += absent * (TOGETHER - len(parts))
+
+        def run(now: Now) -> None:
+            m = count(now)
+            if m == 0:
+                return
+            several = at_once(m)
+            grid = blocks(-(-total // WARPS)), -(-m // several)
+            kernel = linear.together(name, several)[grid, (WARP, WARPS), now.stream]
+            kernel(*given, row_bytes, table, operand.shares, *arrays, m)
+
+        return run
+
+    low.add(operand.buffers, tuple(outs), bind)
 
 
 def lower_linear_add(low: Lowering, node: Node) -> None:
@@ -64,8 +119,8 @@ def _product(
             if m == 0:
                 return
             # Logits are wanted of the last token of each prompt, or of every token.
-            few = not low.prompt or (on_outputs and m <= now.n_sequences)
-            kernel = _few(name, m, n, now) if few else _many(name, m, n, now)
+            few = not low.prompt or m <= FEW or (on_outputs and m <= now.n_sequences)
+            kernel = _few(name, m, n, now) if few else _many(name, m, n, now, low.has_tensor_cores)
             kernel(
                 w, row_bytes, table, n, operand.shares, codes, scale, sums, m, offset, bias is not None, before,
                 residual is not None, to,
@@ -91,7 +146,10 @@ def _few(name: str, m: int, n: int, now: Now) -> Any:
     return linear.rows(name, several)[grid, (WARP, WARPS), now.stream]
 
 
-def _many(name: str, m: int, n: int, now: Now) -> Any:
+def _many(name: str, m: int, n: int, now: Now, has_tensor_cores: bool) -> Any:
+    if has_tensor_cores and name not in FLOATS:
+        grid = -(-n // tensor_tiles.ROWS), -(-m // tensor_tiles.TOKENS)
+        return tensor_tiles.tensor_tiles(name)[grid, (WARP, tensor_tiles.WARPS), now.stream]
     return tiles(name)[(-(-n // ROWS), -(-m // TOKENS)), (ACROSS, DOWN), now.stream]
 
 

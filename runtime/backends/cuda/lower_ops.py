@@ -12,7 +12,7 @@ from ...graph.ir import Node
 from .kernels import elementwise, moe, norm, rope, rows
 from .kernels.linear import FLOATS
 from .lower import Lowering, Place, Run, count_of, elements
-from .lower_attention import lower_attention
+from .lower_attention import lower_attention, rotation, stores_rotated
 from .lower_linear import lower_expert_linear, lower_linear, lower_linear_add, lower_linear_glu
 from .now import Now
 from .simt import THREADS, WARP, blocks
@@ -41,30 +41,61 @@ def _embed(low: Lowering, node: Node) -> None:
 
 
 def _rms_norm(low: Lowering, node: Node) -> None:
-    weight, heads, eps = node.weights.get("weight"), node.attrs["heads"], _F4(node.attrs["eps"])
-    cols = node.inputs[0].cols // heads
-    _rowwise(low, node, heads, norm.rms_norm, low.weights.vector(weight), weight is not None, eps, cols)
+    heads = node.attrs["heads"]
+    if heads == 1 and low.reads_codes(node.outputs[0]):
+        _norm_quantized(low, node, norm.rms_norm_quantized)
+    else:
+        _norm(low, node, norm.rms_norm, heads)
 
 
 def _layer_norm(low: Lowering, node: Node) -> None:
-    weight, bias = (low.weights.vector(node.weights[role]) for role in ("weight", "bias"))
-    _rowwise(low, node, 1, norm.layer_norm, weight, bias, _F4(node.attrs["eps"]), node.inputs[0].cols)
+    if low.reads_codes(node.outputs[0]):
+        _norm_quantized(low, node, norm.layer_norm_quantized)
+    else:
+        _norm(low, node, norm.layer_norm)
 
 
-def _rowwise(low: Lowering, node: Node, heads: int, kernel: Any, *args: Any) -> None:
-    """kernel(x, *args, rows, out), a block for each row."""
+def _parameters(low: Lowering, node: Node) -> tuple[Any, ...]:
+    """Weight and bias of a norm, each with whether it is there; and eps."""
+    given = [node.weights.get(role) for role in ("weight", "bias")]
+    flagged = [argument for one in given for argument in (low.weights.vector(one), one is not None)]
+    return *flagged, _F4(node.attrs["eps"])
+
+
+def _norm(low: Lowering, node: Node, kernel: Any, heads: int = 1) -> None:
     x, out, count = low.buffer(node.inputs[0]), low.buffer(node.outputs[0]), count_of(node.inputs[0])
+    parameters, cols = _parameters(low, node), node.inputs[0].cols // heads
 
     def bind(place: Place) -> Run:
         source, to = place(x, _F4), place(out, _F4)
 
         def run(now: Now) -> None:
             n = count(now) * heads
-            kernel[blocks(n), THREADS, now.stream](source, *args, n, to)
+            kernel[blocks(n), THREADS, now.stream](source, *parameters, cols, n, to)
 
         return run
 
     low.add((x,), (out,), bind)
+
+
+def _norm_quantized(low: Lowering, node: Node, kernel: Any) -> None:
+    """As int8 for the products that follow, and as float32 as well if anything else does."""
+    value, x = node.outputs[0], low.buffer(node.inputs[0])
+    keeps, codes, count = low.reads_floats(value), low.codes(value), count_of(value)
+    outs = [low.buffer(value)] if keeps else []
+    parameters, none = _parameters(low, node), low.weights.none
+
+    def bind(place: Place) -> Run:
+        source, to = place(x, _F4), place(outs[0], _F4) if keeps else none
+        made = place(codes[0], np.int8), place(codes[1], _F4), place(codes[2], _F4)
+
+        def run(now: Now) -> None:
+            n = count(now)
+            kernel[blocks(n), THREADS, now.stream](source, *parameters, value.cols, n, to, keeps, *made)
+
+        return run
+
+    low.add((x,), (*outs, *codes), bind)
 
 
 def _elementwise(kernel_of: Callable[[Node], Any], *attrs: str) -> Callable[[Lowering, Node], None]:
@@ -91,17 +122,19 @@ def _take_rows(low: Lowering, node: Node) -> None:
 
 
 def _rope(low: Lowering, node: Node) -> None:
-    a, x, out = node.attrs, low.buffer(node.inputs[0]), low.buffer(node.outputs[0])
-    frequencies = np.ascontiguousarray(a["inv_freq"], _F4)
-    inverse = low.weights.array(frequencies.tobytes(), frequencies)
-    shape = (_F4(a["mscale"]), a["n_head"], node.inputs[0].cols // a["n_head"], a["n_rot"], a["style"] == "neox")
+    if stores_rotated(low, node):
+        return  # attention does it
+    x, out = low.buffer(node.inputs[0]), low.buffer(node.outputs[0])
+    inverse, mscale, n_rot, is_neox = rotation(low, node)
+    n_head = node.attrs["n_head"]
+    shape = n_head, node.inputs[0].cols // n_head, n_rot, is_neox
 
     def bind(place: Place) -> Run:
         source, to = place(x, _F4), place(out, _F4)
 
         def run(now: Now) -> None:
             n = now.n_tokens
-            rope.rope[blocks(n), THREADS, now.stream](source, inverse, *shape, low.inputs.positions, n, to)
+            rope.rope[blocks(n), THREADS, now.stream](source, inverse, mscale, *shape, low.inputs.positions, n, to)
 
         return run
 

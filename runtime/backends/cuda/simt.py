@@ -31,9 +31,10 @@ if SIMULATED:
         """
         return function
 
-    byte, short, word, half, half_of, float_of = (
-        simulated.byte, simulated.short, simulated.word, simulated.half, simulated.half_of, simulated.float_of,
+    byte, short, word, half, half_of = (
+        simulated.byte, simulated.short, simulated.word, simulated.half, simulated.half_of,
     )  # fmt: skip
+    four, put_four, float_of, bits_of = simulated.four, simulated.put_four, simulated.float_of, simulated.bits_of
     dp4a, prmt, wrapped = simulated.dp4a, simulated.prmt, simulated.wrapped
 
     @_on_gpu
@@ -64,9 +65,63 @@ if SIMULATED:
         """The threads of a warp see what the others wrote to shared memory before."""
         cuda.syncthreads()
 
+    @_on_gpu
+    def _together(words, half, c):  # type: ignore[no-untyped-def]
+        """See `simulated.products`; each lane gives its words, and they meet once."""
+        boxes = cuda.shared.array((2, 1024, 6), np.int32)
+        me = cuda.threadIdx.x + cuda.blockDim.x * cuda.threadIdx.y
+        box = boxes[simulated.turn()]
+        for i in range(len(words)):
+            box[me, i] = words[i]
+        cuda.syncthreads()
+        first = me // WARP * WARP
+        return simulated.products(me % WARP, box[first : first + WARP, : len(words)], half, c)
+
+    @_on_gpu
+    def products_of_16(a, b, c):  # type: ignore[no-untyped-def]
+        """See instructions.py."""
+        return _together((*a, *b), 1, c)
+
+    @_on_gpu
+    def products_of_32(a, b, c):  # type: ignore[no-untyped-def]
+        """See instructions.py."""
+        return _together((*a, *b), 2, c)
+
+    def shared_bytes(size: int) -> Any:
+        """A function that gives a kernel `size` bytes of shared memory, at an address that is a multiple of 16."""
+
+        @_on_gpu
+        def get():  # type: ignore[no-untyped-def]
+            return cuda.shared.array(size, np.uint8)
+
+        return get
+
 else:
     device = _on_gpu
-    from .instructions import byte, dp4a, float_of, half, half_of, prmt, short, word
+    from .instructions import (
+        bits_of,
+        byte,
+        dp4a,
+        float_of,
+        four,
+        half,
+        half_of,
+        prmt,
+        products_of_16,
+        products_of_32,
+        put_four,
+        short,
+        word,
+    )  # fmt: skip
+
+    def shared_bytes(size: int) -> Any:
+        """A function that gives a kernel `size` bytes of shared memory, at an address that is a multiple of 16."""
+
+        @cuda.jit(device=True, inline="always")
+        def get():  # type: ignore[no-untyped-def]
+            return cuda.shared.array(size, np.uint8, alignment=16)
+
+        return get
 
     @device
     def wrapped(x):  # type: ignore[no-untyped-def]
@@ -114,6 +169,7 @@ def block_sum(x):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "THREADS", "WARP", "WARPS", "block_sum", "blocks", "byte", "device", "dp4a", "float_of", "half", "half_of", "meet",
-    "prmt", "short", "warp_max", "warp_sum", "word", "wrapped",
+    "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "byte", "device", "dp4a", "float_of", "four", "half",
+    "half_of", "meet", "prmt", "products_of_16", "products_of_32", "put_four", "shared_bytes", "short", "warp_max",
+    "warp_sum", "word", "wrapped",
 ]  # fmt: skip

@@ -39,6 +39,16 @@ def word(array: Array, at: int) -> int:
     return wrapped(short(array, at) | short(array, at + 2) << 16)
 
 
+def four(array: Array, at: int) -> tuple[int, ...]:
+    assert at % 16 == 0, "an address that is a multiple of 16"
+    return tuple(word(array, at + 4 * i) for i in range(4))
+
+
+def put_four(array: Array, at: int, words: tuple[int, ...]) -> None:
+    assert at % 16 == 0, "an address that is a multiple of 16"
+    array[at : at + 16] = np.array([wrapped(one) for one in words], np.int32).view(np.uint8)
+
+
 def half(array: Array, at: int) -> np.float32:
     return half_of(short(array, at))
 
@@ -51,6 +61,10 @@ def half_of(bits: int) -> np.float32:
 def float_of(bits: int) -> np.float32:
     found: np.float32 = np.uint32(int(bits) & 0xFFFFFFFF).view(np.float32)
     return found
+
+
+def bits_of(value: Any) -> int:
+    return int(np.float32(value).view(np.int32))
 
 
 def dp4a(a: int, b: int, c: int) -> int:
@@ -67,3 +81,20 @@ def prmt(a: int, b: int, c: int) -> int:
     for i in range(4):
         found |= (both >> 8 * (int(c) >> 4 * i & 7) & 255) << 8 * i
     return wrapped(found)
+
+
+def products(lane: int, given: Any, half: int, c: tuple[int, ...]) -> tuple[int, ...]:
+    """What lane `lane` of a warp gets of `products_of_16` or `products_of_32`.
+
+    given int32 [lane, words of a and then of b], as the lanes of a warp hand them over: lane 4 r + k has words k of
+    rows r and r + 8, and of token r; with twice the columns (`half` is 2) words k + 4 as well.
+    """
+    lanes = np.asarray(given, np.int32)
+    quads = lanes.reshape(8, 4, -1)  # row or token, word, what
+    a = np.concatenate([np.concatenate([quads[:, :, 2 * h + upper] for h in range(half)], axis=1) for upper in (0, 1)])
+    b = np.concatenate([quads[:, :, 2 * half + h] for h in range(half)], axis=1)
+    left, right = (np.ascontiguousarray(part).view(np.int8).astype(np.int32) for part in (a, b))
+    made = left @ right.T  # [16 rows, 8 tokens]
+    row, token = lane // 4, 2 * (lane % 4)
+    mine = (made[row, token], made[row, token + 1], made[row + 8, token], made[row + 8, token + 1])
+    return tuple(wrapped(int(one) + int(before)) for one, before in zip(mine, c, strict=True))

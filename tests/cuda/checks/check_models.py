@@ -9,9 +9,12 @@ import pytest
 from halfbyte.formats.errors import ResourceError
 from halfbyte.formats.gguf import GGMLType
 from halfbyte.runtime.backends.cpu import CPUBackend
+from halfbyte.runtime.backends.cuda import executor as running
+from halfbyte.runtime.backends.cuda import lower_attention, lower_linear
 from halfbyte.runtime.backends.cuda.allocate import DeviceMemory, free_bytes
 from halfbyte.runtime.backends.cuda.backend import CUDABackend, needed_bytes
 from halfbyte.runtime.backends.cuda.executor import CUDAExecutor, Plan
+from halfbyte.runtime.backends.cuda.lower import Lowering
 from halfbyte.runtime.backends.cuda.package import CUDAError, describe, require
 from halfbyte.runtime.backends.mixed import MixedBackend
 from halfbyte.runtime.backends.offload import MARGIN, Offload, offloading
@@ -22,6 +25,7 @@ from halfbyte.runtime.graph.rewrites import rewrite
 
 from ...builders import CASES, ENCODERS, Case, open_case
 from ...models.running import N_PAGES, distance, run_in_chunks
+from ...tolerances import INT8_LOGITS
 
 MAX_TOKENS, SIZES = 8, [2, 1]
 TOLERANCE = 3e-4  # a key on the border of two float16 goes to either; without one it is 1e-6
@@ -48,6 +52,45 @@ def test_models(name: str, tmp_path: Path) -> None:
     tokens = case.tokens()[: sum(sizes)]
     found, expected = (logits(b, graph, tokens, sizes) for b in (CUDABackend(), ReferenceBackend(np.float16)))
     assert distance(found, expected) < TOLERANCE
+
+
+def whole_groups(name: str) -> Case:
+    """The small case with rows of whole groups of 32, and heads of one: what is quantized is int8 everywhere."""
+    case = small(name)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1,
+             "n_embd": 64, "n_inner": 96, "n_head": 2, "head_dim": 32}  # fmt: skip
+    return Case(case.name, {key: sizes.get(key, value) for key, value in case.config.items()} | {"head_dim": 32})
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_launches_that_do_several_things_do_what_single_ones_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Norms and attention that write int8, three products, rotation and storage in one launch; and tensor cores."""
+    case = whole_groups(name)
+    graph, tokens = open_case(case, tmp_path, matrix_type=GGMLType.Q8_0).graph, case.tokens()[: sum(SIZES)]
+    assert {weight.type.name for node in graph.nodes for weight in node.weights.values()} == {"F32", "Q8_0"}
+    expected = logits(ReferenceBackend(np.float16), graph, tokens, SIZES)
+    together = logits(CUDABackend(), graph, tokens, SIZES)
+    assert distance(together, expected) < INT8_LOGITS
+    with monkeypatch.context() as changed:
+        changed.setattr(running, "has_tensor_cores", lambda device: True)
+        assert distance(logits(CUDABackend(), graph, tokens, SIZES), together) < 1e-5
+    monkeypatch.setattr(Lowering, "reads_codes", lambda self, value: False)
+    monkeypatch.setattr(Lowering, "reads_floats", lambda self, value: True)
+    monkeypatch.setattr(lower_attention, "_is_rotated_here", lambda low, node: False)
+    monkeypatch.setattr(lower_linear, "_beside", lambda low, node: [node])
+    assert distance(logits(CUDABackend(), graph, tokens, SIZES), together) < 1e-5
+
+
+def test_a_token_takes_few_launches(tmp_path: Path) -> None:
+    """A layer of Llama: norm, three products, rotation and storage, attention (two, with its merging), its product;
+    norm, gate and up, int8, product. The last one picks rows twice, and needs int8 of them; besides there are the
+    embedding, and at the end a norm and a product.
+    """
+    graph = rewrite(open_case(whole_groups("llama"), tmp_path, matrix_type=GGMLType.Q8_0).graph)
+    plan = Plan(graph, N_PAGES, MAX_TOKENS, DeviceMemory())
+    assert len(plan.decode) == 1 + 9 + (9 + 3) + 2
 
 
 def test_pages_are_copied(tmp_path: Path) -> None:
@@ -95,7 +138,9 @@ def test_what_is_counted_is_what_is_taken(tmp_path: Path) -> None:
 
 def offload(layers: int, room: int, graph: Graph) -> list[str]:
     chosen = Offload(Placement(layers), lambda device: room + MARGIN, needed_bytes)
-    return chosen.places(graph, N_PAGES, MAX_TOKENS)
+    places, pages = chosen.places(graph, N_PAGES, MAX_TOKENS)
+    assert pages == N_PAGES
+    return places
 
 
 def test_as_many_layers_as_fit(tmp_path: Path) -> None:
@@ -103,6 +148,18 @@ def test_as_many_layers_as_fit(tmp_path: Path) -> None:
     whole = needed_bytes(graph, N_PAGES, MAX_TOKENS)
     counts = [sum(place != "cpu" for place in offload(AUTO, room, graph)) for room in (whole, whole - 1, whole // 2, 0)]
     assert counts[0] == len(graph.nodes) > counts[1] > counts[2] > counts[3] == 0
+
+
+def test_pages_make_room_for_layers(tmp_path: Path) -> None:
+    """Down to those that one request needs."""
+    graph = rewrite(open_case(CASES["llama"], tmp_path).graph)
+    for wanted, least in ((9, 2), (9, 9), (3, 2)):
+        room = needed_bytes(graph, 5, MAX_TOKENS) + MARGIN
+        chosen = Offload(Placement(AUTO), lambda device: room, needed_bytes, least)  # noqa: B023
+        places, pages = chosen.places(graph, wanted, MAX_TOKENS)
+        assert least <= pages <= wanted
+        assert needed_bytes(graph, pages, MAX_TOKENS) <= room - MARGIN or "cpu" in places
+        assert ("cpu" in places) == (least > 5)
 
 
 def test_too_many_layers_say_how_many_fit(tmp_path: Path) -> None:
@@ -142,8 +199,8 @@ def test_an_executor_is_given_parts(tmp_path: Path) -> None:
     case = small("llama")
     graph, tokens = open_case(case, tmp_path).graph, case.tokens()[: sum(SIZES)]
 
-    def places(graph: Graph, pages: int, tokens: int) -> list[str]:
-        return ["cuda:0" if node.op in ("attention", "rope") else "cpu" for node in graph.nodes]
+    def places(graph: Graph, pages: int, tokens: int) -> tuple[list[str], int]:
+        return ["cuda:0" if node.op in ("attention", "rope") else "cpu" for node in graph.nodes], pages
 
     backends = {"cuda:0": CUDABackend(), "cpu": CPUBackend(share_team=True)}
     mixed = MixedBackend(places, backends.__getitem__)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from halfbyte.formats.gguf import GGMLType
 from halfbyte.formats.quants import codec_for, decode
-from halfbyte.runtime.backends.cuda.kernels import linear, rows, tiles
+from halfbyte.runtime.backends.cuda.allocate import DeviceMemory
+from halfbyte.runtime.backends.cuda.kernels import linear, rows, tensor_tiles, tiles
 from halfbyte.runtime.backends.cuda.kernels.linear import FLOATS
 from halfbyte.runtime.backends.cuda.kernels.quantize import quantize
 from halfbyte.runtime.backends.cuda.package import SIMULATED, cuda
@@ -37,7 +38,9 @@ class Matrix:
         else:
             self.data = codec_for(type_).encode(weights, rng.random(COLS).astype(np.float32) + np.float32(0.1))
         self.values = decode(self.data, type_)
-        self.w, self.table = (cuda.to_device(array.reshape(-1)) for array in (self.data, table_of(name)))
+        memory = DeviceMemory()
+        self.w, self.table = (memory.upload(array) for array in (self.data, table_of(name)))
+        memory.finish()
 
     @property
     def start(self) -> tuple[Any, ...]:
@@ -51,15 +54,23 @@ def activations(name: str, m: int, seed: int = 3) -> tuple[np.ndarray, tuple[Any
     device = cuda.to_device(x.reshape(-1))
     if name in FLOATS:
         return x, (device, device, device)
-    groups = x.size // 32
+    groups, per_row = x.size // 32, COLS // 32
     codes = cuda.to_device(np.zeros(x.size, np.int8))
     scale, sums = cuda.to_device(np.zeros(groups, np.float32)), cuda.to_device(np.zeros(2 * groups, np.float32))
-    quantize[blocks(-(-groups // WARPS)), (WARP, WARPS)](device, codes, scale, sums, groups)
-    found = codes.copy_to_host().reshape(-1, 32) * scale.copy_to_host()[:, None]
+    quantize[blocks(-(-groups // WARPS)), (WARP, WARPS)](device, codes, scale, sums, per_row, groups)
+    found = in_order(codes.copy_to_host(), per_row) * scale.copy_to_host()[:, None]
     assert np.abs(found - x.reshape(-1, 32)).max() <= np.abs(x).max() / 127 * 0.51
     halves = found.reshape(-1, 16).sum(axis=1)
     assert np.allclose(sums.copy_to_host(), halves, atol=1e-4)
     return found.reshape(x.shape), (codes.view(np.int32), scale, sums)
+
+
+def in_order(codes: np.ndarray, per_row: int) -> np.ndarray:
+    """int8 [groups, 32], of codes as kernels read them: of 32 groups first all first words, then all second ones."""
+    rows = codes.reshape(-1, per_row, 32)
+    parts = [rows[:, first : first + 32] for first in range(0, per_row, 32)]
+    turned = [part.reshape(len(rows), 8, -1, 4).swapaxes(1, 2).reshape(len(rows), -1, 32) for part in parts]
+    return np.concatenate(turned, axis=1).reshape(-1, 32)
 
 
 def is_near(found: Any, expected: np.ndarray, tolerance: float) -> bool:
@@ -102,6 +113,38 @@ def test_products_of_many_rows(name: str) -> None:
     launch = tiles.tiles(name)[grid, (tiles.ACROSS, tiles.DOWN)]
     launch(*matrix.start, *given, TOKENS, NONE, False, NONE, False, out)
     assert is_near(out, x @ matrix.values.T, ROUNDED.get(name, 2e-6))
+
+
+@pytest.mark.parametrize("name", sorted(UNPACK))
+def test_products_on_tensor_cores(name: str) -> None:
+    matrix, (x, given) = Matrix(name), activations(name, TOKENS)
+    bias, before = (np.random.default_rng(i).standard_normal(size).astype(np.float32)
+                    for i, size in enumerate((N, TOKENS * N)))  # fmt: skip
+    out = empty(TOKENS, N)
+    grid = -(-N // tensor_tiles.ROWS), -(-TOKENS // tensor_tiles.TOKENS)
+    launch = tensor_tiles.tensor_tiles(name)[grid, (WARP, tensor_tiles.WARPS)]
+    launch(*matrix.start, *given, TOKENS, cuda.to_device(bias), True, cuda.to_device(before), True, out)
+    expected = before.reshape(TOKENS, N) + (x @ matrix.values.T + bias)
+    assert is_near(out, expected, ROUNDED.get(name, 2e-6))
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q6_K", "F16"])
+def test_several_weights_at_once(name: str) -> None:
+    """Three of different heights, of which the first has a bias; and two."""
+    (x, given), sizes = activations(name, 2), (N, 3, N - 1)
+    matrices = [Matrix(name, n=size, seed=i) for i, size in enumerate(sizes)]
+    for count in (3, 2):
+        bias, outs = np.arange(N, dtype=np.float32), [empty(2, size) for size in sizes]
+        arguments: list[Any] = []
+        for number, (matrix, out) in enumerate(zip(matrices, outs, strict=True)):
+            n = matrix.n if number < count else 0
+            arguments += [matrix.w, n, cuda.to_device(bias), number == 0, out]
+        launch = linear.together(name, 2)[(blocks(-(-sum(sizes[:count]) // WARPS)), 1), (WARP, WARPS)]
+        _, row_bytes, table, _, shares = matrices[0].start
+        launch(*arguments, row_bytes, table, shares, *given, 2)
+        for number in range(count):
+            expected = x @ matrices[number].values.T + (bias if number == 0 else 0)
+            assert is_near(outs[number], expected, 2e-6)
 
 
 @pytest.mark.parametrize("name", ["Q4_K", "IQ3_S", "F16"])

@@ -17,6 +17,8 @@ import numpy as np
 from ....step import PAGE
 from ..package import cuda
 from ..simt import WARPS, meet, warp_max, warp_sum
+from .quantize import put
+from .rope import rotated
 
 # The maximum of nothing: finite, so that e^(minus infinity - it) is zero and not NaN.
 LOWEST = np.float32(-1.0e38)
@@ -35,6 +37,32 @@ def kv_store(k, v, keys, values, heads, key_dim, value_dim, positions, sequence,
                 keys[(tile * key_dim + i) * PAGE + slot] = k[item * key_dim + i]
             for i in range(cuda.threadIdx.x, value_dim, cuda.blockDim.x):
                 values[(tile * PAGE + slot) * value_dim + i] = v[item * value_dim + i]
+
+
+@cuda.jit
+def rotate_and_store(  # type: ignore[no-untyped-def]
+    q, k, v, turned, keys, values, n_head, heads, key_dim, value_dim, inv_freq, mscale, n_rot, neox, positions,
+    sequence, pages, per_sequence, m,
+):  # fmt: skip
+    """`rope` of queries, to `turned`, and of keys, which `kv_store` then takes; a block for each token and head."""
+    for item in range(cuda.blockIdx.x, m * (n_head + heads), cuda.gridDim.x):
+        t, head = item // (n_head + heads), item % (n_head + heads)
+        position = np.int64(positions[t])
+        angle = np.float32(positions[t])
+        if head < n_head:
+            at = (t * n_head + head) * key_dim
+            for i in range(cuda.threadIdx.x, key_dim, cuda.blockDim.x):
+                turned[at + i] = rotated(q, at, i, angle, inv_freq, mscale, n_rot, neox)
+            continue
+        head -= n_head
+        page = np.int64(pages[sequence[t] * per_sequence + position // PAGE])
+        if page >= 0:
+            slot, tile, own = position % PAGE, page * heads + head, t * heads + head
+            for i in range(cuda.threadIdx.x, key_dim, cuda.blockDim.x):
+                key = rotated(k, own * key_dim, i, angle, inv_freq, mscale, n_rot, neox)
+                keys[(tile * key_dim + i) * PAGE + slot] = key
+            for i in range(cuda.threadIdx.x, value_dim, cuda.blockDim.x):
+                values[(tile * PAGE + slot) * value_dim + i] = v[own * value_dim + i]
 
 
 @cache
@@ -128,21 +156,50 @@ def attention(rows: int, key_dim: int, value_dim: int) -> Any:
     return attend
 
 
+@cuda.jit(device=True)
+def _weigh(states, parts, value_dim, row, n_rows):  # type: ignore[no-untyped-def]
+    """(the largest maximum of all parts, and the sum of all of their weights) for a row."""
+    width = value_dim + 2
+    most = LOWEST
+    for part in range(parts):
+        most = max(most, states[(part * n_rows + row) * width + value_dim + 1])
+    total = np.float32(0.0)
+    for part in range(parts):
+        at = (part * n_rows + row) * width + value_dim
+        total += states[at] * np.float32(math.exp(states[at + 1] - most))
+    return most, total
+
+
+@cuda.jit(device=True)
+def _joined(states, parts, value_dim, row, n_rows, c, most, total):  # type: ignore[no-untyped-def]
+    """Column c of a row, of all parts."""
+    value = np.float32(0.0)
+    for part in range(parts):
+        at = (part * n_rows + row) * (value_dim + 2)
+        value += states[at + c] * np.float32(math.exp(states[at + value_dim + 1] - most))
+    return value / total
+
+
 @cuda.jit
 def merge(states, parts, value_dim, first_row, n_rows, out):  # type: ignore[no-untyped-def]
     """Rows first_row ... of out, float32 [.., value_dim], from the states of all parts; a block for each row."""
-    width = value_dim + 2
     for row in range(cuda.blockIdx.x, n_rows, cuda.gridDim.x):
-        most = LOWEST
-        for part in range(parts):
-            most = max(most, states[(part * n_rows + row) * width + value_dim + 1])
-        total = np.float32(0.0)
-        for part in range(parts):
-            at = (part * n_rows + row) * width + value_dim
-            total += states[at] * np.float32(math.exp(states[at + 1] - most))
+        most, total = _weigh(states, parts, value_dim, row, n_rows)
         for c in range(cuda.threadIdx.x, value_dim, cuda.blockDim.x):
-            value = np.float32(0.0)
-            for part in range(parts):
-                at = (part * n_rows + row) * width
-                value += states[at + c] * np.float32(math.exp(states[at + value_dim + 1] - most))
-            out[(first_row + row) * value_dim + c] = value / total
+            value = _joined(states, parts, value_dim, row, n_rows, c, most, total)
+            out[(first_row + row) * value_dim + c] = value
+
+
+@cuda.jit
+def merge_quantized(  # type: ignore[no-untyped-def]
+    states, parts, value_dim, first_row, n_rows, n_head, codes, scale, sums
+):
+    """The same as int8 (quantize.py), for heads of whole groups; a warp for each row."""
+    own = value_dim // 32
+    for row in range(cuda.blockIdx.x, n_rows, cuda.gridDim.x):
+        most, total = _weigh(states, parts, value_dim, row, n_rows)
+        token, head = (first_row + row) // n_head, (first_row + row) % n_head
+        for group in range(own):
+            c = 32 * group + cuda.threadIdx.x
+            value = _joined(states, parts, value_dim, row, n_rows, c, most, total)
+            put(value, token, n_head * own, head * own + group, codes, scale, sums)

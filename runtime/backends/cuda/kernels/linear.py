@@ -1,10 +1,12 @@
 """Products with weights for few rows of activations: each warp takes a row of the weight.
 
-A group of 32 weights is unpacked to int8 in registers and multiplied with activations of int8 (kernels/quantize.py):
-these products are whole numbers until they meet their scales. The lanes of a warp take groups in turn, so that
-neighbouring lanes read neighbouring bytes; a row is read once for `tokens` rows of activations.
+The lanes of a warp copy the blocks of 32 groups of 32 weights into shared memory, 16 bytes a load, wherever a row
+begins; then each takes a group. It is unpacked to int8 in registers and multiplied with activations of int8
+(kernels/quantize.py): these products are whole numbers until they meet their scales. A row is read once for `tokens`
+rows of activations.
 
     rows(type, tokens)          out = residual + (x times the transpose of w + bias)
+    together(type, tokens)      the same for up to three weights at once, without a residual
     gated(type, tokens, act)    out = act(x times gate + its bias) * (x times up + its bias)
     experts(type)               each row of x with the matrix of its expert
 
@@ -19,32 +21,51 @@ from typing import Any
 
 import numpy as np
 
+from .....formats.gguf.types import GGMLType
 from ..package import cuda
-from ..simt import WARP, device, dp4a, float_of, half, short, warp_sum, word, wrapped
+from ..simt import (
+    WARP,
+    WARPS,
+    device,
+    dp4a,
+    float_of,
+    four,
+    half,
+    meet,
+    put_four,
+    shared_bytes,
+    short,
+    warp_sum,
+    word,
+    wrapped,
+)  # fmt: skip
 from ..weights import UNPACK
 from .activations import ACTIVATIONS
 
 
 def _group_product(name: str, tokens: int) -> Any:
-    """f(w, row, group, table, x, scale, sums, first, stride, last, acc): adds a group's products to acc[tokens].
+    """f(w, row, group, table, x, word, step, scale, sums, first, stride, last, at, acc): adds a group's products to
+    acc[tokens].
 
-    Row t of the activations begins at group (first + min(t, last)) * stride.
+    Row t of the activations begins at group (first + min(t, last)) * stride. In it this group's scale is number `at`;
+    its words are `step` apart, from `word` on.
     """
     unpack = UNPACK[name]
 
     @device
-    def multiply(w, row, group, table, x, scale, sums, first, stride, last, acc):  # type: ignore[no-untyped-def]
+    def multiply(w, row, group, table, x, word, step, scale, sums, first, stride, last, at, acc):  # type: ignore[no-untyped-def]
         codes = cuda.local.array(8, np.int32)
         scales = cuda.local.array(4, np.float32)
         unpack(w, row, group, table, codes, scales)
         for t in range(tokens):
-            mine = (first + min(t, last)) * stride + group
+            before = (first + min(t, last)) * stride
+            own, mine = before + at, 8 * before + word
             low, high = np.int32(0), np.int32(0)
             for j in range(4):
-                low = dp4a(codes[j], x[8 * mine + j], low)
-                high = dp4a(codes[j + 4], x[8 * mine + j + 4], high)
-            product = scale[mine] * (scales[0] * np.float32(low) + scales[1] * np.float32(high))
-            acc[t] += product + scales[2] * sums[2 * mine] + scales[3] * sums[2 * mine + 1]
+                low = dp4a(codes[j], x[mine + j * step], low)
+                high = dp4a(codes[j + 4], x[mine + (j + 4) * step], high)
+            product = scale[own] * (scales[0] * np.float32(low) + scales[1] * np.float32(high))
+            acc[t] += product + scales[2] * sums[2 * own] + scales[3] * sums[2 * own + 1]
 
     return multiply
 
@@ -81,15 +102,49 @@ FLOATS = frozenset(FLOAT_WEIGHTS)
 
 
 def _row_product(name: str, tokens: int) -> Any:
-    """f(...) as above without a group: the sums over a whole row, in all lanes, in acc[tokens]."""
-    multiply = (_float_product if name in FLOATS else _group_product)(name, tokens)
+    """f(w, row, table, x, scale, sums, first, stride, last, acc): the sums over a whole row, in all lanes, in acc."""
+    return (_float_rows if name in FLOATS else _staged_rows)(name, tokens)
+
+
+def _float_rows(name: str, tokens: int) -> Any:
+    multiply = _float_product(name, tokens)
 
     @device
     def row_product(w, row, table, x, scale, sums, first, stride, last, acc):  # type: ignore[no-untyped-def]
         for t in range(tokens):
             acc[t] = np.float32(0.0)
-        for group in range(cuda.threadIdx.x, stride, WARP):
-            multiply(w, row, group, table, x, scale, sums, first, stride, last, acc)
+        for i in range(cuda.threadIdx.x, stride, WARP):
+            multiply(w, row, i, table, x, scale, sums, first, stride, last, acc)
+        for t in range(tokens):
+            acc[t] = warp_sum(acc[t])
+
+    return row_product
+
+
+def _staged_rows(name: str, tokens: int) -> Any:
+    multiply = _group_product(name, tokens)
+    chunk = GGMLType[name].row_bytes(32 * WARP)  # of 32 groups, which are whole blocks of every type
+    room = (chunk + 15 + 15) // 16 * 16  # wherever it begins
+    stage = shared_bytes(WARPS * room)
+
+    @device
+    def row_product(w, row, table, x, scale, sums, first, stride, last, acc):  # type: ignore[no-untyped-def]
+        buffer, lane, own = stage(), cuda.threadIdx.x, cuda.threadIdx.y * room
+        for t in range(tokens):
+            acc[t] = np.float32(0.0)
+        for begin in range(0, stride, WARP):
+            count = min(WARP, stride - begin)
+            start = row + begin // WARP * chunk
+            shift = start % 16
+            meet()  # what was there has been read
+            for i in range(lane, (shift + count * chunk // WARP + 15) // 16, WARP):
+                put_four(buffer, own + 16 * i, four(w, start - shift + 16 * i))
+            meet()
+            if lane < count:
+                multiply(
+                    buffer, own + shift, lane, table, x, 8 * begin + lane, count, scale, sums, first, stride, last,
+                    begin + lane, acc,
+                )  # fmt: skip
         for t in range(tokens):
             acc[t] = warp_sum(acc[t])
 
@@ -98,7 +153,7 @@ def _row_product(name: str, tokens: int) -> Any:
 
 @cache
 def rows(name: str, tokens: int) -> Any:
-    """w uint8 [n * row_bytes]; x int32 [m * 8 * groups] (int8 by four), or float32 [m * groups] for weights of floats.
+    """w uint8 [n * row_bytes]; x int32 [m * 8 * groups] (quantize.py), or float32 [m * groups] for weights of floats.
 
     bias float32 [n] and residual float32 [m * n] are there if the flags say so. out float32 [m * n].
     """
@@ -126,6 +181,36 @@ def rows(name: str, tokens: int) -> Any:
                         out[at] = value
 
     return linear_rows
+
+
+@cache
+def together(name: str, tokens: int) -> Any:
+    """Up to three weights of one type, for the same activations; one that is not there has n of 0. See `rows`."""
+    row_product = _row_product(name, tokens)
+
+    @cuda.jit
+    def linear_together(  # type: ignore[no-untyped-def]
+        w0, n0, bias0, has0, out0, w1, n1, bias1, has1, out1, w2, n2, bias2, has2, out2, row_bytes, table, groups, x,
+        scale, sums, m,
+    ):  # fmt: skip
+        acc = cuda.local.array(tokens, np.float32)
+        first = cuda.blockIdx.y * tokens
+        last = m - 1 - first
+        begin, step = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y, cuda.gridDim.x * cuda.blockDim.y
+        for number in range(begin, n0 + n1 + n2, step):
+            if number < n0:
+                w, row, n, bias, has_bias, out = w0, number, n0, bias0, has0, out0
+            elif number < n0 + n1:
+                w, row, n, bias, has_bias, out = w1, number - n0, n1, bias1, has1, out1
+            else:
+                w, row, n, bias, has_bias, out = w2, number - n0 - n1, n2, bias2, has2, out2
+            row_product(w, np.int64(row) * row_bytes, table, x, scale, sums, first, groups, last, acc)
+            if cuda.threadIdx.x == 0:
+                for t in range(tokens):
+                    if t <= last:
+                        out[(first + t) * n + row] = acc[t] + bias[row] if has_bias else acc[t]
+
+    return linear_together
 
 
 @cache

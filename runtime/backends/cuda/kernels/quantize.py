@@ -1,30 +1,49 @@
-"""Activations to int8, for products with quantized weights."""
+"""Activations to int8, for products with quantized weights.
+
+The codes of 32 groups of 32 lie word by word: the first four of each group, then the next four of each, so that the
+lanes of a warp, which take a group each, read neighbouring words. The last groups of a row may be fewer than 32.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..package import cuda
-from ..simt import warp_max, warp_sum
+from ..simt import WARP, device, warp_max, warp_sum
+
+
+@device
+def word_of(row, groups, group):  # type: ignore[no-untyped-def]
+    """(the first word of a group of a row, how far apart its words are), for rows of so many groups."""
+    begin = group // WARP * WARP
+    return 8 * (row * groups + begin) + group - begin, min(WARP, groups - begin)
+
+
+@cuda.jit(device=True)
+def put(value, row, groups, group, codes, scale, sums):  # type: ignore[no-untyped-def]
+    """A warp's 32 values become a group: code = value / scale. See `quantize` for the arrays."""
+    lane = cuda.threadIdx.x % WARP
+    most = warp_max(abs(value))
+    d = most / np.float32(127.0)
+    code = np.int32(round(value / d)) if most > np.float32(0.0) else np.int32(0)
+    low = warp_sum(np.float32(code) if lane < 16 else np.float32(0.0))
+    high = warp_sum(np.float32(code) if lane >= 16 else np.float32(0.0))
+    first, step = word_of(row, groups, group)
+    codes[4 * (first + lane // 4 * step) + lane % 4] = np.int8(code)
+    if lane == 0:
+        own = row * groups + group
+        scale[own] = d
+        sums[2 * own] = d * low
+        sums[2 * own + 1] = d * high
 
 
 @cuda.jit
-def quantize(x, codes, scale, sums, groups):  # type: ignore[no-untyped-def]
-    """Groups of 32 of x to int8, code = x / scale; a warp takes one.
+def quantize(x, codes, scale, sums, groups, n):  # type: ignore[no-untyped-def]
+    """n groups of x, rows of which have `groups`; a warp takes one.
 
-    x float32 [32 * groups], codes int8 likewise, scale float32 [groups]. sums float32 [2 * groups]: of each half of a
-    group, that of scale * code, which the offsets of weights are multiplied with.
+    x float32 [32 * n], codes int8 likewise, scale float32 [n]. sums float32 [2 * n]: of each half of a group, that of
+    scale * code, which the offsets of weights are multiplied with.
     """
-    lane = cuda.threadIdx.x
-    for group in range(cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y, groups, cuda.gridDim.x * cuda.blockDim.y):
-        value = x[32 * group + lane]
-        most = warp_max(abs(value))
-        d = most / np.float32(127.0)
-        code = np.int32(round(value / d)) if most > np.float32(0.0) else np.int32(0)
-        low = warp_sum(np.float32(code) if lane < 16 else np.float32(0.0))
-        high = warp_sum(np.float32(code) if lane >= 16 else np.float32(0.0))
-        codes[32 * group + lane] = np.int8(code)
-        if lane == 0:
-            scale[group] = d
-            sums[2 * group] = d * low
-            sums[2 * group + 1] = d * high
+    begin, step = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y, cuda.gridDim.x * cuda.blockDim.y
+    for i in range(begin, n, step):
+        put(x[32 * i + cuda.threadIdx.x], i // groups, groups, i % groups, codes, scale, sums)

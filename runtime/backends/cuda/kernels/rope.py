@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..package import cuda
+from ..simt import device
 
 
 @cuda.jit
@@ -28,3 +29,20 @@ def rope(x, inv_freq, mscale, n_head, head_dim, n_rot, neox, positions, m, out):
         for i in range(cuda.threadIdx.x, rest * n_head, cuda.blockDim.x):
             at = row + i // rest * head_dim + n_rot + i % rest
             out[at] = x[at]
+
+
+@device
+def rotated(x, at, i, position, inv_freq, mscale, n_rot, neox):  # type: ignore[no-untyped-def]
+    """Element i of the head that begins at x[at], as `rope` makes it."""
+    if i >= n_rot:
+        return x[at + i]
+    pairs = n_rot // 2
+    if neox:
+        k, is_second, other = i % pairs, i >= pairs, (i - pairs if i >= pairs else i + pairs)
+    else:
+        k, is_second, other = i // 2, i % 2 == 1, i ^ 1
+    angle = position * inv_freq[k]
+    cos, sin = np.float32(math.cos(angle)) * mscale, np.float32(math.sin(angle)) * mscale
+    if is_second:
+        return x[at + other] * sin + x[at + i] * cos
+    return x[at + i] * cos - x[at + other] * sin

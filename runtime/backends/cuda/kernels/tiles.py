@@ -16,6 +16,7 @@ from ..package import SIMULATED, cuda
 from ..simt import device, dp4a
 from ..weights import UNPACK
 from .linear import FLOAT_WEIGHTS, FLOATS
+from .quantize import word_of
 
 ROWS, TOKENS, ACROSS, DOWN = (8, 8, 4, 4) if SIMULATED else (64, 64, 16, 16)  # of a tile; and threads of a block
 OWN_ROWS, OWN_TOKENS = ROWS // DOWN, TOKENS // ACROSS
@@ -89,8 +90,9 @@ def _tiles(name: str) -> Any:
                 for k in range(4):
                     left_scales[(r * GROUPS + g) * 4 + k] = scales[k]
             for task in range(thread, TOKENS * 8 * count, threads):
-                t, k = task // (8 * count), task % (8 * count)
-                right[t * LINE + k] = x[8 * (min(first_token + t, m - 1) * groups + begin) + k]
+                t, k, g = task // (8 * count), task // count % 8, task % count
+                first, step = word_of(min(first_token + t, m - 1), groups, begin + g)
+                right[t * LINE + 8 * g + k] = x[first + k * step]
             for task in range(thread, TOKENS * count, threads):
                 t, g = task // count, task % count
                 source, to = min(first_token + t, m - 1) * groups + begin + g, (t * GROUPS + g) * 3

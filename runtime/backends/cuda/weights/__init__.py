@@ -12,6 +12,6 @@ The definitions are those of `formats/quants`.
 
 from __future__ import annotations
 
-from .table import UNPACK, table_of
+from .table import HALVES, PLAIN, UNPACK, table_of
 
-__all__ = ["UNPACK", "table_of"]
+__all__ = ["HALVES", "PLAIN", "UNPACK", "table_of"]

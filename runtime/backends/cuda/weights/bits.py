@@ -8,6 +8,7 @@ import numpy.typing as npt
 from ..simt import device, prmt, word, wrapped
 
 LOW, TWO, ONE = 0x0F0F0F0F, 0x03030303, 0x01010101  # the lowest 4, 2 and 1 bits of each byte
+EVEN = 0x00FF00FF  # every second byte
 
 
 @device

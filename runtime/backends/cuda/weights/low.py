@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..simt import byte, device, half, word
-from .bits import same, spread, spread_pairs, two_bits
+from .bits import EVEN, same, spread, spread_pairs, two_bits
 
 
 @device
@@ -17,25 +17,30 @@ def tq2_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 
 
 @device
-def _trit(w, at, i):  # type: ignore[no-untyped-def]
-    """Digit 0, 1 or 2 of weight i of a block: bytes 0 to 31 hold 160, bytes 32 to 47 the next 80, 48 to 51 the rest."""
+def _trits(w, at, i):  # type: ignore[no-untyped-def]
+    """Digits 0, 1 or 2 of weights i to i + 3 of a block, i a multiple of 4: of four neighbouring bytes the same digit.
+
+    Bytes 0 to 31 hold weights up to 160, bytes 32 to 47 the next 80, bytes 48 to 51 the rest.
+    """
     if i < 160:
         place, digit = i % 32, i // 32
     elif i < 240:
         place, digit = 32 + i % 16, (i - 160) // 16
     else:
-        place, digit = 48 + i % 4, (i - 240) // 4
-    # Digits fall out of a multiplication by 3, each after those before it.
+        place, digit = 48, (i - 240) // 4
+    # Digits fall out of a multiplication by 3, each after those before it. Two bytes at a time have room above them.
     power = 1 if digit == 0 else 3 if digit == 1 else 9 if digit == 2 else 27 if digit == 3 else 81
-    return (byte(w, at + place) * power & 255) * 3 >> 8
+    four = word(w, at + place)
+    even = ((four & EVEN) * power & EVEN) * 3 >> 8 & EVEN
+    odd = ((four >> 8 & EVEN) * power & EVEN) * 3 >> 8 & EVEN
+    return even | odd << 8
 
 
 @device
 def tq1_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
     at, first = row + 54 * (group // 8), 32 * (group % 8)
     for j in range(8):
-        i = first + 4 * j
-        codes[j] = _trit(w, at, i) | _trit(w, at, i + 1) << 8 | _trit(w, at, i + 2) << 16 | _trit(w, at, i + 3) << 24
+        codes[j] = _trits(w, at, first + 4 * j)
     d = half(w, at + 52)
     same(scales, d, -d)
 

@@ -20,6 +20,12 @@ UNPACK: dict[str, Any] = {
     "IQ2_XXS": lattice.iq2_xxs, "IQ2_XS": lattice.iq2_xs, "IQ2_S": lattice.iq2_s, "IQ3_XXS": lattice.iq3_xxs,
     "IQ3_S": lattice.iq3_s, "IQ1_S": lattice.iq1_s, "IQ1_M": lattice.iq1_m,
 }  # fmt: skip
+# Types whose groups have two scales, one for each half; and types without offsets.
+HALVES = frozenset({"Q2_K", "Q3_K", "Q6_K", "NVFP4", "IQ2_XS", "IQ2_S", "IQ1_M"})
+PLAIN = frozenset({
+    "Q8_0", "IQ4_NL", "IQ4_XS", "MXFP4", "NVFP4", "NF4", "NF4_32", "FP4", "FP4_32", "IQ2_XXS", "IQ2_XS", "IQ2_S",
+    "IQ3_XXS", "IQ3_S", "IQ1_M",
+})  # fmt: skip
 _LATTICES = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 
 

@@ -1,0 +1,128 @@
+"""Products with weights for many rows of activations, on the tensor cores of GPUs from compute capability 8.0 on.
+
+As in tiles.py a block unpacks a part of the weight's rows into shared memory, and copies the same part of the
+activations next to it. Here a warp's tensor core multiplies 16 rows with 8 tokens at once, over a group of 32 columns;
+then the whole numbers meet their scales. The fragments of a lane: https://docs.nvidia.com/cuda/parallel-thread-execution
+(mma.m16n8k32): lane 4 r + k has words k and k + 4 of rows r and r + 8 and of token r, and the results of both rows for
+tokens 2 k and 2 k + 1.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..package import SIMULATED, cuda
+from ..simt import WARP, bits_of, float_of, products_of_16, products_of_32
+from ..weights import HALVES, PLAIN, UNPACK
+from .quantize import word_of
+
+CAPABILITY = (8, 0)  # of GPUs that have these instructions
+# Warps of a block, down and across; and of each, fragments of 16 rows and of 8 tokens.
+BANDS, SIDES, DOWN, ACROSS = (1, 1, 1, 1) if SIMULATED else (4, 2, 2, 4)
+ROWS, TOKENS, WARPS = 16 * BANDS * DOWN, 8 * SIDES * ACROSS, BANDS * SIDES
+GROUPS = 4  # of 32 columns, at a time
+BAND_LINE = 16 * BANDS + 1  # words of a token, where results change places
+LINE = 8 * GROUPS + 4  # words of a row in shared memory: 4 more, so that the words of a fragment lie in 32 banks
+# Whole numbers up to 2^22 added to these bits make the float 1.5 * 2^23 + the number: a subtraction converts them.
+BITS, OFFSET = 0x4B400000, np.float32(12582912.0)
+# Sizes of shared memory: Numba takes names of constants only.
+_LEFT, _LEFT_SCALES, _RIGHT, _RIGHT_SCALES = ROWS * LINE, ROWS * GROUPS * 4, TOKENS * LINE, TOKENS * GROUPS * 3
+
+
+@cache
+def tensor_tiles(name: str) -> Any:
+    """The arguments of `rows` in linear.py. Block (i, j) makes rows i of the weight and tokens j of the result."""
+    unpack, has_halves, has_offsets = UNPACK[name], name in HALVES, name not in PLAIN
+
+    @cuda.jit
+    def linear_tensor_tiles(  # type: ignore[no-untyped-def]
+        w, row_bytes, table, n, groups, x, scale, sums, m, bias, has_bias, residual, has_residual, out
+    ):
+        left = cuda.shared.array(_LEFT, np.int32)
+        left_scales = cuda.shared.array(_LEFT_SCALES, np.float32)
+        right = cuda.shared.array(_RIGHT, np.int32)
+        right_scales = cuda.shared.array(_RIGHT_SCALES, np.float32)
+        codes = cuda.local.array(8, np.int32)
+        scales = cuda.local.array(4, np.float32)
+        acc = cuda.local.array((DOWN, ACROSS, 4), np.float32)
+        lane, warp = cuda.threadIdx.x, cuda.threadIdx.y
+        thread, threads = lane + WARP * warp, WARP * WARPS
+        quad, member = lane // 4, lane % 4
+        first_row, first_token = cuda.blockIdx.x * ROWS, cuda.blockIdx.y * TOKENS
+        own_row, own_token = warp // SIDES * DOWN * 16 + quad, warp % SIDES * ACROSS * 8
+        none = (np.int32(BITS), np.int32(BITS), np.int32(BITS), np.int32(BITS))
+        for i in range(DOWN):
+            for j in range(ACROSS):
+                for e in range(4):
+                    acc[i, j, e] = np.float32(0.0)
+        for begin in range(0, groups, GROUPS):
+            count = min(GROUPS, groups - begin)
+            cuda.syncthreads()
+            for task in range(thread, ROWS * count, threads):
+                r, g = task // count, task % count
+                unpack(w, np.int64(min(first_row + r, n - 1)) * row_bytes, begin + g, table, codes, scales)
+                for k in range(8):
+                    left[r * LINE + 8 * g + k] = codes[k]
+                for k in range(4):
+                    left_scales[(g * ROWS + r) * 4 + k] = scales[k]
+            for task in range(thread, TOKENS * 8 * count, threads):
+                t, k, g = task // (8 * count), task // count % 8, task % count
+                first, step = word_of(min(first_token + t, m - 1), groups, begin + g)
+                right[t * LINE + 8 * g + k] = x[first + k * step]
+            for task in range(thread, TOKENS * count, threads):
+                t, g = task // count, task % count
+                source, to = min(first_token + t, m - 1) * groups + begin + g, (g * TOKENS + t) * 3
+                right_scales[to] = scale[source]
+                right_scales[to + 1] = sums[2 * source]
+                right_scales[to + 2] = sums[2 * source + 1]
+            cuda.syncthreads()
+            for g in range(count):
+                for i in range(DOWN):
+                    row = own_row + 16 * i
+                    at, lower = row * LINE + 8 * g + member, (row + 8) * LINE + 8 * g + member
+                    upper_at, lower_at = (g * ROWS + row) * 4, (g * ROWS + row + 8) * 4
+                    for j in range(ACROSS):
+                        word = (own_token + 8 * j + quad) * LINE + 8 * g + member
+                        token_at = (g * TOKENS + own_token + 8 * j + 2 * member) * 3
+                        if has_halves:
+                            low = products_of_16((left[at], left[lower]), (right[word],), none)
+                            high = products_of_16((left[at + 4], left[lower + 4]), (right[word + 4],), none)
+                        else:
+                            low = products_of_32(
+                                (left[at], left[lower], left[at + 4], left[lower + 4]),
+                                (right[word], right[word + 4]), none,
+                            )  # fmt: skip
+                            high = low
+                        for e in range(4):
+                            own_scales = upper_at if e < 2 else lower_at
+                            own_sums = token_at + 3 * (e % 2)
+                            product = left_scales[own_scales] * (float_of(low[e]) - OFFSET)
+                            if has_halves:
+                                product += left_scales[own_scales + 1] * (float_of(high[e]) - OFFSET)
+                            value = right_scales[own_sums] * product
+                            if has_offsets:
+                                value += left_scales[own_scales + 2] * right_scales[own_sums + 1]
+                                value += left_scales[own_scales + 3] * right_scales[own_sums + 2]
+                            acc[i, j, e] += value
+        for i in range(DOWN):  # over shared memory: neighbouring threads then write neighbouring rows
+            cuda.syncthreads()
+            for j in range(ACROSS):
+                for e in range(4):
+                    token = own_token + 8 * j + 2 * member + e % 2
+                    left[token * BAND_LINE + 16 * (warp // SIDES) + quad + 8 * (e // 2)] = bits_of(acc[i, j, e])
+            cuda.syncthreads()
+            for task in range(thread, TOKENS * 16 * BANDS, threads):
+                r, t = task % (16 * BANDS), task // (16 * BANDS)
+                row, token = first_row + (r // 16 * DOWN + i) * 16 + r % 16, first_token + t
+                if row < n and token < m:
+                    value = float_of(left[t * BAND_LINE + r])
+                    if has_bias:
+                        value += bias[row]
+                    if has_residual:
+                        value += residual[token * n + row]
+                    out[token * n + row] = value
+
+    return linear_tensor_tiles
