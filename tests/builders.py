@@ -266,6 +266,12 @@ CASES = {
             sliding_window=None,
         ),
         _case("qwen2", architectures=["Qwen2ForCausalLM"], model_type="qwen2"),
+        _case(
+            "qwen2_yarn",
+            architectures=["Qwen2ForCausalLM"],
+            model_type="qwen2",
+            rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+        ),
         _case("qwen3", architectures=["Qwen3ForCausalLM"], model_type="qwen3", head_dim=20),
         _case(
             "qwen3_yarn",
@@ -286,7 +292,13 @@ CASES = {
         _case("gemma3_softcap", _GEMMA, final_logit_softcapping=60.0, rope_scaling=None),
         _case("phi3", _PHI),
         _case("phi3_window", _PHI, sliding_window=13),
-        _case("phi3_longrope_short", _PHI, rope_scaling=_LONGROPE, original_max_position_embeddings=112),
+        _case(
+            "phi3_longrope_short",
+            _PHI,
+            rope_scaling=_LONGROPE,
+            original_max_position_embeddings=512,  # llama.cpp's contexts are multiples of 256
+            max_position_embeddings=512,
+        ),
         _case("phi3_longrope_long", _PHI, rope_scaling=_LONGROPE, original_max_position_embeddings=28),
         Case("gpt2", _GPT2),
     )

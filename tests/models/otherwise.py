@@ -8,9 +8,7 @@ UNREAD = {
     "starcoder2": ("starcoder2.attention.sliding_window",),
     "gemma2": ("gemma2.attention.scale",),
     "phi3_window": ("phi3.attention.sliding_window",),
+    "llama_yarn": ("llama.rope.scaling.yarn_beta_fast",),
+    "qwen3_yarn": tuple(f"qwen3.rope.scaling.yarn_{name}" for name in ("beta_fast", "beta_slow", "attn_factor")),
 }
-OTHERWISE = {
-    **dict.fromkeys(("llama_yarn", "qwen3_yarn"), "other angles from position 1 on"),
-    "phi3_longrope_short": "contexts are whole multiples of 256, which is beyond what short factors are for",
-}
-REASONS = {**{name: f"does not read {keys[0]}" for name, keys in UNREAD.items()}, **OTHERWISE}
+REASONS = {name: f"does not read {', '.join(keys)}" for name, keys in UNREAD.items()}

@@ -12,7 +12,7 @@ from halfbyte.runtime.models import build_model
 from numpy.typing import NDArray
 
 from ..builders import CASES, N_TOKENS, no_text, to_gguf, write
-from ..models.otherwise import OTHERWISE, UNREAD
+from ..models.otherwise import UNREAD
 from ..models.running import N_PAGES, distance, prefill
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -30,7 +30,7 @@ def their_logits(path: Path, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
     return logits
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in OTHERWISE])
+@pytest.mark.parametrize("name", CASES)
 def test_logits(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     keys, tensors = to_gguf(case)
