@@ -7,6 +7,7 @@ code is 1 where some spill. Numba asks the driver which GPU there is even where 
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -103,18 +104,24 @@ def assembled(ptx: str, capability: tuple[int, int]) -> str:
 
 
 def main() -> int:
-    spilling = 0
-    wanted = [argument for argument in sys.argv[1:] if argument != "--ptxas"]
-    for text in wanted:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("capabilities", nargs="+", metavar="MAJOR.MINOR")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="kernels whose names it is found in")
+    parser.add_argument("--ptxas", action="store_true")
+    args = parser.parse_args()
+    is_spilling = False
+    for text in args.capabilities:
         major, _, minor = text.partition(".")
         capability = int(major), int(minor)
         for name, kernel, arguments in kernels(capability):
+            if not re.search(args.only, name):
+                continue
             ptx = to_ptx(kernel, arguments, capability)
             local = "local" if ".local " in ptx else ""
-            told = assembled(ptx, capability) if len(wanted) < len(sys.argv[1:]) else ""
-            spilling += "spill" in told
+            told = assembled(ptx, capability) if args.ptxas else ""
+            is_spilling |= "spill" in told
             print(text, name, len(ptx), local, told, flush=True)
-    return int(spilling > 0)
+    return int(is_spilling)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The CUDA backend's checks: in Numba's simulator, and on a GPU where there is one.
+"""The CUDA backend's checks: in Numba's simulator, and on a GPU where there is one; and what kernels compile to.
 
-Which of the two a process does is settled when Numba is imported, so each runs in a process of its own.
+Which of these a process does is settled when Numba is imported, so each runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ CHECKS = sorted(path.name for path in (Path(__file__).parent / "checks").glob("c
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed: pip install numba-cuda"
 )
+
+
+# One of each kind; all of them: python -m tests.cuda.kernels_to_ptx 7.5 8.6 9.0
+KINDS = r"(rows|tiles|gated|experts|embed|together)\.(Q4_K\b|F16)|IQ3_S.1$|^[a-z_]+$|attention.8|glu.silu"
 
 
 def run(check: str, **environment: str) -> None:
@@ -42,3 +46,22 @@ def test_on_a_gpu(check: str) -> None:
     if subprocess.run([sys.executable, "-c", probe], env=environment, check=False).returncode:
         pytest.skip("there is no GPU here")
     run(check, NUMBA_ENABLE_CUDASIM="0")
+
+
+@needs_package
+@pytest.mark.parametrize("capability", ["7.5", "8.6", "9.0"])
+def test_kernels_compile(capability: str) -> None:
+    """Where NVIDIA's compiler libraries are installed: pip install 'numba-cuda[cu13]'."""
+    pathfinder = pytest.importorskip("cuda.pathfinder")
+    try:
+        for library in ("nvvm", "nvrtc"):
+            pathfinder.load_nvidia_dynamic_lib(library)
+    except Exception as error:
+        pytest.skip(f"there is no compiler for GPUs here: {str(error)[:99]}")
+    command = [sys.executable, "-m", "tests.cuda.kernels_to_ptx", capability, "--only", KINDS]
+    environment = child_environment(NUMBA_ENABLE_CUDASIM="0")
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    kernels = [line.split() for line in done.stdout.splitlines()]
+    assert len(kernels) > 25
+    assert {line[1] for line in kernels if "local" in line} == {"rope", "rotate_and_store"}
