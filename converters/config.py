@@ -10,6 +10,25 @@ from .checkpoint import CheckpointError
 
 MAX_COUNT = 1 << 24  # of anything a model has: more is absurd, and nothing is allocated for it
 T = TypeVar("T")
+# What config.json calls the fields that keys are made of: for errors that only the whole model shows.
+_FIELDS = {
+    "block_count": ("num_hidden_layers", "n_layer"),
+    "context_length": ("max_position_embeddings", "n_positions", "n_ctx"),
+    "embedding_length": ("hidden_size", "n_embd"),
+    "feed_forward_length": ("intermediate_size", "n_inner"),
+    "attention.head_count": ("num_attention_heads", "n_head"),
+    "attention.head_count_kv": ("num_key_value_heads", "num_attention_heads"),
+    "attention.key_length": ("head_dim",),
+    "attention.value_length": ("head_dim",),
+    "attention.layer_norm_epsilon": ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"),
+    "attention.layer_norm_rms_epsilon": ("rms_norm_eps",),
+    "attention.sliding_window": ("sliding_window",),
+    "expert_count": ("num_local_experts", "num_experts"),
+    "expert_used_count": ("num_experts_per_tok",),
+    "rope.dimension_count": ("head_dim", "partial_rotary_factor", "hidden_size"),
+    "rope.freq_base": ("rope_theta", "rotary_emb_base"),
+    "vocab_size": ("vocab_size",),
+}
 
 
 class Config:
@@ -21,6 +40,11 @@ class Config:
     def __contains__(self, name: str) -> bool:
         """Whether a field is there and not null."""
         return self.fields.get(name) is not None
+
+    def field_of(self, key: str | None, architecture: str) -> str | None:
+        """The field that a key of GGUF was made of, by the first of its names that is there; the key if none is."""
+        names = _FIELDS.get((key or "").removeprefix(f"{architecture}."), ())
+        return next((self._prefix + name for name in names if name in self), key)
 
     def inner(self, name: str) -> Config:
         """An object in the object; empty where it is missing."""

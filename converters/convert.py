@@ -125,9 +125,11 @@ class Conversion:
     def run(self, *, verify: bool | None = None, progress: Progress | None = None, **options: Any) -> Converted:
         """Write the file, see `convert`."""
         model, found = self._model, list[Check]()
+        if isinstance(model, SourceModel) and options.get("keep_split"):
+            raise InvalidRequest("shards of a checkpoint are not kept (keep_split): split_max_bytes makes new ones")
         if verify is None:
-            verify = is_small(model) and can_be_checked(model)
-        elif verify:
+            verify = is_small(model) and (isinstance(model, SourceModel) or can_be_checked(model))
+        if verify:
             require_checkable(model)
         inspection = _inspection(model, found, progress) if verify else None
         summary = quantize(
@@ -178,7 +180,7 @@ def open_checkpoint(path: Path) -> SourceModel:
         keys |= {"general.size_label": size_label(shapes)} | card_keys(checkpoint, sum(map(math.prod, shapes.values())))
         keys |= sampling_keys(checkpoint)
         keys |= {f"{family.architecture}.{key}": value for key, value in family.keys(config).items()}
-        keys |= family.beside(checkpoint, config) | vocabulary(checkpoint, _vocabulary_rows(config, made))
+        keys |= family.beside(checkpoint, config) | vocabulary(checkpoint, _vocabulary_rows(family, config, made))
         tensors = {name: tensor(name, rows) for name, rows in made.items()}
         model = _with_wide_tensors(SourceModel(path, checkpoint.sources, keys, tensors, checkpoint.close))
         _check_graph(model, family, config, made)
@@ -201,8 +203,9 @@ def _check_graph(model: SourceModel, family: Family, config: Config, made: Mappi
         build_model(hollow(model))
     except ModelFileError as error:
         if error.field is None or not error.field.endswith((".weight", ".bias")):
+            field = config.field_of(error.field, family.architecture)
             raise CheckpointError(
-                error.problem, path=config.path, field=error.field, got=error.got, allowed=error.allowed, hint=MIXED
+                error.problem, path=config.path, field=field, got=error.got, allowed=error.allowed, hint=MIXED
             ) from error
         name = made[error.field].origin if error.field in made else f"{model.path}: {family.stored_name(error.field)!r}"
         raise CheckpointError(
@@ -230,11 +233,12 @@ def _with_wide_tensors(model: SourceModel) -> SourceModel:
     return model.with_tensors(wide)
 
 
-def _vocabulary_rows(config: Config, tensors: Mapping[str, Rows]) -> int:
+def _vocabulary_rows(family: Family, config: Config, tensors: Mapping[str, Rows]) -> int:
     """How many tokens the embedding has a row for."""
     embedding = tensors.get("token_embd.weight")
     if embedding is None:
-        raise CheckpointError("the token embedding is missing", path=config.path.parent, field="token_embd.weight")
+        name = family.stored_name("token_embd.weight")
+        raise CheckpointError("the token embedding is missing", path=config.path.parent, field=name, hint=MIXED)
     if (stated := config.count("vocab_size")) != embedding.n_rows:
         raise config.refuse("vocab_size", stated, f"{embedding.n_rows}, the rows of {embedding.origin}")
     return stated

@@ -20,6 +20,7 @@ from ..formats.stored import StoredTensor, to_float32
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
+COMPARED = 1 << 20  # numbers at once
 # Stored types that GGUF has as well; all others become float32.
 KEPT = {"F32": GGMLType.F32, "F16": GGMLType.F16, "BF16": GGMLType.BF16}
 
@@ -119,6 +120,20 @@ def stacked(parts: Sequence[Rows]) -> Rows:
             rows.forget(low, high)
 
     return replace(parts[0], shape=(len(parts), *parts[0].shape), read=read, forget=forget)
+
+
+def same(a: Rows, b: Rows) -> bool:
+    """Whether two tensors hold the same numbers."""
+    if a.shape != b.shape:
+        return False
+    step = max(1, COMPARED // a.shape[-1])
+    for first in range(0, a.n_rows, step):
+        last = min(first + step, a.n_rows)
+        if not np.array_equal(a.floats(first, last), b.floats(first, last)):
+            return False
+        for rows in (a, b):
+            rows.forget(first, last)
+    return True
 
 
 def transposed(rows: Rows) -> Rows:

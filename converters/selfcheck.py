@@ -89,9 +89,9 @@ def is_small(model: GGUFFile) -> bool:
 
 
 def require_checkable(model: GGUFFile) -> None:
-    """Raise what running the model, or tokenizing for it, would raise. A GGUF file may be quantized all the same."""
+    """Raise what running the model would raise, and what its tokens would, before any of it is written."""
     build_model(hollow(model))
-    tokenizer_from_metadata(model.metadata)
+    compare_tokens(model, model)
 
 
 def can_be_checked(model: GGUFFile) -> bool:
@@ -147,16 +147,17 @@ def _problem(found: Check) -> str | None:
     return f"KL {found.kl_mean:.2f} nats a token, {same}"
 
 
-def compare_tokens(source: GGUFFile, file: GGUFFile) -> tuple[int, float | None]:
+def compare_tokens(source: GGUFFile, made: GGUFFile) -> tuple[int, float | None]:
     """(texts, the share of them with the same tokens). ConversionError where that is not all of them."""
+    tokenizer = tokenizer_from_metadata(made.metadata)
     if not has_reference(source.paths):
         return 0, None
-    n, other = disagreements(source.paths, tokenizer_from_metadata(file.metadata))
+    n, other = disagreements(source.paths, tokenizer)
     if other:
         raise ConversionError(
-            f"{source.path}: {len(other)} of {n} texts get other tokens by the written file than by the checkpoint's "
-            f"tokenizer, {other[0]!a} first. Nothing was written; report the checkpoint, or leave the check out "
-            "(--no-verify)"
+            f"{source.path}: {len(other)} of {n} texts get other tokens by the keys of the new file than by the "
+            f"checkpoint's tokenizer, {other[0]!a} first. Nothing was written; report the checkpoint, or leave the "
+            "check out (--no-verify)"
         )
     return n, 1.0
 
@@ -165,7 +166,8 @@ def sample(source: GGUFFile) -> NDArray[np.int32]:
     """Up to TOKENS tokens of a text of several kinds, by the model's own tokenizer; no more than its context holds."""
     architecture = source.metadata.require("general.architecture", str)
     room = min(TOKENS, source.metadata.optional(f"{architecture}.context_length", int, TOKENS))
-    ids = tokenizer_from_metadata(source.metadata).encode(TEXT)[:room]
+    tokenizer = tokenizer_from_metadata(source.metadata)
+    ids = tokenizer.encode(TEXT)[:room] or range(min(room, tokenizer.vocab_size))  # its alphabet may be another
     return np.asarray(ids, np.int32)
 
 

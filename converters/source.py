@@ -93,7 +93,7 @@ class SourceModel(GGUFFile):
 
 def _metadata(keys: Mapping[str, Any], path: Path) -> Any:
     """The keys as a file would have them. A pair (value, type) says how a value is stored."""
-    writer = GGUFWriter(path.with_name(f"{path.name}.gguf"))
+    writer = GGUFWriter(path / "model.gguf")  # which is not written
     for key, value in keys.items():
         if isinstance(value, tuple):
             writer.add(key, *value)

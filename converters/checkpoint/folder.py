@@ -19,8 +19,10 @@ MAX_TEXT_BYTES = 256 << 20  # of a JSON or text file; the largest tokenizer.json
 # Weights as folders have them, the safer and faster first: one file, by any of its names, or an index of shards.
 WEIGHTS = (
     (("model.safetensors",), "model.safetensors.index.json", SafetensorsFile),
-    (("pytorch_model.bin", "pytorch_model.pt", "model.pt"), "pytorch_model.bin.index.json", TorchFile),
+    (("pytorch_model.bin", "pytorch_model.pt", "model.pt", "model.pth"), "pytorch_model.bin.index.json", TorchFile),
 )
+SAFETENSORS = "this is a safetensors file"  # as describe_foreign calls these forms
+TORCH = ("this is a zip archive", "this is a Python pickle")
 REMOTE_CODE = "auto_map"
 
 
@@ -161,7 +163,7 @@ class Checkpoint:
                 hint="The download is incomplete: download the folder again",
             )  # fmt: skip
         with path.open("rb") as file:
-            _refuse_foreign(path, file.read(64), path.stat().st_size)
+            _refuse_foreign(path, file.read(64), path.stat().st_size, opener)
         self.files.append(path)
         return self._open.enter_context(opener.open(path))
 
@@ -177,11 +179,24 @@ class Checkpoint:
         return f"There is {shown}{' ...' if len(names) > 6 else ''}. Download the whole repository, or give its folder"
 
 
-def _refuse_foreign(path: Path, head: bytes, size: int) -> None:
-    """CheckpointError for what downloads leave in the place of a file: pointers, pages, messages."""
+def _refuse_foreign(path: Path, head: bytes, size: int, opener: Any = None) -> None:
+    """CheckpointError for what downloads leave in the place of a file: pointers, pages, messages, zeros, nothing.
+
+    Of weights also for those in another form than `opener` reads.
+    """
     what, step = describe_foreign(head, size)
-    if what.startswith("this is ") and step != GET_GGUF:
-        raise CheckpointError(what, path=path, hint=step)
+    if head.startswith(b"GGUF"):
+        what, step = "this is a GGUF file", "Give its path as the source"
+    if step == GET_GGUF:  # data, of some form
+        form = SAFETENSORS if opener is SafetensorsFile else TORCH
+        if opener is None or what.startswith(form):
+            return
+        other = TORCH if opener is SafetensorsFile else SAFETENSORS
+        names = WEIGHTS[opener is SafetensorsFile][0]
+        step = f"Call it {names[0]}" if what.startswith(other) else "Weights are safetensors, or archives of PyTorch"
+    elif what == "not a GGUF file":
+        return
+    raise CheckpointError(what, path=path, hint=step)
 
 
 def _in_order(names: Iterable[Any], index: Path) -> list[str]:

@@ -115,12 +115,17 @@ def pooling_of(checkpoint: Checkpoint) -> str | None:
     return found.pop()
 
 
-BERT = Family("bert", keys=_keys, names=_names("bert."), beside=_beside, ignored=_IGNORED)
+def _biases(c: Config) -> list[str]:
+    return [target for target in _NAMES.values() if target.startswith("blk.") and not target.endswith("norm")]
+
+
+BERT = Family("bert", keys=_keys, names=_names("bert."), biases=_biases, beside=_beside, ignored=_IGNORED)
 ROBERTA = Family(
     "bert",
     keys=_roberta_keys,
     names=_names("roberta."),
     changes={"position_embd": _used_positions},
+    biases=_biases,
     beside=_beside,
     ignored=_IGNORED,
 )

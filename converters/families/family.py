@@ -9,7 +9,7 @@ from typing import Any
 
 from ..checkpoint import Checkpoint, CheckpointError
 from ..config import Config
-from ..rows import Rows, stacked
+from ..rows import Rows, same, stacked
 from ..weights import weights
 
 Keys = dict[str, Any]  # metadata keys without the architecture in front
@@ -41,7 +41,9 @@ class Family:
     names         stem in the checkpoint -> stem in GGUF, or a whole name; stems with "{e}" are stacked
     changes       GGUF stem -> what is done to its tensors
     splits        stem in the checkpoint -> what makes several tensors of it, by GGUF stem
-    biases        GGUF stems that have a bias in each layer by config.json: graphs take what is there
+    biases        GGUF stems that have a bias in each layer by config.json: graphs take what is there. Layer norms, of
+                  families that have them, need not be named
+    is_tied       whether the head is the embedding where config.json does not say (tie_word_embeddings)
     extra         tensors that are computed from config.json
     beside        the folder and its config.json -> further metadata, by whole keys
     ignored       regular expressions of names that mean nothing any more, such as buffers
@@ -54,6 +56,7 @@ class Family:
     changes: Mapping[str, Change] = field(default_factory=dict)
     splits: Mapping[str, Split] = field(default_factory=dict)
     biases: Callable[[Config], Sequence[str]] = _no_biases
+    is_tied: bool = False
     extra: Callable[[Config], Tensors] = _none
     beside: Callable[[Checkpoint, Config], Keys] = _no_keys
     ignored: Sequence[str] = (r"\.rotary_emb\.inv_freq$", r"\.masked_bias$")
@@ -63,10 +66,11 @@ class Family:
         """Every tensor under its GGUF name. CheckpointError names one that has no place, or is missing."""
         found: Tensors = self.extra(c)
         experts: dict[str, dict[int, Rows]] = {}
-        is_tied = c.flag("tie_word_embeddings", default=False)
+        is_tied, head = c.flag("tie_word_embeddings", default=self.is_tied), None
         for name, stored in weights(checkpoint, self.ignored).items():
             if is_tied and _HEAD.search(name):
-                continue  # a copy of the embedding, or what it was before training tied them
+                head = stored
+                continue
             for target, number, rows in self._places(name, stored, c):
                 known = experts.get(target, {})
                 if target in found or number in known or (known and number is None):
@@ -75,23 +79,36 @@ class Family:
                     found[target] = rows
                 else:
                     experts.setdefault(target, {})[number] = rows
-        self._must_have_a_head(found, c)
+        if head is not None and not same(head, found.get("token_embd.weight", head)):
+            found["output.weight"] = self._apart(head)
+        self._must_have_a_head(found, c, is_tied)
         self._must_have_biases(found, c)
         return found | {target: _experts(target, by_number) for target, by_number in experts.items()}
 
-    def _must_have_a_head(self, found: Tensors, c: Config) -> None:
+    def _apart(self, head: Rows) -> Rows:
+        """A head that is said to be tied and has other numbers. transformers does not tie it then."""
+        if "output" in self.names.values():
+            return head
+        raise _refuse(
+            head,
+            "it is not the embedding, which is the head of every model of this family",
+            hint="config.json ties both (tie_word_embeddings): leave this tensor out if it is a rest of training",
+        )
+
+    def _must_have_a_head(self, found: Tensors, c: Config, is_tied: bool) -> None:
         """Without one the embedding would be taken, which is right only where it is tied."""
-        is_apart = "output" in self.names.values() and c.fields.get("tie_word_embeddings") is False
-        if is_apart and "output.weight" not in found:
-            raise CheckpointError(
-                "the head is missing, and config.json says that it is not the embedding (tie_word_embeddings)",
-                path=c.path.parent, field="lm_head.weight", hint="Download the whole repository again",
-            )  # fmt: skip
+        if is_tied or "output" not in self.names.values() or "output.weight" in found:
+            return
+        said = "says that it is not" if "tie_word_embeddings" in c else "does not say that it is"
+        raise CheckpointError(
+            f"the head is missing, and config.json {said} the embedding (tie_word_embeddings)",
+            path=c.path.parent, field="lm_head.weight", hint="Download the whole repository again",
+        )  # fmt: skip
 
     def _must_have_biases(self, found: Tensors, c: Config) -> None:
-        """A graph cannot tell one that got lost from one that never was."""
-        stems = self.biases(c)
-        for name in found:
+        """A graph cannot tell a bias that got lost from one that never was, nor one that nobody should add."""
+        stems, is_layer_norm = self.biases(c), "attention.layer_norm_epsilon" in self.keys(c)
+        for name, rows in found.items():
             stem, _, _, role = _taken_apart(name)
             bias = f"{name.removesuffix(role)}.bias"
             if role == ".weight" and stem in stems and bias not in found:
@@ -99,6 +116,8 @@ class Family:
                     "the bias is missing", path=c.path.parent, field=self.stored_name(bias),
                     hint=MIXED,
                 )  # fmt: skip
+            if role == ".bias" and stem not in stems and not (is_layer_norm and stem.endswith("norm")):
+                raise _refuse(rows, "models with this config.json have no such bias", hint=MIXED)
 
     def stored_name(self, target: str) -> str:
         """What a checkpoint calls a tensor of this GGUF name; that name where it does not say."""

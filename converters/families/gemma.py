@@ -95,16 +95,17 @@ def _family(
     more: Mapping[str, str],
     unsaid: Mapping[str, Any] | None = None,
 ) -> Family:
-    """The embedding is the head, whatever a checkpoint has under its name."""
-    names = {**LLAMA_NAMES, **more}
+    """The embedding is the head, and files of these families have no room for another."""
+    names = {stem: name for stem, name in {**LLAMA_NAMES, **more}.items() if name != "output"}
     return Family(
         architecture,
         keys=keys,
         names=names,
         changes={stem: plus_one for stem in names.values() if stem.endswith("_norm")},
-        ignored=(r"^(model\.)?(vision_tower|multi_modal_projector)\.", r"^(language_model\.)?lm_head\."),
+        ignored=(r"^(model\.)?(vision_tower|multi_modal_projector)\.",),
         unsaid=unsaid or {},
         biases=attention_biases,
+        is_tied=True,
         extra=rope_factors,
     )
 

@@ -49,5 +49,6 @@ GPT2 = Family(
     names={**_NAMES, **{stem.removeprefix("transformer."): name for stem, name in _NAMES.items()}},
     changes=dict.fromkeys(_MATRICES, _turned),
     biases=lambda c: _MATRICES,
-    ignored=(r"\.attn\.bias$", r"\.attn\.masked_bias$", r"^lm_head\."),  # causal masks; the embedding is the head
+    is_tied=True,
+    ignored=(r"\.attn\.bias$", r"\.attn\.masked_bias$"),  # causal masks
 )

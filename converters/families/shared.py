@@ -34,6 +34,7 @@ QK_NORM_NAMES = {
     f"{LAYERS}self_attn.k_norm": "blk.{i}.attn_k_norm",
 }
 
+MAX_BASE = 1e12  # of rotation
 ATTENTION = ("blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v", "blk.{i}.attn_output")
 
 
@@ -100,7 +101,7 @@ def rope_parameters(c: Config) -> Config:
     given = c.inner(name)
     fields = {"rope_type": given.fields.get("type", "default"), **given.fields}
     if "rope_theta" in c and (name == "rope_scaling" or "rope_theta" not in given):
-        fields["rope_theta"] = c.fields["rope_theta"]
+        fields["rope_theta"] = c.number("rope_theta", low=1.0, high=MAX_BASE)
     return Config(fields, c.path, f"{name}.")
 
 
@@ -108,7 +109,7 @@ def rope_keys(c: Config, rope: Config | None = None, theta: float = 1e4) -> Keys
     """Base, rotated dims and scaling. `rope` where it is not that of `rope_parameters`."""
     rope = rope or rope_parameters(c)
     keys: Keys = {
-        "rope.freq_base": rope.number("rope_theta", default=theta, low=1.0, high=1e12),
+        "rope.freq_base": rope.number("rope_theta", default=theta, low=1.0, high=MAX_BASE),
         "rope.dimension_count": int(
             head_dim(c) * rope.number("partial_rotary_factor", default=_partial(c), low=0.0, high=1.0)
         ),

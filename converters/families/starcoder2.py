@@ -28,5 +28,6 @@ STARCODER2 = Family(
         f"{LAYERS}mlp.c_proj": "blk.{i}.ffn_down",
     },
     biases=_biases,
+    is_tied=True,
     extra=rope_factors,
 )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...formats.errors import InvalidRequest
 from ...formats.gguf import GGMLType
 from ...formats.gguf.container import PackedTensor
-from ...formats.gguf.kinds import INT8_KEY, KINDS, PREFIX, Kind, reversible_key
+from ...formats.gguf.kinds import INT8_KEY, KINDS, PREFIX, TOKENIZER, Kind, reversible_key
 from ...formats.gguf.nested import dynamic_map
 from ...formats.gguf.packing import Stored, container_keys, pack_nested, stored_form, unpack_nested
 from ...formats.quants import codec_for, decode
@@ -45,8 +45,8 @@ def keys_for(planned: Sequence[Planned]) -> dict[str, object]:
 
 
 def is_own_key(key: str) -> bool:
-    """Whether a key is about how the tensors of the old file are stored."""
-    return key.startswith(PREFIX)
+    """Whether a key is about the tensors of the old file: how they are stored, were searched for or checked."""
+    return key.startswith(PREFIX) and not key.startswith(TOKENIZER)
 
 
 def stored_pieces(one: Planned, pieces: Iterable[Rows]) -> Iterator[tuple[str, Iterable[Rows]]]:

@@ -42,7 +42,7 @@ def vocabulary(checkpoint: Checkpoint, n_vocab: int) -> Keys:
         keys[HUGGINGFACE_KEY] = file.text
     kind = keys[PREFIX + "model"]
     named = _object(checkpoint, _MAP) | config
-    special = Special(table.ids(), named, roles | _numbers(checkpoint, n_vocab))
+    special = Special(table.ids(), named, roles, _numbers(checkpoint), n_vocab, checkpoint.path)
     special.frame(file, named)
     return keys | table.keys(scores=kind in ("llama", "t5")) | special.keys(kind) | template_keys(checkpoint, config)
 
@@ -71,15 +71,15 @@ def _tokens(
     )  # fmt: skip
 
 
-def _numbers(checkpoint: Checkpoint, count: int) -> dict[str, int]:
-    """Ids that config.json gives, of tokens that exist; of several, the first."""
-    found: dict[str, int] = {}
+def _numbers(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Ids that config.json gives, of several the first. What is none of the model's tokens is for Special to judge."""
+    found: dict[str, Any] = {}
     text = checkpoint.config.get("text_config")
     for fields in (text if isinstance(text, dict) else {}, checkpoint.config):
         for role in ("bos", "eos", "unk", "sep", "pad", "mask"):
             value = fields.get(f"{role}_token_id")
             i = value[0] if isinstance(value, list) and value else value
-            if type(i) is int and 0 <= i < count:
+            if i is not None:
                 found[role] = i
     return found
 

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...formats.errors import HalfbyteError
 from ...runtime.tokenize import Tokenizer
+from ..checkpoint import CheckpointError
 from .sentence import NAMES
 from .tokenizer_json import NAME
 
@@ -30,12 +32,23 @@ def has_reference(paths: Iterable[Path]) -> bool:
 
 
 def disagreements(paths: Iterable[Path], ours: Tokenizer) -> tuple[int, list[str]]:
-    """(number of texts, those that get other ids, with the tokens around a text or without them)."""
+    """(number of texts, those that get other ids, with the tokens around a text or without them).
+
+    CheckpointError for a file that its library refuses.
+    """
     by_name = {path.name: path for path in paths}
-    if NAME in by_name:
-        pairs = list(_by_tokenizers(by_name[NAME], ours))
-    else:
-        pairs = list(_by_sentencepiece(next(by_name[name] for name in NAMES if name in by_name), ours))
+    compare = _by_tokenizers if NAME in by_name else _by_sentencepiece
+    path = by_name[next(name for name in (NAME, *NAMES) if name in by_name)]
+    try:
+        pairs = list(compare(path, ours))
+    except (HalfbyteError, KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # the libraries raise what they like, and panics are no Exceptions
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(
+            f"the library that it is made for does not take it: {said}", path=path,
+            hint="Download the folder again, or leave the check out (--no-verify)",
+        ) from None  # fmt: skip
     return len(pairs), [text for text, is_same in pairs if not is_same]
 
 

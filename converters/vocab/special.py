@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ...formats.gguf import ValueType
 from ...runtime.tokenize.kinds import KINDS
+from ..checkpoint import CheckpointError
 from .table import PREFIX, Keys
 from .tokenizer_json import TokenizerJson
 
@@ -26,19 +28,35 @@ _STANDS_FOR = {"bos": "cls", "eos": "sep"}  # what BERT and its like have instea
 
 
 class Special:
-    """The roles of a vocabulary. `ids` are its tokens by text; the first file that names a role is heard."""
+    """The roles of a vocabulary. `ids` are its tokens by text; the first file that names a role is heard.
 
-    def __init__(self, ids: Mapping[str, int], named: Mapping[str, Any], numbers: Mapping[str, int]) -> None:
-        self._ids = ids
+    named    fields of the tokenizer's files, by text; before `numbers`, of config.json, by id; before `own`, those that
+             the vocabulary itself says
+    count    ids are below it
+    folder   for errors: CheckpointError where a token that begins or ends texts is none of the model's, since texts
+             would never end. Others may be missing, as padding is that was added for training
+    """
+
+    def __init__(
+        self, ids: Mapping[str, int], named: Mapping[str, Any], own: Mapping[str, int], numbers: Mapping[str, Any],
+        count: int, folder: Path,
+    ) -> None:  # fmt: skip
+        self._ids, self._folder = ids, folder
         self.texts: dict[str, str] = {}
         for role in (*_KEYS, "cls"):
-            text = _text(named.get(f"{role}_token"))
+            given = named.get(f"{role}_token")
+            text = _text(given)
             if text is not None and text in ids:
                 self.texts[role] = text
+            elif given is not None and role in ("bos", "eos"):
+                raise self._no_token(f"{role}_token", text or given, f"one of its {len(ids):,} tokens")
         for role, instead in _STANDS_FOR.items():
             if role not in self.texts and instead in self.texts:
                 self.texts[role] = self.texts[instead]
-        self._numbers = numbers
+        valid = {role: i for role, i in numbers.items() if type(i) is int and 0 <= i < count}
+        self._numbers = {**own, **valid}
+        if "eos" in numbers and "eos" not in self.texts and "eos" not in self._numbers:
+            raise self._no_token("eos_token_id", numbers["eos"], f"0 to {count - 1:,}")
         self.adds: dict[str, bool] = {}
 
     def frame(self, file: TokenizerJson | None, named: Mapping[str, Any]) -> None:
@@ -53,8 +71,18 @@ class Special:
             given = named.get(f"add_{role}_token")
             if isinstance(given, bool):
                 self.adds.setdefault(role, given)
+            elif given is not None:
+                raise CheckpointError(
+                    "not a flag", path=self._folder, field=f"add_{role}_token", got=given, allowed="true or false"
+                )
         if file is not None:  # which leaves nothing to guess
             self.adds = {"bos": False, "eos": False} | self.adds
+
+    def _no_token(self, field: str, got: Any, allowed: str) -> CheckpointError:
+        hint = "The tokenizer is of another model than the weights, or was added to without new rows"
+        return CheckpointError(
+            "no token of the model", path=self._folder, field=field, got=got, allowed=allowed, hint=hint
+        )
 
     def keys(self, kind: str) -> Keys:
         """Ids and flags. A role that this kind of vocabulary would be taken to have, but has not, is denied."""

@@ -31,6 +31,7 @@ SOURCE_KEY = "halfbyte.quant.source"
 NESTED_KEY = "halfbyte.nested.codebook"
 INT8_KEY = "halfbyte.int8.rows"  # names of Q8_0 tensors with one scale a row
 PREFIX = "halfbyte."
+TOKENIZER = "halfbyte.tokenizer."  # begins keys about texts, which stay true whatever becomes of tensors
 
 # What codes stand for, as float32: quantiles of a normal distribution, and two bits of exponent and one of mantissa.
 CODEBOOKS: dict[str, tuple[float, ...]] = {

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...formats.errors import TokenizerError, UnsupportedError
+from ...formats.gguf.kinds import TOKENIZER
 from . import keys
 from .kinds import KINDS, Kind
 from .known_tokens import complete_special_ids, end_of_generation, mark_control
@@ -41,7 +42,7 @@ _ID_KEYS = {
 }
 _PART = 16_384  # tokens: one call for Gemma 3's 262,144 holds Python's lock for 75 ms, and windows stand still
 HUGGINGFACE_KEY = "tokenizer.huggingface.json"
-NORMAL_FORM_KEY = "halfbyte.tokenizer.normal_form"  # GGUF has no key for it, and llama.cpp does without
+NORMAL_FORM_KEY = f"{TOKENIZER}normal_form"  # GGUF has no key for it, and llama.cpp does without
 NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
 _NO_TOKEN = {-1, 0xFFFF_FFFF}  # converters write "none" as -1, stored in a UINT32
 

@@ -8,11 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from halfbyte import Model, convert
+from halfbyte.converters import selfcheck
 from halfbyte.converters.checkpoint import CheckpointError
 from halfbyte.converters.convert import open_checkpoint
 from halfbyte.converters.selfcheck import ConversionError, compared, sample
@@ -25,7 +27,9 @@ from halfbyte.runtime.hub import resolve
 from halfbyte.runtime.tokenize.sentence import model_proto
 from halfbyte.runtime.tokenize.vocabulary import read_vocabulary
 
+from ..builders import CASES, Case
 from ..unit.test_torchzip import write_archive
+from . import vocabularies
 from .checkpoints import write_folder
 
 STORIES = "stories260k"
@@ -177,6 +181,114 @@ def test_weights_that_are_all_zero_say_nothing(copy: Callable[..., Path], tmp_pa
     assert not (tmp_path / "made.gguf").exists()
 
 
+@pytest.fixture
+def with_tokenizer_json(tmp_path: Path) -> Path:
+    """A folder whose tokenizer normalizes texts first, as Qwen's do."""
+    config = {**CASES["qwen2"].config, "vocab_size": 1600}
+    made = write_folder(tmp_path / "composed", config, Case("qwen2", config).weights())
+    (made / "tokenizer.json").write_text(vocabularies.made("qwen2"), encoding="utf-8")
+    return made
+
+
+def test_what_is_done_to_texts_is_in_every_file(with_tokenizer_json: Path, tmp_path: Path) -> None:
+    from halfbyte import load_tokenizer, quantize
+    from tokenizers import Tokenizer
+
+    text = "cafe\u0301 na\u00efve"
+    wanted = Tokenizer.from_file(str(with_tokenizer_json / "tokenizer.json")).encode(text).ids
+    made = convert(with_tokenizer_json, tmp_path / "made.gguf", "F16")
+    assert made.check is not None and made.check.same_tokens == 1.0
+    quantize(tmp_path / "made.gguf", tmp_path / "again.gguf", "Q8_0")
+    for name in ("made.gguf", "again.gguf"):
+        assert load_tokenizer(tmp_path / name).encode(text) == wanted
+    with GGUFFile.open(tmp_path / "again.gguf") as file:
+        assert not [key for key in file.metadata if key.startswith("halfbyte.check.")]  # these were of another file
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"decoder": {"type": "Nope"}}, {"version": "9.9"}, {"truncation": 5},
+     {"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<x>", "type_id": 0}}],
+                         "pair": [], "special_tokens": {}}}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_tokenizer_that_its_library_refuses(
+    change: dict[str, Any], with_tokenizer_json: Path, tmp_path: Path
+) -> None:
+    path = with_tokenizer_json / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: the library that it is made for.*--no-verify"):
+        convert(with_tokenizer_json, tmp_path / "made.gguf", "F16")
+    assert not (tmp_path / "made.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "config"),
+    [({"eos_token": "<|im_end|>"}, {}), ({"bos_token": {"content": "<nope>"}}, {}), ({}, {"eos_token_id": 99_999}),
+     ({}, {"eos_token_id": "x"}), ({"add_bos_token": "yes"}, {})],
+)  # fmt: skip
+def test_ends_of_texts_that_are_no_tokens(
+    named: dict[str, Any], config: dict[str, Any], with_tokenizer_json: Path, tmp_path: Path
+) -> None:
+    (with_tokenizer_json / "tokenizer_config.json").write_text(json.dumps(named))
+    path = with_tokenizer_json / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    field = next(iter(named | config))
+    with pytest.raises(CheckpointError, match=f"'{field}': (no token of the model|not a flag)"):
+        convert(with_tokenizer_json, tmp_path / "made.gguf", "F16")
+
+
+def test_the_working_folder_is_a_folder(copy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy())
+    assert convert(".", type="F16").summary.path == Path("changed-F16.gguf")
+
+
+def test_a_text_in_letters_that_a_vocabulary_has_none_of_is_no_check(
+    copy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_letters = SimpleNamespace(encode=lambda text: [], vocab_size=5)
+    monkeypatch.setattr(selfcheck, "tokenizer_from_metadata", lambda metadata: no_letters)
+    with open_checkpoint(copy()) as model:
+        assert sample(model).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_shards_of_a_checkpoint_are_not_kept(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="keep_split"):
+        convert(folder, tmp_path / "made.gguf", "F16", keep_split=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [("rope_theta", 0, "rope_theta"), ("rms_norm_eps", 0, "rms_norm_eps"), ("head_dim", 7, "head_dim"),
+     ("num_hidden_layers", 4096, "num_hidden_layers")],
+)  # fmt: skip
+def test_errors_name_fields_of_the_checkpoint(
+    field: str, value: object, named: str, copy: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(HalfbyteError, match=rf"config\.json, '{named}'"):
+        convert(copy(**{field: value}), tmp_path / "made.gguf", "F32")
+
+
+def test_what_a_download_leaves_of_a_file(copy: Callable[..., Path], tmp_path: Path) -> None:
+    made = copy()
+    whole = (made / "model.safetensors").read_bytes()
+    for left, said in (
+        (bytes(len(whole)), "begins with zeros.*interrupted download"), (b"", "the file is empty"),
+        (b"PK\x03\x04" + whole, "zip archive.*Call it pytorch_model.bin"), (b"GGUF" + whole, "a GGUF file"),
+        (b"\x80\x02" + whole, "Python pickle.*Call it"), (b"\x89HDF" + whole, "HDF5 file.*safetensors, or archives"),
+    ):  # fmt: skip
+        (made / "model.safetensors").write_bytes(left)
+        with pytest.raises(CheckpointError, match=rf"model\.safetensors: .*{said}"):
+            convert(made, tmp_path / "made.gguf", "F32")
+    (made / "model.safetensors").rename(made / "model.pth")
+    (made / "model.pth").write_bytes(whole)
+    with pytest.raises(CheckpointError, match=r"model\.pth: this is a safetensors file.*Call it model\.safetensors"):
+        convert(made, tmp_path / "made.gguf", "F32")
+    (made / "config.json").write_bytes(bytes(99))
+    with pytest.raises(CheckpointError, match=r"config\.json: the file begins with zeros"):
+        convert(made, tmp_path / "made.gguf", "F32")
+
+
 def test_types_of_one_family_are_not_told_apart(copy: Callable[..., Path], tmp_path: Path) -> None:
     made = copy(architectures=["MistralForCausalLM"])
     assert convert(made, tmp_path / "made.gguf", "F32").architecture == "llama"
@@ -199,7 +311,7 @@ def test_a_file_with_other_tokens_is_refused(
         return {**vocabulary(*args), "tokenizer.ggml.add_space_prefix": False}
 
     monkeypatch.setattr(module, "vocabulary", without_prefix)
-    with pytest.raises(ConversionError, match=r"get other tokens by the written file .*The quick brown fox"):
+    with pytest.raises(ConversionError, match=r"get other tokens by the keys of the new file .*The quick brown fox"):
         convert(folder, tmp_path / "made.gguf", "F32")
     assert list(tmp_path.iterdir()) == []
 
@@ -234,7 +346,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[HalfbyteError], str]] = {
     "remote code": ({"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}, UnsupportedError, "never run"),
     "code for its type": ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, UnsupportedError, "never run"),
     "a type of another family": ({"model_type": "qwen2"}, CheckpointError, "model_type.*'qwen2'.*LlamaForCausalLM"),
-    "an odd number of dimensions": ({"hidden_size": 63}, CheckpointError, r"config\.json.*dimension_count"),
+    "an odd number of dimensions": ({"hidden_size": 63}, CheckpointError, r"config\.json.*'hidden_size'"),
     "a smaller vocabulary": ({"vocab_size": 511}, CheckpointError, "vocab_size"),
 }
 

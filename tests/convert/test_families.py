@@ -137,7 +137,7 @@ def test_a_language_model_in_one_that_sees(names: str, tmp_path: Path) -> None:
     given = {names.format(name.removeprefix("model.")): array for name, array in case.weights().items()}
     seen = {"vision_tower.vision_model.post_layernorm.weight", "multi_modal_projector.mm_soft_emb_norm.weight"}
     given |= {f"{'' if names.startswith('l') else 'model.'}{name}": np.zeros(3, np.float32) for name in seen}
-    given["language_model.lm_head.weight"] = np.zeros((3, 4), np.float32)
+    given["language_model.lm_head.weight"] = case.weights()["model.embed_tokens.weight"]
     text = {key: value for key, value in case.config.items() if key not in ("architectures", "rms_norm_eps")}
     config = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
     with Checkpoint.open(write_folder(tmp_path, config, given)) as checkpoint:
@@ -147,16 +147,59 @@ def test_a_language_model_in_one_that_sees(names: str, tmp_path: Path) -> None:
         assert family.tensors(checkpoint, inner).keys() == tensors.keys()
 
 
+def tensors_of(folder: Path, config: Mapping[str, Any], weights: Arrays) -> set[str]:
+    with Checkpoint.open(write_folder(folder, config, weights)) as checkpoint:
+        family, inner = family_of(checkpoint)
+        return set(family.tensors(checkpoint, inner))
+
+
 def test_a_tied_head_is_the_embedding(tmp_path: Path) -> None:
-    """transformers ties them, whatever the checkpoint has under the head's name."""
+    """A copy is left out. transformers keeps one with other numbers, whatever config.json says."""
     case = CASES["llama"]
-    given = {**case.weights(), "lm_head.weight": np.ones_like(case.weights()["model.embed_tokens.weight"])}
+    embedding = case.weights()["model.embed_tokens.weight"]
     for is_tied in (True, False):
         config = {**case.config, "tie_word_embeddings": is_tied}
-        with Checkpoint.open(write_folder(tmp_path, config, given)) as checkpoint:
-            family, inner = family_of(checkpoint)
-            made = family.tensors(checkpoint, inner)
-            assert ("output.weight" in made) is not is_tied
+        for head, is_there in ((embedding, not is_tied), (2 * embedding, True)):
+            made = tensors_of(tmp_path, config, {**case.weights(), "lm_head.weight": head})
+            assert ("output.weight" in made) is is_there
+
+
+@pytest.mark.parametrize("name", ["gemma", "gemma3", "gpt2"])
+def test_families_whose_head_is_the_embedding_have_no_other(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    embedding = next(array for key, array in case.weights().items() if re.search(r"(embed_tokens|wte)\.weight$", key))
+    assert "output.weight" not in tensors_of(tmp_path, case.config, {**case.weights(), "lm_head.weight": embedding})
+    for wrong in (2 * embedding, embedding[:3]):
+        with pytest.raises(CheckpointError, match=r"'lm_head.weight': it is not the embedding.*tie_word_embeddings"):
+            tensors_of(tmp_path, case.config, {**case.weights(), "lm_head.weight": wrong})
+
+
+def test_a_head_that_is_missing_is_no_embedding_unless_config_says_so(tmp_path: Path) -> None:
+    for name, is_tied in (("llama", False), ("qwen3", False), ("starcoder2", True)):
+        case = CASES[name]
+        weights = {key: array for key, array in case.weights().items() if key != "lm_head.weight"}
+        config = {key: value for key, value in case.config.items() if key != "tie_word_embeddings"}
+        if is_tied:
+            assert "output.weight" not in tensors_of(tmp_path, config, weights)
+            continue
+        with pytest.raises(CheckpointError, match=r"lm_head.weight.*the head is missing.*does not say that it is"):
+            tensors_of(tmp_path, config, weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "bias"),
+    [
+        ("llama", "model.layers.0.self_attn.q_proj.bias"), ("qwen2", "model.layers.1.self_attn.o_proj.bias"),
+        ("gemma2", "model.layers.0.mlp.down_proj.bias"), ("phi3", "model.layers.0.self_attn.qkv_proj.bias"),
+        ("olmo2", "model.norm.bias"), ("llama", "lm_head.bias"), ("qwen3moe", "model.layers.0.mlp.gate.bias"),
+    ],
+)  # fmt: skip
+def test_biases_that_nobody_should_add(name: str, bias: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    weights = case.weights()
+    rows = len(weights[bias.replace(".bias", ".weight")])
+    with pytest.raises(CheckpointError, match=rf"{re.escape(bias)}'?: models with this config.json have no such bias"):
+        tensors_of(tmp_path, case.config, {**weights, bias: np.ones(rows, np.float32)})
 
 
 def test_a_base_that_is_not_said_is_that_of_transformers() -> None:
