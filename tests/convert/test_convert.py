@@ -98,7 +98,8 @@ def copy(folder: Path, tmp_path: Path) -> Callable[..., Path]:
 def test_float32_is_the_model_itself(folder: Path, stories: Path, tmp_path: Path) -> None:
     made = convert(folder, tmp_path / "made.gguf", "F32")
     assert made.check is not None
-    assert (made.check.kl_mean, made.check.same_top, made.check.same_tokens) == (0.0, 1.0, 1.0)
+    assert made.check.kl_mean == pytest.approx(0.0, abs=1e-9)  # NumPy's BLAS need not add up the same way twice
+    assert (made.check.same_top, made.check.same_tokens) == (1.0, 1.0)
     with GGUFFile.open(stories) as wanted, GGUFFile.open(tmp_path / "made.gguf") as found:
         assert found.tensors.keys() == wanted.tensors.keys()
         for name, tensor in wanted.tensors.items():

@@ -20,6 +20,7 @@ from halfbyte.runtime.models import FAMILIES, ModelSpec
 
 from ..builders import CASES, ENCODERS, N_TOKENS, Arrays, Case, open_case
 from ..fixtures.make import families as fixtures
+from ..tolerances import BLAS_SUM
 from .running import N_PAGES, distance, page_table, prefill, run_in_chunks, step
 
 TOLERANCE = 1e-5  # float32 rounding in another order measures below 2e-6; 1e-4 would hide exact against tanh gelu
@@ -160,7 +161,7 @@ def test_quantized_weights_are_decoded(type_: GGMLType, tmp_path: Path) -> None:
     types = {weight.type for node in quantized.graph.nodes for weight in node.weights.values()}
     assert types == {type_, GGMLType.F32}
     found, expected = (prefill(executor(spec.graph), case.tokens()) for spec in (quantized, rounded))
-    assert np.array_equal(found, expected)
+    assert distance(found, expected) < BLAS_SUM
     assert distance(found, fixtures.load(case.name)["logits"]) > TOLERANCE, "nothing was quantized"
 
 

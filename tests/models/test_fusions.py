@@ -21,7 +21,7 @@ from halfbyte.runtime.graph.verify import verify
 
 from ..builders import CASES, N_TOKENS, open_case
 from ..switches import needs_kernels
-from ..tolerances import GELU_INT8_LOGITS, GELU_LOGITS, INT8_LOGITS
+from ..tolerances import BLAS_SUM, GELU_INT8_LOGITS, GELU_LOGITS, INT8_LOGITS
 from .running import N_PAGES, distance, prefill, run_in_chunks
 
 WIDE = replace(CASES["llama"], config={**CASES["llama"].config, "head_dim": 32})  # whole groups of int8 in a head
@@ -59,7 +59,7 @@ def test_the_reference_computes_the_same(name: str, tmp_path: Path) -> None:
     for function in FUSIONS:
         graph = function(graph)
         verify(graph)
-        assert np.array_equal(run(graph), expected), function.__name__
+        assert distance(run(graph), expected) < BLAS_SUM, function.__name__
 
 
 def compiled(graph: Graph, monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> CPUExecutor:
