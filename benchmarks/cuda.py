@@ -62,7 +62,7 @@ def product(name: str, n: int, cols: int, m: int, how: str) -> tuple[Callable[[i
     """launch(i): a product with m rows of activations by one of HOW, and the bytes of its weight."""
     # made when they are imported: there is a package
     from halfbyte.runtime.backends.cuda.allocate import DeviceMemory
-    from halfbyte.runtime.backends.cuda.kernels import linear, tensor_tiles, tiles
+    from halfbyte.runtime.backends.cuda.kernels import fragments, linear, tensor_tiles, tiles
     from halfbyte.runtime.backends.cuda.lower_linear import at_once
     from halfbyte.runtime.backends.cuda.simt import WARP, WARPS, blocks
     from halfbyte.runtime.backends.cuda.weights import table_of
@@ -82,8 +82,8 @@ def product(name: str, n: int, cols: int, m: int, how: str) -> tuple[Callable[[i
         several = at_once(m)
         kernel = linear.rows(name, several)[(blocks(-(-n // WARPS)), -(-m // several)), (WARP, WARPS)]
     elif how == "tensor cores":
-        grid = -(-n // tensor_tiles.ROWS), -(-m // tensor_tiles.TOKENS)
-        kernel = tensor_tiles.tensor_tiles(name)[grid, (WARP, tensor_tiles.WARPS)]
+        grid = -(-n // fragments.ROWS), -(-m // fragments.TOKENS)
+        kernel = tensor_tiles.tensor_tiles(name)[grid, (WARP, fragments.WARPS)]
     else:
         kernel = tiles.tiles(name)[(-(-n // tiles.ROWS), -(-m // tiles.TOKENS)), (tiles.ACROSS, tiles.DOWN)]
 

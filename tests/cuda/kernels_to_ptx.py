@@ -20,12 +20,14 @@ from typing import Any
 from halfbyte.runtime.backends.cuda.kernels import (
     attention,
     elementwise,
+    fragments,
     linear,
     moe,
     norm,
     quantize,
     rope,
     rows,
+    tensor_floats,
     tensor_tiles,
     tiles,
 )
@@ -46,8 +48,10 @@ def kernels(capability: tuple[int, int]) -> Iterator[tuple[str, Any, tuple[Any, 
         for tokens in (1, 8):
             yield f"rows.{name}.{tokens}", linear.rows(name, tokens), (*product, N, F4, FLAG, F4, FLAG, F4)
         yield f"tiles.{name}", tiles.tiles(name), (*product, N, F4, FLAG, F4, FLAG, F4)
-        if name in UNPACK and capability >= tensor_tiles.CAPABILITY:
+        if name in UNPACK and capability >= fragments.CAPABILITY:
             yield f"tensor_tiles.{name}", tensor_tiles.tensor_tiles(name), (*product, N, F4, FLAG, F4, FLAG, F4)
+        if name in tensor_floats.TYPES and capability >= fragments.CAPABILITY:
+            yield f"tensor_floats.{name}", tensor_floats.tensor_floats(name), (*product, N, F4, FLAG, F4, FLAG, F4)
         part = (U1, N, F4, FLAG, F4)
         yield f"together.{name}", linear.together(name, 1), (*part, *part, *part, N, I4, N, x, F4, F4, N)
         glu = (U1, *product, N, F4, FLAG, F4, FLAG, F4)

@@ -13,7 +13,7 @@ from ...graph.plan import Arena, Buffer, place
 from ...step import Step
 from ..base import CancelFlag, Values, rows_in
 from .allocate import Array, DeviceMemory
-from .kernels.tensor_tiles import CAPABILITY
+from .kernels.fragments import CAPABILITY
 from .lower import Lowering, Run
 from .memory import Inputs, Pages, Weights
 from .now import Now

@@ -148,5 +148,25 @@ def _products(columns: int) -> Any:
 
 
 products_of_16, products_of_32 = _products(16), _products(32)
+
+
+@intrinsic
+def products_of_floats(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """The same for 8 columns of float32, of which the first 11 bits of a significand are multiplied ("tf32")."""
+    bits, floats = types.UniTuple(types.int32, 4), types.UniTuple(types.float32, 4)
+    text = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, "
+    single = ir.FloatType()
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sizes = zip(args, (4, 2, 4), strict=True)
+        inputs = [builder.extract_value(arg, i) for arg, size in sizes for i in range(size)]
+        function = ir.FunctionType(ir.LiteralStructType([single] * 4), [_I32] * 6 + [single] * 4)
+        constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
+        found = builder.asm(function, text + "{$10, $11, $12, $13};", constraints, inputs, True)
+        return context.make_tuple(builder, floats, [builder.extract_value(found, i) for i in range(4)])
+
+    return floats(bits, types.UniTuple(types.int32, 2), floats), codegen
+
+
 dp4a = _assembly("dp4a.s32.s32")  # c plus the products of the four signed bytes of a and b
 prmt = _assembly("prmt.b32")  # four of the eight bytes of a and b, by the lowest three bits of the four nibbles of c

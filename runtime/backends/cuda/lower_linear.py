@@ -10,7 +10,7 @@ import numpy as np
 from ...graph.ir import Node, Rows, Value, Weight
 from ...graph.plan import Buffer
 from .allocate import Array
-from .kernels import elementwise, linear, tensor_tiles
+from .kernels import elementwise, fragments, linear, tensor_floats, tensor_tiles
 from .kernels import quantize as quantizing
 from .kernels.linear import FLOATS
 from .kernels.tiles import ACROSS, DOWN, ROWS, TOKENS, tiles
@@ -147,9 +147,9 @@ def _few(name: str, m: int, n: int, now: Now) -> Any:
 
 
 def _many(name: str, m: int, n: int, now: Now, has_tensor_cores: bool) -> Any:
-    if has_tensor_cores and name not in FLOATS:
-        grid = -(-n // tensor_tiles.ROWS), -(-m // tensor_tiles.TOKENS)
-        return tensor_tiles.tensor_tiles(name)[grid, (WARP, tensor_tiles.WARPS), now.stream]
+    if has_tensor_cores and (name not in FLOATS or name in tensor_floats.TYPES):
+        kernel = tensor_floats.tensor_floats(name) if name in FLOATS else tensor_tiles.tensor_tiles(name)
+        return kernel[(-(-n // fragments.ROWS), -(-m // fragments.TOKENS)), (WARP, fragments.WARPS), now.stream]
     return tiles(name)[(-(-n // ROWS), -(-m // TOKENS)), (ACROSS, DOWN), now.stream]
 
 

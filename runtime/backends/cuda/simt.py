@@ -66,8 +66,8 @@ if SIMULATED:
         cuda.syncthreads()
 
     @_on_gpu
-    def _together(words, half, c):  # type: ignore[no-untyped-def]
-        """See `simulated.products`; each lane gives its words, and they meet once."""
+    def _together(words):  # type: ignore[no-untyped-def]
+        """(number of a lane, the words of all lanes of its warp), which meet once."""
         boxes = cuda.shared.array((2, 1024, 6), np.int32)
         me = cuda.threadIdx.x + cuda.blockDim.x * cuda.threadIdx.y
         box = boxes[simulated.turn()]
@@ -75,17 +75,25 @@ if SIMULATED:
             box[me, i] = words[i]
         cuda.syncthreads()
         first = me // WARP * WARP
-        return simulated.products(me % WARP, box[first : first + WARP, : len(words)], half, c)
+        return me % WARP, box[first : first + WARP, : len(words)]
 
     @_on_gpu
     def products_of_16(a, b, c):  # type: ignore[no-untyped-def]
         """See instructions.py."""
-        return _together((*a, *b), 1, c)
+        lane, words = _together((*a, *b))
+        return simulated.products(lane, words, 1, c)
 
     @_on_gpu
     def products_of_32(a, b, c):  # type: ignore[no-untyped-def]
         """See instructions.py."""
-        return _together((*a, *b), 2, c)
+        lane, words = _together((*a, *b))
+        return simulated.products(lane, words, 2, c)
+
+    @_on_gpu
+    def products_of_floats(a, b, c):  # type: ignore[no-untyped-def]
+        """See instructions.py."""
+        lane, words = _together((*a, *b))
+        return simulated.products_of_floats(lane, words, c)
 
     def shared_bytes(size: int) -> Any:
         """A function that gives a kernel `size` bytes of shared memory, at an address that is a multiple of 16."""
@@ -109,6 +117,7 @@ else:
         prmt,
         products_of_16,
         products_of_32,
+        products_of_floats,
         put_four,
         short,
         word,
@@ -170,6 +179,6 @@ def block_sum(x):  # type: ignore[no-untyped-def]
 
 __all__ = [
     "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "byte", "device", "dp4a", "float_of", "four", "half",
-    "half_of", "meet", "prmt", "products_of_16", "products_of_32", "put_four", "shared_bytes", "short", "warp_max",
-    "warp_sum", "word", "wrapped",
+    "half_of", "meet", "prmt", "products_of_16", "products_of_32", "products_of_floats", "put_four", "shared_bytes",
+    "short", "warp_max", "warp_sum", "word", "wrapped",
 ]  # fmt: skip

@@ -83,6 +83,17 @@ def prmt(a: int, b: int, c: int) -> int:
     return wrapped(found)
 
 
+def products_of_floats(lane: int, given: Any, c: tuple[Any, ...]) -> tuple[np.float32, ...]:
+    """The same of floats, by their bits without the last 13: lane 4 r + k has words k and k + 4 of rows and tokens."""
+    cut = np.asarray(given, np.int32) & np.int32(-1 << 13)
+    quads = cut.view(np.float32).reshape(8, 4, -1)
+    a = np.concatenate([np.concatenate([quads[:, :, upper], quads[:, :, 2 + upper]], axis=1) for upper in (0, 1)])
+    made = a @ np.concatenate([quads[:, :, 4], quads[:, :, 5]], axis=1).T
+    row, token = lane // 4, 2 * (lane % 4)
+    mine = (made[row, token], made[row, token + 1], made[row + 8, token], made[row + 8, token + 1])
+    return tuple(np.float32(one + before) for one, before in zip(mine, c, strict=True))
+
+
 def products(lane: int, given: Any, half: int, c: tuple[int, ...]) -> tuple[int, ...]:
     """What lane `lane` of a warp gets of `products_of_16` or `products_of_32`.
 

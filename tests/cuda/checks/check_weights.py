@@ -10,7 +10,7 @@ import pytest
 from halfbyte.formats.gguf import GGMLType
 from halfbyte.formats.quants import codec_for, decode
 from halfbyte.runtime.backends.cuda.allocate import DeviceMemory
-from halfbyte.runtime.backends.cuda.kernels import linear, rows, tensor_tiles, tiles
+from halfbyte.runtime.backends.cuda.kernels import fragments, linear, rows, tensor_floats, tensor_tiles, tiles
 from halfbyte.runtime.backends.cuda.kernels.linear import FLOATS
 from halfbyte.runtime.backends.cuda.kernels.quantize import quantize
 from halfbyte.runtime.backends.cuda.package import SIMULATED, cuda
@@ -115,14 +115,15 @@ def test_products_of_many_rows(name: str) -> None:
     assert is_near(out, x @ matrix.values.T, ROUNDED.get(name, 2e-6))
 
 
-@pytest.mark.parametrize("name", sorted(UNPACK))
+@pytest.mark.parametrize("name", sorted({*UNPACK, *tensor_floats.TYPES}))
 def test_products_on_tensor_cores(name: str) -> None:
     matrix, (x, given) = Matrix(name), activations(name, TOKENS)
     bias, before = (np.random.default_rng(i).standard_normal(size).astype(np.float32)
                     for i, size in enumerate((N, TOKENS * N)))  # fmt: skip
     out = empty(TOKENS, N)
-    grid = -(-N // tensor_tiles.ROWS), -(-TOKENS // tensor_tiles.TOKENS)
-    launch = tensor_tiles.tensor_tiles(name)[grid, (WARP, tensor_tiles.WARPS)]
+    grid = -(-N // fragments.ROWS), -(-TOKENS // fragments.TOKENS)
+    kernel = tensor_floats.tensor_floats(name) if name in FLOATS else tensor_tiles.tensor_tiles(name)
+    launch = kernel[grid, (WARP, fragments.WARPS)]
     launch(*matrix.start, *given, TOKENS, cuda.to_device(bias), True, cuda.to_device(before), True, out)
     expected = before.reshape(TOKENS, N) + (x @ matrix.values.T + bias)
     assert is_near(out, expected, ROUNDED.get(name, 2e-6))

@@ -2,9 +2,8 @@
 
 As in tiles.py a block unpacks a part of the weight's rows into shared memory, and copies the same part of the
 activations next to it. Here a warp's tensor core multiplies 16 rows with 8 tokens at once, over a group of 32 columns;
-then the whole numbers meet their scales. The fragments of a lane: https://docs.nvidia.com/cuda/parallel-thread-execution
-(mma.m16n8k32): lane 4 r + k has words k and k + 4 of rows r and r + 8 and of token r, and the results of both rows for
-tokens 2 k and 2 k + 1.
+then the whole numbers meet their scales. Lane 4 r + k gives words k and k + 4 of rows r and r + 8 and of token r; what
+it gets is in fragments.py.
 """
 
 from __future__ import annotations
@@ -14,22 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from ..package import SIMULATED, cuda
-from ..simt import WARP, bits_of, float_of, products_of_16, products_of_32
+from ..package import cuda
+from ..simt import WARP, float_of, products_of_16, products_of_32
 from ..weights import HALVES, PLAIN, UNPACK
+from .fragments import ACROSS, DOWN, ROOM, ROWS, SIDES, TOKENS, WARPS, clear, store
 from .quantize import word_of
 
-CAPABILITY = (8, 0)  # of GPUs that have these instructions
-# Warps of a block, down and across; and of each, fragments of 16 rows and of 8 tokens.
-BANDS, SIDES, DOWN, ACROSS = (1, 1, 1, 1) if SIMULATED else (4, 2, 2, 4)
-ROWS, TOKENS, WARPS = 16 * BANDS * DOWN, 8 * SIDES * ACROSS, BANDS * SIDES
 GROUPS = 4  # of 32 columns, at a time
-BAND_LINE = 16 * BANDS + 1  # words of a token, where results change places
 LINE = 8 * GROUPS + 4  # words of a row in shared memory: 4 more, so that the words of a fragment lie in 32 banks
 # Whole numbers up to 2^22 added to these bits make the float 1.5 * 2^23 + the number: a subtraction converts them.
 BITS, OFFSET = 0x4B400000, np.float32(12582912.0)
 # Sizes of shared memory: Numba takes names of constants only.
-_LEFT, _LEFT_SCALES, _RIGHT, _RIGHT_SCALES = ROWS * LINE, ROWS * GROUPS * 4, TOKENS * LINE, TOKENS * GROUPS * 3
+_LEFT, _LEFT_SCALES = max(ROOM, ROWS * LINE), ROWS * GROUPS * 4
+_RIGHT, _RIGHT_SCALES = TOKENS * LINE, TOKENS * GROUPS * 3
 
 
 @cache
@@ -54,10 +50,7 @@ def tensor_tiles(name: str) -> Any:
         first_row, first_token = cuda.blockIdx.x * ROWS, cuda.blockIdx.y * TOKENS
         own_row, own_token = warp // SIDES * DOWN * 16 + quad, warp % SIDES * ACROSS * 8
         none = (np.int32(BITS), np.int32(BITS), np.int32(BITS), np.int32(BITS))
-        for i in range(DOWN):
-            for j in range(ACROSS):
-                for e in range(4):
-                    acc[i, j, e] = np.float32(0.0)
+        clear(acc)
         for begin in range(0, groups, GROUPS):
             count = min(GROUPS, groups - begin)
             cuda.syncthreads()
@@ -107,22 +100,6 @@ def tensor_tiles(name: str) -> Any:
                                 value += left_scales[own_scales + 2] * right_scales[own_sums + 1]
                                 value += left_scales[own_scales + 3] * right_scales[own_sums + 2]
                             acc[i, j, e] += value
-        for i in range(DOWN):  # over shared memory: neighbouring threads then write neighbouring rows
-            cuda.syncthreads()
-            for j in range(ACROSS):
-                for e in range(4):
-                    token = own_token + 8 * j + 2 * member + e % 2
-                    left[token * BAND_LINE + 16 * (warp // SIDES) + quad + 8 * (e // 2)] = bits_of(acc[i, j, e])
-            cuda.syncthreads()
-            for task in range(thread, TOKENS * 16 * BANDS, threads):
-                r, t = task % (16 * BANDS), task // (16 * BANDS)
-                row, token = first_row + (r // 16 * DOWN + i) * 16 + r % 16, first_token + t
-                if row < n and token < m:
-                    value = float_of(left[t * BAND_LINE + r])
-                    if has_bias:
-                        value += bias[row]
-                    if has_residual:
-                        value += residual[token * n + row]
-                    out[token * n + row] = value
+        store(acc, left, n, m, bias, has_bias, residual, has_residual, out)
 
     return linear_tensor_tiles
