@@ -55,6 +55,10 @@ class Config:
             raise self.refuse(name, found, "an object")
         return Config(found, self.path, f"{self._prefix}{name}.")
 
+    def having(self, fields: Mapping[str, Any]) -> Config:
+        """The same object with other fields: errors name it as before."""
+        return Config(fields, self.path, self._prefix)
+
     def count(self, *names: str, default: int | None = None, low: int = 1, high: int = MAX_COUNT) -> int:
         """A whole number under the first of these names that is there."""
         name, value = self._first(names, default)

@@ -215,12 +215,19 @@ def _facts(path: Path, spec: ModelSpec, context: int, threads: int, backend: str
 
 
 def choose_context(file: GGUFFile, wanted: int | None) -> int:
-    """The context wanted, or as much as the model was trained with, up to DEFAULT_CONTEXT."""
+    """The context wanted, or as much as the model was trained with, up to DEFAULT_CONTEXT.
+
+    Longer contexts than the original one take longrope's long factors, for short texts too, where transformers looks
+    at the text. So they are for those who ask for them.
+    """
     if wanted is not None:
         return wanted
-    architecture = file.metadata.require("general.architecture", str)
-    trained = file.metadata.optional(f"{architecture}.context_length", int, DEFAULT_CONTEXT)
-    return max(1, min(trained, DEFAULT_CONTEXT))
+    keys = file.metadata.scope(file.metadata.require("general.architecture", str))
+    most = keys.optional("context_length", int, DEFAULT_CONTEXT)
+    # llama.cpp's converter does not write the type, only the factors.
+    if keys.optional("rope.scaling.type", str, "") == "longrope" or "rope_factors_long.weight" in file.tensors:
+        most = min(most, keys.optional("rope.scaling.original_context_length", int, most))
+    return max(1, min(most, DEFAULT_CONTEXT))
 
 
 def _cpu(**options: Any) -> Backend:

@@ -11,6 +11,7 @@ from .family import Family, Keys
 from .shared import (
     LAYERS,
     LLAMA_NAMES,
+    MAX_BASE,
     QK_NORM_NAMES,
     attention_biases,
     decoder_keys,
@@ -19,6 +20,7 @@ from .shared import (
     rope_factors,
     rope_keys,
     rope_parameters,
+    rotation,
 )
 
 _POST_NORMS = {
@@ -44,7 +46,7 @@ def _gemma2_keys(c: Config) -> Keys:
     _expect_windows(c, every=2)
     return decoder_keys(c) | {
         **_scale(c),
-        "attention.sliding_window": c.count("sliding_window", default=4096),
+        "attention.sliding_window": _window(c),
         "attn_logit_softcapping": _cap(c, "attn_logit_softcapping", 50.0),
         "final_logit_softcapping": _cap(c, "final_logit_softcapping", 30.0),
     }
@@ -54,18 +56,37 @@ def _gemma3_keys(c: Config) -> Keys:
     c.expect("hidden_activation", "gelu_pytorch_tanh")
     c.expect("use_bidirectional_attention", False)
     _expect_windows(c, every=6)
-    rope = rope_parameters(c)
-    whole = rope.inner("full_attention") if "full_attention" in rope else rope  # transformers 5 has one for each kind
-    keys = decoder_keys(c) | rope_keys(c, whole, theta=1e6) | _scale(c)
-    if "sliding_window" in c:
-        keys["attention.sliding_window"] = c.count("sliding_window")
-    if "sliding_attention" in rope:
-        keys["rope.freq_base_swa"] = rope.inner("sliding_attention").number("rope_theta", low=1.0, high=1e12)
-    elif "rope_local_base_freq" in c:
-        keys["rope.freq_base_swa"] = c.number("rope_local_base_freq", low=1.0, high=1e12)
+    keys = decoder_keys(c) | rope_keys(c, _rope_of_all(c)) | _rope_of_windows(c) | _scale(c)
+    keys["attention.sliding_window"] = _window(c)
     if "final_logit_softcapping" in c:
         keys["final_logit_softcapping"] = _cap(c, "final_logit_softcapping", 30.0)
     return keys
+
+
+def _rope_of_all(c: Config) -> Config:
+    """Rotation in layers that see everything. transformers 5 has one for each kind, and adds `rope_scaling` to it."""
+    kinds = c.inner("rope_parameters")
+    rope = rope_parameters(c)
+    if "full_attention" in kinds or "sliding_attention" in kinds:
+        whole = kinds.inner("full_attention")
+        rope = rotation(c, whole.having({**whole.fields, **c.inner("rope_scaling").fields}))
+    return rope.having({"rope_theta": 1e6, **rope.fields})
+
+
+def _rope_of_windows(c: Config) -> Keys:
+    """Their base; files have no keys for a scaling of theirs."""
+    local = c.inner("rope_parameters").inner("sliding_attention")
+    local.expect("rope_type" if "rope_type" in local else "type", "default")
+    if "rope_theta" in local:
+        return {"rope.freq_base_swa": local.number("rope_theta", low=1.0, high=MAX_BASE)}
+    if "rope_local_base_freq" in c:
+        return {"rope.freq_base_swa": c.number("rope_local_base_freq", low=1.0, high=MAX_BASE)}
+    return {}
+
+
+def _window(c: Config) -> int:
+    _refuse_null(c, "sliding_window")  # transformers cannot run that either
+    return c.count("sliding_window", default=4096)
 
 
 def _scale(c: Config) -> Keys:
@@ -76,9 +97,13 @@ def _scale(c: Config) -> Keys:
 
 def _cap(c: Config, name: str, default: float) -> float:
     """A soft cap. A null says that there is none, which is not a missing field."""
+    _refuse_null(c, name)
+    return c.number(name, default=default, low=1e-3, high=1e6)
+
+
+def _refuse_null(c: Config, name: str) -> None:
     if name in c.fields and c.fields[name] is None:
         raise c.refuse(name, "null", "a number")
-    return c.number(name, default=default, low=1e-3, high=1e6)
 
 
 def _expect_windows(c: Config, every: int) -> None:
@@ -94,6 +119,7 @@ def _family(
     keys: Callable[[Config], Keys],
     more: Mapping[str, str],
     unsaid: Mapping[str, Any] | None = None,
+    rope: Callable[[Config], Config] = rope_parameters,
 ) -> Family:
     """The embedding is the head, and files of these families have no room for another."""
     names = {stem: name for stem, name in {**LLAMA_NAMES, **more}.items() if name != "output"}
@@ -106,10 +132,10 @@ def _family(
         unsaid=unsaid or {},
         biases=attention_biases,
         is_tied=True,
-        extra=rope_factors,
+        extra=lambda c: rope_factors(c, rope(c)),
     )
 
 
 GEMMA = _family("gemma", _gemma_keys, {})
 GEMMA2 = _family("gemma2", _gemma2_keys, _POST_NORMS)
-GEMMA3 = _family("gemma3", _gemma3_keys, QK_NORM_NAMES | _POST_NORMS, _UNSAID)
+GEMMA3 = _family("gemma3", _gemma3_keys, QK_NORM_NAMES | _POST_NORMS, _UNSAID, _rope_of_all)

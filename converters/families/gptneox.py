@@ -26,7 +26,8 @@ def _rope(c: Config) -> Config:
         "rope_theta": c.number("rotary_emb_base", default=10_000.0),
         "partial_rotary_factor": c.number("rotary_pct", default=0.25),
     }
-    return Config(old | dict(rope_parameters(c).fields), c.path, "rope_parameters.")
+    rope = rope_parameters(c)
+    return rope.having({**old, **rope.fields})
 
 
 def _biases(c: Config) -> tuple[str, ...]:
@@ -52,6 +53,6 @@ GPTNEOX = Family(
     # From query, key and value of each head to all queries, all keys, all values.
     changes={"blk.{i}.attn_qkv": regrouped("num_attention_heads", 3, (0, 1))},
     biases=_biases,
-    extra=rope_factors,
+    extra=lambda c: rope_factors(c, _rope(c)),
     ignored=(r"\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...formats.errors import UnsupportedError
 from ..config import Config
 from .family import Family, Keys
 from .shared import (
@@ -25,11 +26,31 @@ def _keys(c: Config) -> Keys:
     if (n_rot := keys["rope.dimension_count"]) != (whole := head_dim(c)):  # transformers rotates all, whatever it says
         raise c.refuse("partial_rotary_factor", n_rot / whole, "1")
     keys |= {"attention.key_length": whole, "attention.value_length": whole}  # llama.cpp writes them always
-    if c.fields.get("model_type") != "llama" and "sliding_window" in c:
-        keys["attention.sliding_window"] = c.count("sliding_window")
+    keys |= _window(c, keys["block_count"])
     if "num_local_experts" in c:
         keys |= {"expert_count": c.count("num_local_experts"), "expert_used_count": c.count("num_experts_per_tok")}
     return keys
+
+
+def _window(c: Config, n_layer: int) -> Keys:
+    """Llama has none, whatever config.json says. Mistral has one unless that says null, or that all layers see all."""
+    model_type = c.fields.get("model_type")
+    if model_type == "llama" or (model_type == "mistral" and _all_see_all(c, n_layer)):
+        return {}
+    if "sliding_window" in c:
+        return {"attention.sliding_window": c.count("sliding_window")}
+    is_unsaid = model_type == "mistral" and "sliding_window" not in c.fields
+    return {"attention.sliding_window": 4096} if is_unsaid else {}
+
+
+def _all_see_all(c: Config, n_layer: int) -> bool:
+    """By `layer_types`, which transformers follows. Files of this architecture have one window for all layers."""
+    kinds = c.fields.get("layer_types")
+    if kinds is None or kinds == ["sliding_attention"] * n_layer:
+        return False
+    if kinds == ["full_attention"] * n_layer:
+        return True
+    raise UnsupportedError(f"{c.path}, 'layer_types': layers with and without a window in one model are not supported")
 
 
 def _biases(c: Config) -> tuple[str, ...]:

@@ -96,13 +96,19 @@ def decoder_keys(c: Config, layer_norm_eps: str | None = None, theta: float = 1e
 
 
 def rope_parameters(c: Config) -> Config:
-    """What config.json says about rotation: one object since transformers 5, two fields before."""
-    name = "rope_parameters" if "rope_parameters" in c else "rope_scaling"
-    given = c.inner(name)
+    """What config.json says about rotation: one object since transformers 5, two fields before.
+
+    Where both are there, transformers takes nothing of the new one, not even its base.
+    """
+    return rotation(c, c.inner("rope_scaling" if c.fields.get("rope_scaling") else "rope_parameters"))
+
+
+def rotation(c: Config, given: Config) -> Config:
+    """An object about rotation with what may have an older name, or stand beside it."""
     fields = {"rope_type": given.fields.get("type", "default"), **given.fields}
-    if "rope_theta" in c and (name == "rope_scaling" or "rope_theta" not in given):
+    if "rope_theta" in c and "rope_theta" not in given:
         fields["rope_theta"] = c.number("rope_theta", low=1.0, high=MAX_BASE)
-    return Config(fields, c.path, f"{name}.")
+    return given.having(fields)
 
 
 def rope_keys(c: Config, rope: Config | None = None, theta: float = 1e4) -> Keys:
@@ -179,15 +185,15 @@ def _original(c: Config, rope: Config) -> int:
     )
 
 
-def rope_factors(c: Config) -> Tensors:
-    """Tensors of factors by which frequencies are divided: of Llama 3, and of longrope."""
-    rope = rope_parameters(c)
+def rope_factors(c: Config, rope: Config | None = None) -> Tensors:
+    """Tensors of factors by which frequencies are divided: of Llama 3, and of longrope. `rope` as in `rope_keys`."""
+    rope = rope or rope_parameters(c)
     kind, origin = rope.text("rope_type", "default"), f"{c.path}: rope_scaling"
     if kind == "llama3":
         return {"rope_freqs.weight": array(_llama3_factors(c, rope), origin)}
     if kind not in ("longrope", "su"):
         return {}
-    half = rope_keys(c)["rope.dimension_count"] // 2
+    half = rope_keys(c, rope)["rope.dimension_count"] // 2
     return {
         f"rope_factors_{which}.weight": array(np.array(rope.numbers(f"{which}_factor", half), np.float32), origin)
         for which in ("long", "short")
@@ -196,7 +202,8 @@ def rope_factors(c: Config) -> Tensors:
 
 def _llama3_factors(c: Config, rope: Config) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """Slow pairs are divided by the factor, fast ones not; between them is a ramp."""
-    n_rot, base = head_dim(c), rope.number("rope_theta", default=10_000.0, low=1.0, high=1e12)
+    keys = rope_keys(c, rope)
+    n_rot, base = int(keys["rope.dimension_count"]), float(keys["rope.freq_base"])
     low, high = rope.number("low_freq_factor", default=1.0), rope.number("high_freq_factor", default=4.0)
     if not 0 < low < high:
         raise rope.refuse("high_freq_factor", high, f"more than low_freq_factor, {low:g}")

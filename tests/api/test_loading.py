@@ -10,11 +10,12 @@ import time
 import numpy as np
 import pytest
 from halfbyte import CancelFlag, Cancelled, ContextOverflow, InvalidRequest, Model, load_tokenizer
+from halfbyte.formats.gguf import GGUFFile
 from halfbyte.runtime import loading
 from halfbyte.runtime.backends.reference import ReferenceBackend, ReferenceExecutor
 from halfbyte.runtime.hub import ASSETS
 
-from tests.builders import split
+from tests.builders import CASES, split, write_gguf
 
 STORIES = ASSETS / "stories260k.gguf"
 
@@ -123,6 +124,24 @@ def test_the_context_can_be_chosen():
         with pytest.raises(ContextOverflow, match=r"101 tokens .* 100"):
             model.generate([1] * 91, max_tokens=10)
         assert model.stats().pages_available == 4
+
+
+@pytest.mark.parametrize("says_type", [True, False])
+def test_longrope_has_its_original_context_unless_more_is_asked_for(says_type, tmp_path):
+    """Files of llama.cpp's converter do not say the type, only the factors."""
+
+    def change(metadata, tensors):
+        metadata.pop("phi3.rope.scaling.type", None)
+        if says_type:
+            metadata["phi3.rope.scaling.type"] = "longrope"
+
+    path = write_gguf(CASES["phi3_longrope_long"], tmp_path / "m.gguf", change=change)
+    with GGUFFile.open(path, use_mmap=False) as file:
+        assert loading.choose_context(file, None) == 28
+        assert loading.choose_context(file, 100) == 100
+    path = write_gguf(CASES["llama_yarn"], tmp_path / "yarn.gguf")
+    with GGUFFile.open(path, use_mmap=False) as file:
+        assert loading.choose_context(file, None) == 112
 
 
 def test_the_end_of_the_process_waits_for_a_load_that_was_given_up() -> None:

@@ -15,6 +15,7 @@ from halfbyte.converters.config import Config
 from halfbyte.converters.families import FAMILIES, family_of
 from halfbyte.converters.families.family import Keys
 from halfbyte.converters.source import SourceModel, tensor
+from halfbyte.formats.errors import UnsupportedError
 from halfbyte.formats.gguf import hollow
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.graph.ir import Graph
@@ -218,6 +219,90 @@ def test_rotation_is_where_transformers_5_has_it() -> None:
     assert new == keys_of("gptneox")
 
 
+def extra_of(name: str, **changes: Any) -> Mapping[str, np.ndarray]:
+    """Tensors that are computed from config.json."""
+    config: Mapping[str, Any] = {**CASES[name].config, **changes}
+    extra = FAMILIES[config["architectures"][0]].extra(Config(config, Path("config.json")))
+    return {tensor: rows.floats(0, rows.n_rows).reshape(-1) for tensor, rows in extra.items()}
+
+
+def test_old_fields_of_rotation_win_over_new_ones() -> None:
+    """As in transformers, which takes nothing of the new ones then: neither base nor part of the head."""
+    linear, new = {"type": "linear", "factor": 4.0}, {"rope_type": "default", "rope_theta": 5e5}
+    keys = keys_of("llama", rope_scaling=linear, rope_parameters=new, rope_theta=None)
+    assert (keys["rope.scaling.type"], keys["rope.scaling.factor"], keys["rope.freq_base"]) == ("linear", 4.0, 1e4)
+    beside = keys_of("llama", rope_scaling=linear, rope_parameters=new, rope_theta=7e5)
+    assert beside["rope.freq_base"] == 7e5
+    within = keys_of("llama", rope_scaling={**linear, "rope_theta": 9e5}, rope_theta=7e5)
+    assert within["rope.freq_base"] == 9e5
+    assert list(extra_of("llama", rope_scaling=LLAMA3, rope_parameters=new)) == ["rope_freqs.weight"]
+    for nothing in (None, {}):
+        keys = keys_of("llama", rope_scaling=nothing, rope_parameters=new, rope_theta=None)
+        assert keys["rope.freq_base"] == 5e5
+        assert "rope.scaling.type" not in keys
+
+
+def gemma3_rotation(whole: Mapping[str, Any], local: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """Changes of config.json to the form that transformers 5 writes."""
+    unsaid = dict.fromkeys(("rope_scaling", "rope_theta", "rope_local_base_freq"))
+    return {**unsaid, "rope_parameters": {"full_attention": whole, "sliding_attention": local}, **changes}
+
+
+def test_kinds_of_layers_have_rotations_of_their_own() -> None:
+    plain = {"rope_type": "default", "rope_theta": 150.0}
+    linear = {"rope_type": "linear", "factor": 2.5, "rope_theta": 700.0}
+    assert keys_of("gemma3", **gemma3_rotation(linear, plain)) == keys_of("gemma3")
+    added = gemma3_rotation({"rope_theta": 700.0}, plain, rope_scaling={"rope_type": "linear", "factor": 2.5})
+    assert keys_of("gemma3", **added) == keys_of("gemma3")
+    beside = gemma3_rotation({"rope_type": "default"}, {}, rope_theta=700.0, rope_local_base_freq=150.0)
+    assert keys_of("gemma3", **beside) == keys_of("gemma3", rope_scaling=None)
+
+
+def test_factors_of_rotation_are_those_of_the_layers_that_see_everything() -> None:
+    flat = extra_of("gemma3", rope_scaling=LLAMA3, rope_theta=3e5)
+    nested = extra_of("gemma3", **gemma3_rotation({**LLAMA3, "rope_theta": 3e5}, {}))
+    assert np.array_equal(nested["rope_freqs.weight"], flat["rope_freqs.weight"])
+    unsaid = extra_of("gemma3", **gemma3_rotation(LLAMA3, {}))
+    million = extra_of("gemma3", **gemma3_rotation({**LLAMA3, "rope_theta": 1e6}, {}))
+    assert np.array_equal(unsaid["rope_freqs.weight"], million["rope_freqs.weight"])
+
+
+def test_factors_of_rotation_are_as_many_as_rotated_pairs() -> None:
+    """And of the base that GPT-NeoX has under its own name."""
+    found = extra_of("gptneox", rope_scaling=LLAMA3)["rope_freqs.weight"]
+    assert len(found) == keys_of("gptneox", rope_scaling=LLAMA3)["rope.dimension_count"] // 2
+    base = CASES["gptneox"].config["rotary_emb_base"]
+    turns = 64 * base ** -(np.arange(len(found)) / len(found)) / (2 * np.pi)
+    smooth = np.clip((turns - 1) / 3, 0, 1)
+    assert found == pytest.approx(1 / ((1 - smooth) / 8 + smooth), rel=1e-6)
+
+
+def without(name: str, field: str) -> dict[str, Any]:
+    """config.json of a case that lacks a field, which is not the same as null."""
+    return {key: value for key, value in CASES[name].config.items() if key != field}
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "mistral_window"])
+def test_a_window_that_is_not_said_is_that_of_transformers(name: str) -> None:
+    config = without(name, "sliding_window")
+    keys = FAMILIES[config["architectures"][0]].keys(Config(config, Path("config.json")))
+    assert keys["attention.sliding_window"] == 4096
+
+
+def test_windows_that_are_said_to_be_none() -> None:
+    key = "attention.sliding_window"
+    n_layer = CASES["mistral_window"].config["num_hidden_layers"]
+    whole, local = ["full_attention"] * n_layer, ["sliding_attention"] * n_layer
+    assert key not in keys_of("mistral_window", sliding_window=None)
+    assert key not in keys_of("mistral_window", layer_types=whole)
+    assert keys_of("mistral_window", layer_types=local) == keys_of("mistral_window")
+    for name in ("llama", "mixtral"):
+        config = without(name, "sliding_window")
+        assert key not in FAMILIES[config["architectures"][0]].keys(Config(config, Path("config.json")))
+    with pytest.raises(UnsupportedError, match="layer_types"):
+        keys_of("mistral_window", layer_types=[*whole[1:], "sliding_attention"])
+
+
 def test_the_base_of_rotation_may_stand_beside_the_rest_of_it() -> None:
     keys = keys_of("llama", rope_parameters={"rope_type": "default"}, rope_theta=5e5)
     assert keys["rope.freq_base"] == 5e5
@@ -261,6 +346,7 @@ def test_a_bias_that_is_missing_is_no_bias_that_never_was(name: str, tmp_path: P
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64}
 # What llama.cpp takes for granted of an architecture is checked, because a file cannot say otherwise.
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("qwen2moe", {"norm_topk_prob": True}),
@@ -275,6 +361,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("gptneox", {"hidden_act": "relu"}),
     ("starcoder2", {"hidden_act": "gelu"}),
     ("olmo2", {"hidden_act": "gelu"}),
+    ("gemma3", {"sliding_window": None}),
+    ("gemma3", {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}}}),
     ("gemma3", {"use_bidirectional_attention": True}),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
     ("gpt2", {"scale_attn_weights": False}),
