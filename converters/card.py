@@ -46,13 +46,14 @@ _REFERENCES = {
     "base_model": ("base_model", "base_models", "base_model_sources"),
     "dataset": ("datasets", "dataset", "dataset_sources"),
 }
-# Key under general.sampling. -> field of generation_config.json, and whether it is a whole number.
+# Key under general.sampling. -> field of generation_config.json, whether it is a whole number, and its bounds:
+# values outside of them are mistakes, or another program's way to say "off", and no sampler takes them.
 _SAMPLING = {
-    "top_k": ("top_k", True),
-    "top_p": ("top_p", False),
-    "min_p": ("min_p", False),
-    "temp": ("temperature", False),
-    "penalty_repeat": ("repetition_penalty", False),
+    "top_k": ("top_k", True, 0, (1 << 31) - 1),
+    "top_p": ("top_p", False, 0, 1),
+    "min_p": ("min_p", False, 0, 1),
+    "temp": ("temperature", False, 0, 1e9),
+    "penalty_repeat": ("repetition_penalty", False, 1e-3, 1e3),
 }
 
 
@@ -83,11 +84,11 @@ def sampling_keys(checkpoint: Checkpoint) -> Keys:
     """Keys `general.sampling.*` of generation_config.json: what the model's makers recommend."""
     given = checkpoint.json("generation_config.json")
     keys: Keys = {}
-    for key, (field, is_whole) in _SAMPLING.items():
+    for key, (field, is_whole, low, high) in _SAMPLING.items():
         value = given.get(field) if isinstance(given, dict) else None
         if type(value) is int or (type(value) is float and not is_whole):
             kind = ValueType.INT32 if is_whole else ValueType.FLOAT32
-            if abs(value) < 1 << 31:
+            if low <= value <= high:
                 keys[f"general.sampling.{key}"] = (value if is_whole else float(value), kind)
     return keys
 

@@ -35,7 +35,7 @@ from .naming import converted_name, quantized_name, size_label
 from .quantize import Inspection, Summary, quantize
 from .quantize.architecture import Architecture
 from .rows import Rows, computed
-from .selfcheck import Check, can_be_checked, check, is_small, keys_for, require_checkable
+from .selfcheck import Check, can_be_checked, check, compare_tokens, is_small, keys_for, require_checkable
 from .source import SourceModel, SourceTensor, tensor
 from .vocab import unusable_templates, vocabulary
 
@@ -74,7 +74,8 @@ def convert(
     target      default: named as `converted_name` says, in the working directory
     verify      read the new file from the disk again, run prompts through the source's weights and through the file,
                 and refuse one that predicts something else; None: of models that are so small that it takes seconds,
-                and that this version runs, which a GGUF file need not be
+                and that this version runs, which a GGUF file need not be. Tokens of a checkpoint are compared with its
+                library's unless this is False
     options     what else `quantize` takes: importance, search, overrides, split_max_bytes, resume, threads, ...
 
     Nothing but rows of the source is held in memory. It is only read, nothing in it is run, and `target` appears when
@@ -129,6 +130,8 @@ class Conversion:
             raise InvalidRequest("shards of a checkpoint are not kept (keep_split): split_max_bytes makes new ones")
         if verify is None:
             verify = is_small(model) and (isinstance(model, SourceModel) or can_be_checked(model))
+            if isinstance(model, SourceModel) and not verify:  # tokens are compared in no time, whatever its size
+                compare_tokens(model, model)
         if verify:
             require_checkable(model)
         inspection = _inspection(model, found, progress) if verify else None

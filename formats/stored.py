@@ -96,7 +96,8 @@ def to_float32(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
 
 def _plain(dtype: str) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     def read(raw: NDArray[np.uint8]) -> NDArray[np.float32]:
-        numbers: NDArray[np.float32] = raw.view(dtype).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever asks looks for infinities and NaN
+            numbers: NDArray[np.float32] = raw.view(dtype).astype(np.float32)
         return numbers
 
     return read

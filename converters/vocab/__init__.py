@@ -1,6 +1,7 @@
 """The tokenizer of a Hugging Face folder as metadata of a GGUF file, recognized by its structure.
 
     tokenizer_json.py   the file that describes most of them; structure.py compares how it cuts texts
+    added.py            tokens that are added to a vocabulary
     bpe.py, sentence.py (with protobuf.py), wordpiece.py, tekken.py      one kind each
     table.py            tokens by id; special.py  roles of tokens; templates.py  chat templates
 
@@ -39,10 +40,10 @@ def vocabulary(checkpoint: Checkpoint, n_vocab: int) -> Keys:
     if file is not None and not exact:
         if len(file.text) > MAX_CHARS:
             raise CheckpointError("too large to be embedded", path=file.path, got=len(file.text))
-        keys[HUGGINGFACE_KEY] = file.text
+        keys[HUGGINGFACE_KEY] = file.within(n_vocab)
     kind = keys[PREFIX + "model"]
     named = _object(checkpoint, _MAP) | config
-    special = Special(table.ids(), named, roles, _numbers(checkpoint), n_vocab, checkpoint.path)
+    special = Special(table.ids(), named, roles, _numbers(checkpoint, n_vocab), n_vocab, checkpoint.path)
     special.frame(file, named)
     return keys | table.keys(scores=kind in ("llama", "t5")) | special.keys(kind) | template_keys(checkpoint, config)
 
@@ -71,17 +72,21 @@ def _tokens(
     )  # fmt: skip
 
 
-def _numbers(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Ids that config.json gives, of several the first. What is none of the model's tokens is for Special to judge."""
+def _numbers(checkpoint: Checkpoint, room: int) -> dict[str, Any]:
+    """Ids that config.json gives. What is none of the model's tokens is for Special to judge."""
     found: dict[str, Any] = {}
     text = checkpoint.config.get("text_config")
     for fields in (text if isinstance(text, dict) else {}, checkpoint.config):
         for role in ("bos", "eos", "unk", "sep", "pad", "mask"):
-            value = fields.get(f"{role}_token_id")
-            i = value[0] if isinstance(value, list) and value else value
-            if i is not None:
+            if (i := _first_id(fields.get(f"{role}_token_id"), room)) is not None:
                 found[role] = i
     return found
+
+
+def _first_id(given: Any, room: int) -> Any:
+    """Of several the first that the model has, or else the first of all. None where -1, or an empty list, says none."""
+    ids = [i for i in (given if isinstance(given, list) else [given]) if i is not None and i != -1]
+    return next((i for i in ids if type(i) is int and 0 <= i < room), ids[0] if ids else None)
 
 
 def _object(checkpoint: Checkpoint, name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ...formats.errors import UnsupportedError
 from ...formats.gguf import ValueType
 from ...runtime.tokenize.keys import byte_value
 from ...runtime.tokenize.vocabulary import NORMAL_FORM_KEY
+from .added import put_added
 from .structure import flat, is_byte_level, normal_form, pre_name
 from .table import BYTE, NORMAL, PREFIX, UNKNOWN, Keys, Table, by_text
 from .tokenizer_json import TokenizerJson
@@ -118,15 +119,6 @@ def _table(file: TokenizerJson, room: int, *, spaces: bool) -> Table:
         table.put_new(i, text, kind, said_in="model.vocab")
     put_added(table, file, spaces=spaces)
     return table
-
-
-def put_added(table: Table, file: TokenizerJson, *, spaces: bool) -> None:
-    """The added tokens of a file. One that is in the model already keeps its text."""
-    for number, token in enumerate(file.added):
-        said_in = f"added_tokens[{number}]"
-        if table.text(token.id) not in (None, token.content):
-            raise table.refuse(said_in, token.content, f"{table.text(token.id)!r}, as in the model's vocabulary")
-        table.put_added(token.id, token.content, special=token.special, said_in=said_in, spaces=spaces)
 
 
 def _go_by_scores(merges: list[Merge], vocab: Mapping[str, Any]) -> bool:

@@ -12,7 +12,8 @@ from ...formats.errors import TokenizerError, UnsupportedError
 from ...formats.gguf import ValueType
 from ...runtime.tokenize.charsmap import check_charsmap
 from ..checkpoint import Checkpoint, CheckpointError
-from .bpe import put_added, space_prefix
+from .added import put_added, put_all_added
+from .bpe import space_prefix
 from .protobuf import Message
 from .table import BYTE, NORMAL, PREFIX, UNKNOWN, Keys, Table
 from .tokenizer_json import TokenizerJson
@@ -20,7 +21,6 @@ from .tokenizer_json import TokenizerJson
 NAMES = ("tokenizer.model", "spiece.model")
 _KINDS = {1: "t5", 2: "llama"}  # TrainerSpec.model_type -> tokenizer.ggml.model
 _ID_FIELDS = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}  # of TrainerSpec, with defaults
-_ADDED = "added_tokens.json"
 
 
 def sentence_pieces(
@@ -44,7 +44,7 @@ def sentence_pieces(
     kind = _KINDS.get(_number(trainer, 3, 1))
     if kind is None or _number(trainer, 24, 0) or not _number(normalizer, 5, 1):
         raise UnsupportedError(f"{path}: only Unigram and BPE with spaces as U+2581 before words can be converted")
-    _put_all_added(table, checkpoint, file, config)
+    put_all_added(table, checkpoint, file, config, spaces=True)
     given = config.get("add_prefix_space")
     prefix = given if kind == "llama" and isinstance(given, bool) else bool(_number(normalizer, 3, 1))
     keys = _keys(kind, normalizer, prefix)
@@ -89,32 +89,6 @@ def _put_piece(table: Table, i: int, piece: Mapping[int, int | bytes]) -> None:
         table.put(i, text.decode(), int(kind), value, said_in=said_in)
     except UnicodeDecodeError:
         raise table.refuse(said_in, text, "UTF-8") from None
-
-
-def _put_all_added(table: Table, checkpoint: Checkpoint, file: TokenizerJson | None, config: Mapping[str, Any]) -> None:
-    """What other files add, in the order in which they overrule each other.
-
-    Tokens beyond the rows are left out: Gemma's files of text models name one that only images use.
-    """
-    for number, token in enumerate(file.added if file else ()):
-        _put_added(table, token.id, token.content, token.special, f"tokenizer.json, added_tokens[{number}]")
-    added = checkpoint.json(_ADDED) or {}
-    decoder = config.get("added_tokens_decoder") or {}
-    if not isinstance(added, dict) or not isinstance(decoder, dict):
-        raise CheckpointError("added tokens are no JSON object", path=checkpoint.path)
-    for text, i in added.items():
-        if table.text(i) != text:
-            _put_added(table, i, text, False, _ADDED)
-    for digits, token in decoder.items():
-        said_in = f"tokenizer_config.json, added_tokens_decoder.{digits}"
-        if not isinstance(token, dict) or not digits.isdecimal() or len(digits) > 9:
-            raise table.refuse(said_in, token, "an id and an object")
-        _put_added(table, int(digits), token.get("content"), token.get("special") is True, said_in)
-
-
-def _put_added(table: Table, i: Any, text: Any, special: bool, said_in: str) -> None:
-    if type(i) is not int or i < table.room:
-        table.put_added(i, text, special=special, said_in=said_in, spaces=True)
 
 
 def _keys(kind: str, normalizer: Mapping[int, int | bytes], prefix: bool) -> Keys:

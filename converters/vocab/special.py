@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...formats.errors import UnsupportedError
 from ...formats.gguf import ValueType
 from ...runtime.tokenize.kinds import KINDS
 from ..checkpoint import CheckpointError
@@ -46,9 +47,9 @@ class Special:
         for role in (*_KEYS, "cls"):
             given = named.get(f"{role}_token")
             text = _text(given)
-            if text is not None and text in ids:
+            if text and text in ids:  # "" says that there is none
                 self.texts[role] = text
-            elif given is not None and role in ("bos", "eos"):
+            elif given is not None and text != "" and role in ("bos", "eos"):
                 raise self._no_token(f"{role}_token", text or given, f"one of its {len(ids):,} tokens")
         for role, instead in _STANDS_FOR.items():
             if role not in self.texts and instead in self.texts:
@@ -96,6 +97,11 @@ class Special:
         return found | {f"{PREFIX}add_{role}_token": value for role, value in self.adds.items()}
 
     def _frame_by_template(self, single: list[Any], pair: Any) -> None:
+        if max(_around(single)) > 1:  # keys put one token on a side, and do so with a file that is embedded, too
+            raise UnsupportedError(
+                f"{self._folder}: a tokenizer that puts several tokens before or after a text (tokenizer.json, "
+                "post_processor) cannot be converted"
+            )
         first, last = (_special(single[0]), _special(single[-1])) if len(single) > 1 else (None, None)
         if first is not None or last is not None:
             self.adds |= {"bos": False, "eos": False}
@@ -112,6 +118,12 @@ class Special:
             separators = {self.texts.get("sep"), self.texts.get("eos")}
             twice = len(between) == 2 and between[1] in separators
             self.adds["sep"] = twice or (last is None and between[0] in separators)
+
+
+def _around(single: list[Any]) -> tuple[int, int]:
+    """How many tokens a template puts before a text, and after it."""
+    places = [i for i, item in enumerate(single) if isinstance(item, dict) and "Sequence" in item]
+    return (places[0], len(single) - 1 - places[-1]) if places else (0, 0)
 
 
 def _between(pair: Any) -> list[str | None]:

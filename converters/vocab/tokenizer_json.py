@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,13 @@ class TokenizerJson:
         text = checkpoint.text(NAME) if content is not None else None
         return None if text is None else cls(checkpoint.path / NAME, text, content)
 
+    def within(self, room: int) -> str:
+        """The file without added tokens that a model of so many rows has none for."""
+        if not any(_is_beyond(token.id, room) for token in self.added):
+            return self.text
+        kept = [token for token in self.root.fields["added_tokens"] if not _is_beyond(token.get("id"), room)]
+        return json.dumps({**self.root.fields, "added_tokens": kept}, ensure_ascii=False)
+
     def _kind(self) -> str | None:
         """Old files do not name the kind of their model."""
         fields = self.model.fields
@@ -65,3 +73,7 @@ class TokenizerJson:
             yield Added(
                 token.get("id"), token.get("content"), special, plain, bool(token.get("normalized", not special))
             )
+
+
+def _is_beyond(i: Any, room: int) -> bool:
+    return type(i) is int and i >= room

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checkpoint import Checkpoint, CheckpointError
-from .bpe import put_added
+from .added import put_added, put_all_added
 from .table import CONTROL, NORMAL, PREFIX, Keys, Table, by_text
 from .tokenizer_json import TokenizerJson
 
@@ -41,7 +41,9 @@ def word_pieces(file: TokenizerJson, room: int) -> tuple[Table, Keys, bool]:
 def vocabulary_lines(
     checkpoint: Checkpoint, config: Mapping[str, Any], room: int
 ) -> tuple[Table, Keys, bool, dict[str, int]]:
-    """The tokens of vocab.txt, and ids of roles; tokenizer_config.json may name other special tokens than BERT's."""
+    """The tokens of vocab.txt and those added to them, and ids of roles; tokenizer_config.json may name other special
+    tokens than BERT's.
+    """
     text = checkpoint.text(VOCAB) or ""
     path = checkpoint.path / VOCAB
     names = [config.get(f"{role}_token", f"[{role.upper()}]") for role in _SPECIAL]
@@ -49,11 +51,12 @@ def vocabulary_lines(
     special = {content: role for content, role in zip(contents, _SPECIAL, strict=True) if isinstance(content, str)}
     table = Table(path, room)
     for i, line in enumerate(text.removesuffix("\n").split("\n")):
-        token = line.removesuffix("\r")
-        table.put(i, token, CONTROL if token in special else NORMAL, said_in=f"line {i + 1}")
+        table.put(i, line.removesuffix("\r"), NORMAL, said_in=f"line {i + 1}")
+    put_all_added(table, checkpoint, None, config, spaces=False)
     roles = {special[token]: i for i, token in table.texts.items() if token in special}
     if not roles:
         raise CheckpointError("none of its lines is a special token", path=path, allowed=", ".join(map(str, names)))
+    table.types |= dict.fromkeys(roles.values(), CONTROL)
     roles |= {role: roles[own] for role, own in (("bos", "cls"), ("eos", "sep")) if own in roles}
     return _marked(table), _keys(config.get("do_lower_case", True), config.get("strip_accents")), True, roles
 

@@ -96,6 +96,18 @@ def test_sampling_defaults(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_sampling_defaults_that_no_sampler_takes(tmp_path: Path) -> None:
+    said = {"top_k": -1, "top_p": 2, "temperature": -0.5, "min_p": 1.5, "repetition_penalty": 0}
+    tmp_path.joinpath("generation_config.json").write_text(json.dumps(said))
+    assert keys_of(tmp_path, "---\nname: N\n---") == {"general.name": "N"}
+    edges = {"top_k": 0, "top_p": 1, "temperature": 0, "min_p": 0, "repetition_penalty": 1}
+    tmp_path.joinpath("generation_config.json").write_text(json.dumps(edges))
+    found = keys_of(tmp_path, "---\nname: N\n---")
+    assert {key.rpartition(".")[2]: value for key, value in found.items() if "sampling" in key} == {
+        "top_k": 0, "top_p": 1, "temp": 0, "min_p": 0, "penalty_repeat": 1,
+    }  # fmt: skip
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
 )

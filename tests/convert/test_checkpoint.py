@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from halfbyte.converters.checkpoint import Checkpoint, CheckpointError
+from halfbyte.converters.rows import stored
 from halfbyte.formats.errors import ModelFileError
 
 from .checkpoints import safetensors, write_folder
@@ -30,6 +32,15 @@ def test_tensors_of_all_shards(shards: int, tmp_path: Path) -> None:
     with Checkpoint.open(write_folder(tmp_path, CONFIG, TENSORS, shards=shards)) as found:
         assert found.tensors.keys() == TENSORS.keys()
         assert len(found.files) == shards
+
+
+def test_numbers_beyond_float32_are_infinite_without_a_word(tmp_path: Path) -> None:
+    """What is said of them is the error of whoever reads them, not NumPy's warning."""
+    wide = {"a": np.array([[1e300, -1e300, 1.0]]), "b": np.frombuffer(bytes.fromhex("010000000000f07f"), "<f8")}
+    with Checkpoint.open(write_folder(tmp_path, CONFIG, wide)) as found, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stored(found.tensors["a"]).floats(0, 1).tolist() == [[np.inf, -np.inf, 1.0]]
+        assert np.isnan(stored(found.tensors["b"]).floats(0, 1)).all()
 
 
 ESCAPES = [

@@ -223,6 +223,22 @@ def test_a_tokenizer_that_its_library_refuses(
     assert not (tmp_path / "made.gguf").exists()
 
 
+def test_tokens_are_compared_whatever_the_size(
+    with_tokenizer_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a checkpoint that is too large for the rest of the check."""
+    monkeypatch.setattr(selfcheck, "SMALL", 0)
+    assert convert(with_tokenizer_json, tmp_path / "right.gguf", "F16").check is None
+    path = with_tokenizer_json / "tokenizer.json"
+    twice = [{"Sequence": {"id": "A", "type_id": 0}}] * 2
+    processor = {"type": "TemplateProcessing", "single": twice, "pair": [], "special_tokens": {}}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"post_processor": processor}))
+    with pytest.raises(ConversionError, match="texts get other tokens"):
+        convert(with_tokenizer_json, tmp_path / "made.gguf", "F16")
+    assert not (tmp_path / "made.gguf").exists()
+    assert convert(with_tokenizer_json, tmp_path / "made.gguf", "F16", verify=False).check is None
+
+
 @pytest.mark.parametrize(
     ("named", "config"),
     [({"eos_token": "<|im_end|>"}, {}), ({"bos_token": {"content": "<nope>"}}, {}), ({}, {"eos_token_id": 99_999}),

@@ -15,7 +15,7 @@ from halfbyte.runtime.tokenize.vocabulary import HUGGINGFACE_KEY, NORMAL_FORM_KE
 
 from . import tokenizer_equality as equality
 from . import vocabularies
-from .vocabularies import MAKERS, converted, made, metadata_of, write_made, write_tokenizer
+from .vocabularies import MAKERS, converted, made, metadata_of, rows_for, write_made, write_tokenizer
 
 PRE = "tokenizer.ggml.pre"
 # Name -> pre-tokenizer, and whether the file has to go along.
@@ -30,7 +30,7 @@ FOUND: dict[str, tuple[str | None, bool]] = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_ids_are_those_of_tokenizers(name: str, tmp_path: Path) -> None:
     folder = write_made(tmp_path, name)
-    metadata = metadata_of(folder, 2000)
+    metadata = metadata_of(folder, rows_for(name))
     assert (metadata.get(PRE), HUGGINGFACE_KEY in metadata) == FOUND[name]
     assert metadata.get(NORMAL_FORM_KEY) == ("NFC" if name == "qwen2" else None)
     assert not equality.check_json(folder, 80, random.Random(1), step=61)
@@ -45,7 +45,7 @@ def test_ids_are_those_of_sentencepiece(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["qwen2", "fallback", "first", "scored"])
 def test_texts_come_back(name: str, tmp_path: Path) -> None:
-    tokenizer = converted(write_made(tmp_path, name), 2000)
+    tokenizer = converted(write_made(tmp_path, name), rows_for(name))
     for text in ("Hello, world", "two  spaces ", "\U0001f44d Gr\u00fc\u00dfe\n"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.adds_space == (name in ("fallback", "first"))

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from halfbyte.converters.checkpoint import CheckpointError
 from halfbyte.converters.vocab import unusable_templates
+from halfbyte.converters.vocab.agreement import disagreements
 from halfbyte.formats.errors import UnsupportedError
 from halfbyte.formats.gguf import GGUFFile
 from halfbyte.runtime.tokenize import tokenizer_from_metadata
 from halfbyte.runtime.tokenize.sentence import model_proto
 from halfbyte.runtime.tokenize.vocabulary import HUGGINGFACE_KEY, read_vocabulary
+from tokenizers import AddedToken, Tokenizer, processors
 
 from . import vocabularies
 from .vocabularies import converted, made, metadata_of, write_made, write_tokenizer
@@ -185,8 +187,10 @@ def test_templates_that_chat_will_refuse_are_told(tmp_path: Path) -> None:
 
 def test_a_tokenizer_of_a_larger_model_is_refused(tmp_path: Path) -> None:
     folder = write_tokenizer(tmp_path, _json())
-    n = len(metadata_of(folder, 1600)["tokenizer.ggml.tokens"])
-    metadata_of(folder, n + 64)
+    n = json.loads(made("gpt2"))["added_tokens"][-1]["id"] + 1
+    metadata_of(folder, 2 * n)
+    with pytest.raises(CheckpointError, match=r"embeddings of.*another model's"):
+        metadata_of(folder, 2 * n + 1)
     with pytest.raises(CheckpointError, match=r"embeddings of 8,192.*another model's"):
         metadata_of(folder, 8192)
 
@@ -232,7 +236,6 @@ BROKEN: dict[str, dict[str, Any]] = {
     "merges in an object": _json(merges={}),
     "an added token that is none": _added(5),
     "an added token without id": _added({"content": "x"}),
-    "an added token far away": _added({"content": "x", "id": 5000}),
     "an added token in the place of another": _added({"content": "x", "id": 5}),
     "a token twice": _added({"content": "!", "id": 1550}),
     "a model that is no object": {"tokenizer.json": json.dumps({"model": 5})},
@@ -287,4 +290,85 @@ def test_too_many_tokens_for_the_model(tmp_path: Path) -> None:
     assert len(metadata_of(folder, count)[KEY + "tokens"]) == count
     assert HUGGINGFACE_KEY not in metadata_of(folder, count)
     with pytest.raises(CheckpointError, match="vocabulary"):
-        metadata_of(folder, count - 1)
+        metadata_of(folder, count - 3)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "unknown"])  # by keys, and by the embedded file
+def test_added_tokens_beyond_the_rows_are_left_out(name: str, tmp_path: Path) -> None:
+    """As in Gemma's folders of text models. One that ends texts is missed."""
+    content = json.loads(made(name))
+    count = 1 + max(token["id"] for token in content["added_tokens"])
+    content["added_tokens"].append(content["added_tokens"][0] | {"content": "<image>", "id": count})
+    folder = write_tokenizer(tmp_path, {"tokenizer.json": content})
+    tokenizer = converted(folder, count)
+    assert tokenizer.vocab_size == count
+    assert count not in tokenizer.encode("an <image> here", parse_special=True)
+    assert disagreements([folder / "tokenizer.json"], tokenizer)[1] == []
+    assert converted(folder, count + 1).encode("<image>", add_special=False, parse_special=True) == [count]
+    write_tokenizer(folder, {"tokenizer_config.json": {"eos_token": "<image>"}})
+    with pytest.raises(CheckpointError, match="'eos_token': no token of the model"):
+        metadata_of(folder, count)
+
+
+@pytest.mark.parametrize(
+    ("eos", "wanted"), [([99_999, 0], 0), ([-1, 7], 7), (-1, None), ([], None), ([-1], None), (None, None), (1, 1)]
+)
+def test_the_first_end_of_texts_that_the_model_has(eos: Any, wanted: int | None, tmp_path: Path) -> None:
+    """And what says that there is none: -1, an empty list, and "" as the text of a token."""
+    named = {"eos_token": "", "bos_token": {"content": ""}}
+    files = {"config.json": {"eos_token_id": eos, "bos_token_id": eos}, "tokenizer_config.json": named}
+    metadata = metadata_of(write_tokenizer(tmp_path, _json() | files), 1600)
+    ends = metadata.get(KEY + "eos_token_id")
+    assert (None if ends == 0xFFFF_FFFF else ends) == wanted
+
+
+@pytest.mark.parametrize("single", ["<|begin|> <|end|> $A", "$A <|end|> <|begin|>"])
+@pytest.mark.parametrize("name", ["gpt2", "unknown"])
+def test_several_tokens_on_a_side_of_a_text(name: str, single: str, tmp_path: Path) -> None:
+    engine = Tokenizer.from_str(made(name))
+    engine.no_padding()
+    special = [("<|begin|>", 0), ("<|end|>", 1)]
+    for template in ("<|begin|> $A <|end|>", single):
+        engine.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+        folder = write_tokenizer(tmp_path, {"tokenizer.json": engine.to_str()})
+        if template == single:
+            with pytest.raises(UnsupportedError, match="several tokens before or after"):
+                metadata_of(folder, 1600)
+        else:
+            assert converted(folder, 1600).encode("a") == engine.encode("a").ids
+
+
+def _token(content: str, **rules: Any) -> dict[str, Any]:
+    return {"content": content, "lstrip": False, "rstrip": False, "single_word": False, "special": False} | rules
+
+
+def test_tokens_that_other_files_add_to_a_list_of_words(tmp_path: Path) -> None:
+    vocab = json.loads(made("wordpiece"))["model"]["vocab"]
+    n, lines = len(vocab), "\n".join(sorted(vocab, key=vocab.get)) + "\n"
+    decoder = {"0": _token("[PAD]", special=True), str(n): _token("newtok"), str(n + 1): _token("[ENT]", special=True)}
+    files = {"vocab.txt": lines, "tokenizer_config.json": {"added_tokens_decoder": decoder}}
+    folder = write_tokenizer(tmp_path, files | {"added_tokens.json": {"newtok": n, "[OLD]": n + 2, "[FAR]": n + 3}})
+    metadata = metadata_of(folder, n + 3)
+    assert metadata[KEY + "tokens"][n:] == ["newtok", "[ENT]", "[OLD]"]
+    assert metadata[KEY + "token_type"][n:].tolist() == [USER_DEFINED, CONTROL, USER_DEFINED]
+    engine = Tokenizer.from_str(made("wordpiece"))
+    engine.add_tokens([AddedToken("newtok", normalized=False), AddedToken("[ENT]", special=True, normalized=False)])
+    for text in ("a newtok here", "x [ENT] y newtok[ENT]", "[MASK] the"):
+        assert tokenizer_from_metadata(metadata).encode(text, parse_special=True) == engine.encode(text).ids
+
+
+def test_a_role_of_an_added_token(tmp_path: Path) -> None:
+    files = {"vocab.txt": "a\n[UNK]\n[CLS]\n", "added_tokens.json": {"[SEP]": 3}}
+    metadata = metadata_of(write_tokenizer(tmp_path, files), 4)
+    assert (metadata[KEY + "eos_token_id"], metadata[KEY + "token_type"][3]) == (3, CONTROL)
+
+
+@pytest.mark.parametrize("rule", ["lstrip", "rstrip", "single_word"])
+@pytest.mark.parametrize(("name", "n"), [("tokenizer.model", 512), ("vocab.txt", 2)])
+def test_added_tokens_that_keys_cannot_say(name: str, n: int, rule: str, tmp_path: Path) -> None:
+    files = {name: _pieces() if name == "tokenizer.model" else "a\n[UNK]\n"}
+    named = {"added_tokens_decoder": {str(n): _token("<|turn|>", **{rule: True})}}
+    folder = write_tokenizer(tmp_path, files | {"tokenizer_config.json": named})
+    with pytest.raises(UnsupportedError, match=rf"added_tokens_decoder\.{n}: .*{rule}.*without tokenizer\.json"):
+        metadata_of(folder, n + 1)
+    assert len(metadata_of(folder, n)[KEY + "tokens"]) == n  # has no row for it

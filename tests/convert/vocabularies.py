@@ -200,6 +200,11 @@ def made(name: str) -> str:
     return MAKERS[name]().to_str()
 
 
+def rows_for(name: str) -> int:
+    """How many rows a model with the tokenizer of a name of `MAKERS` may have: its tokens, and some to spare."""
+    return Made.from_str(made(name)).get_vocab_size() + 64
+
+
 @cache
 def pieces(kind: str) -> bytes:
     """A tokenizer.model that the `sentencepiece` package trained: "bpe" or "unigram", with its own normalization."""
