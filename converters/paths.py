@@ -20,7 +20,7 @@ def check_targets(targets: Iterable[Path], sources: Iterable[Path], *, overwrite
     for path in targets:
         with translate_errors(path):
             _must_be_a_file(path)
-            _must_not_be_read(path, sources)
+            must_not_be_read(path, sources)
             if not overwrite and path.exists():
                 raise InvalidRequest(f"{path} exists; give another --output, or --overwrite")
 
@@ -39,8 +39,8 @@ def _must_be_a_file(path: Path) -> None:
         raise ResourceError(f"{path}: no permission to write into {folder}; choose another folder")
 
 
-def _must_not_be_read(path: Path, sources: list[Path]) -> None:
-    """Neither the file, also by another name, nor what lies beside it while it is made."""
+def must_not_be_read(path: Path, sources: list[Path]) -> None:
+    """InvalidRequest where the file is a source, also by another name, or what lies beside it while it is made."""
     partial = partial_of(real_target(path))
     for own in (path, partial, journal_of(partial)):
         if any(own.exists() and source.exists() and own.samefile(source) for source in sources):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +14,21 @@ from ..formats.errors import InvalidRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class FilePath(click.Path):
+    """The name of a file: one that ends with a slash is that of a folder, which `Path` would not tell any more."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.endswith(("/", os.sep)):
+            self.fail(f"{value!r} is the name of a folder; give that of a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _OPTIONS = (
-    click.option("-o", "--output", type=click.Path(path_type=Path),
+    click.option("-o", "--output", type=FilePath(),
                  help="Default: named like the model with the type behind it, .gguf, in this folder."),
     click.option("--overwrite", is_flag=True, help="Replace the output if it is there."),
     click.option("--imatrix", "importance", type=click.Path(path_type=Path),

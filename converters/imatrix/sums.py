@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +76,11 @@ class Sums:
         missing = {name: int((counts == 0).sum()) for name, counts in self.counts.items()}
         return {name: n for name, n in missing.items() if n}
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def write(self, path: str | os.PathLike[str], *, exact: bool = False) -> None:
         """In llama.cpp's form, GGUF; in its older one where the name ends with .dat.
 
-        The file is complete when it appears under its name.
+        exact   sums in float64, which no other program reads, so that going on is as never having stopped. The file is
+                complete when it appears under its name
         """
         if is_dat(path):
             self._write_dat(path)
@@ -90,18 +92,18 @@ class Sums:
         writer.add("imatrix.chunk_size", self.chunk_size)
         if self.origin:
             writer.add(ORIGIN, self.origin)
-        arrays = dict(self._arrays())
+        arrays = dict(self._arrays(np.float64 if exact else np.float32))
         for name, array in arrays.items():
-            writer.add_tensor(name, array.shape, GGMLType.F32)
+            writer.add_tensor(name, array.shape, GGMLType.F64 if exact else GGMLType.F32)
         with writer.open():
             for name, array in arrays.items():
                 writer.write_tensor(name, array)
 
-    def _arrays(self) -> Mapping[str, NDArray[np.float32]]:
-        found: dict[str, NDArray[np.float32]] = {}
+    def _arrays(self, dtype: type[np.floating[Any]]) -> Mapping[str, NDArray[Any]]:
+        found: dict[str, NDArray[Any]] = {}
         for name in sorted(self.squares):
-            found[name + SUMS] = self.squares[name].astype(np.float32)
-            found[name + COUNTS] = self.counts[name].astype(np.float32)[:, None]
+            found[name + SUMS] = self.squares[name].astype(dtype)
+            found[name + COUNTS] = self.counts[name].astype(dtype)[:, None]
         return found
 
     def _write_dat(self, path: str | os.PathLike[str]) -> None:
@@ -172,12 +174,13 @@ def _count(metadata: Metadata, key: str) -> int:
 
 
 def _belong_together(sums: GGUFTensor, counts: GGUFTensor) -> bool:
-    is_float = sums.type is GGMLType.F32 and counts.type is GGMLType.F32
+    is_float = sums.type is counts.type and sums.type in (GGMLType.F32, GGMLType.F64)
     return is_float and sums.n_elements > 0 and counts.n_elements * sums.ne[0] == sums.n_elements
 
 
 def _numbers(tensor: GGUFTensor) -> NDArray[np.float64]:
-    found = decode(tensor.data, tensor.type).astype(np.float64)
+    is_exact = tensor.type is GGMLType.F64
+    found = tensor.data.view("<f8") if is_exact else decode(tensor.data, tensor.type).astype(np.float64)
     if not np.isfinite(found).all() or (found < 0).any():
         problem = "an importance matrix holds NaN, infinity or a negative number"
         raise ModelFileError(problem, path=tensor.path, field=tensor.name)

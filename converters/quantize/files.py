@@ -26,8 +26,9 @@ class Files:
     def __post_init__(self) -> None:
         if self.keep_split and (self.max_bytes, self.max_tensors) != (None, None):
             raise InvalidRequest("either the source says how the result is split, or the largest size does")
-        if any(limit is not None and limit < 1 for limit in (self.max_bytes, self.max_tensors)):
-            raise InvalidRequest("a file that is part of a model holds at least one byte and one tensor")
+        limits = (self.max_bytes, self.max_tensors)
+        if any(limit is not None and (type(limit) is not int or limit < 1) for limit in limits):
+            raise InvalidRequest(f"a file that is part of a model holds at least one byte and one tensor, not {limits}")
 
     def named(self, target: Path) -> Path:
         """The name that those of several files are made of. NAME-00001-of-00003.gguf stands for NAME.gguf."""

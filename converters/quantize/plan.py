@@ -107,6 +107,8 @@ def as_type(name: GGMLType | str | None) -> GGMLType | None:
     """A type of tensors by its name, in any case; InvalidRequest offers the nearest names."""
     if name is None or isinstance(name, GGMLType):
         return name
+    if not isinstance(name, str):
+        raise InvalidRequest(f"{name!r} is no type: the name of one is needed, such as 'Q6_K'")
     encoded = {kind.name: kind for kind in CODECS if kind not in ACTIVATIONS}
     found = encoded.get(_in_one_word(name))
     if found is None:
@@ -144,6 +146,8 @@ def by_layer(name: str) -> tuple[int, str]:
 class _Planner:
     def __init__(self, file: GGUFFile, name: str, recipe: Recipe, choices: Choices, tensors: Iterable[str]) -> None:
         self._name, self._recipe, self._choices = name, recipe, choices
+        if choices.keep_output and choices.output_type is not None:
+            raise InvalidRequest("either the output stays as it is (keep_output), or it gets a type (output_type)")
         self._output_type, self._embedding_type = as_type(choices.output_type), as_type(choices.embedding_type)
         self._model = Architecture.of(file)
         kinds = Counter(map(kind_of, tensors))
@@ -157,7 +161,7 @@ class _Planner:
             return Planned(source, name, source.type, "kept", False, nf4_as=self._choices.nf4_as)
         type_, reason = self._chosen(tensor)
         needs = type_ in recipes.ALWAYS_NEED | self._recipe.needs_importance
-        needs = needs and kind_of(name) not in (Kind.OUTPUT, Kind.EMBEDDING)
+        needs = (needs and kind_of(name) not in (Kind.OUTPUT, Kind.EMBEDDING)) or type_ in recipes.ENCODERS_NEED
         return Planned(source, name, type_, reason, needs, nf4_as=self._choices.nf4_as)
 
     def _is_kept(self, tensor: GGUFTensor) -> bool:
@@ -250,8 +254,12 @@ def _fitting(type_: GGMLType, cols: int) -> GGMLType:
 
 
 def _compiled(overrides: Sequence[tuple[str, GGMLType | str]]) -> Iterator[tuple[re.Pattern[str], GGMLType]]:
-    for pattern, type_ in overrides:
+    for override in overrides:
+        try:
+            pattern, type_ = override
+        except (TypeError, ValueError):
+            raise InvalidRequest(f"overrides: {override!r} is no pair of a regular expression and a type") from None
         try:
             yield re.compile(pattern), as_type(type_)
-        except re.error as error:
+        except (re.error, TypeError) as error:
             raise InvalidRequest(f"{pattern!r} is not a regular expression: {error}") from None

@@ -248,6 +248,7 @@ FALLBACK: dict[T, T] = {
 }
 
 # Types that are of no use for most tensors without an importance.
+ENCODERS_NEED = frozenset({T.IQ1_S, T.IQ2_XXS, T.IQ2_XS})  # whose encoders refuse to go without
 ALWAYS_NEED = frozenset({T.IQ3_XXS, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ1_M, T.IQ1_S})
 
 

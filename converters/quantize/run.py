@@ -19,7 +19,7 @@ from ... import __version__
 from ...formats.errors import Cancelled, InvalidRequest
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor, GGUFWriter
 from ...formats.gguf.tensors import RowReader
-from ...formats.quants import CodecError, NotFiniteError, decode
+from ...formats.quants import FORMS, CodecError, NotFiniteError, decode
 from ...runtime.backends.base import CancelFlag, Progress
 from ...runtime.backends.cpu.encode import Encoders
 from ...runtime.topology import physical_cores, usable_cpus
@@ -109,6 +109,8 @@ def quantize(
     """
     if threads is not None and threads < 1:
         raise InvalidRequest(f"{threads} threads; at least one is needed")
+    if not isinstance(prune_layers, Sequence) or not all(type(layer) is int for layer in prune_layers):
+        raise InvalidRequest(f"prune_layers={prune_layers!r}: a list of numbers of layers is needed")
     given, paths = importance, list[Path]()
     if given is not None and not isinstance(given, Importance):
         paths = [Path(given)]
@@ -128,7 +130,8 @@ def quantize(
         look = inspection.look if inspection else None
         writer = GGUFWriter(files.named(Path(target)), made_of=made_of, verify=verify, inspect=look, **options)
         file_type = {"general.file_type": recipe_named(recipe)[1].file_type}
-        changed = {**file_type, **_origin(given), **changed_metadata(file, prune_layers), **keys_for(planned)}
+        changed = {**file_type, **_origin(given), **changed_metadata(file, prune_layers)}
+        changed |= keys_for(planned, file.metadata)
         changed |= dict.fromkeys(inspection.keys if inspection else (), math.nan)
         _declare(writer, file, planned, changed)
         made = {one.path: one.size for one in writer.plan()}
@@ -165,6 +168,8 @@ def _declare(writer: GGUFWriter, file: GGUFFile, planned: list[Planned], changed
     own = {"general.quantization_version": QUANTIZATION_VERSION, **changed}
     if searches := {one.search for one in planned if one.search}:
         own[SEARCH_KEY] = searches.pop()
+    elif SEARCH_KEY in file.metadata and any(one.is_copied and one.type in FORMS for one in planned):
+        own[SEARCH_KEY] = file.metadata[SEARCH_KEY]
     writer.add_all(file.metadata, exclude=[*own, *filter(is_own_key, file.metadata)])
     for key, value in own.items():
         if value is not None:

@@ -17,7 +17,7 @@ SEARCH_KEY = "halfbyte.quantize.search"  # in files with tensors that were searc
 
 def with_search(planned: Sequence[Planned], name: str) -> list[Planned]:
     """The plan with what is searched; types without a better encoder keep llama.cpp's. InvalidRequest: no such name."""
-    known = name.lower()
+    known = name.lower() if isinstance(name, str) else ""
     if known not in SEARCHES:
         near = get_close_matches(known, SEARCHES, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}? " if near else ""

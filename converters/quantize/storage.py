@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...formats.errors import InvalidRequest
-from ...formats.gguf import GGMLType
+from ...formats.gguf import GGMLType, Metadata
 from ...formats.gguf.container import PackedTensor
 from ...formats.gguf.kinds import INT8_KEY, KINDS, PREFIX, TOKENIZER, Kind, reversible_key
 from ...formats.gguf.nested import dynamic_map
@@ -31,17 +31,21 @@ def stored_tensors(one: Planned) -> list[Stored]:
     return stored_form(one.name, one.tensor.shape, one.stored_type)
 
 
-def keys_for(planned: Sequence[Planned]) -> dict[str, object]:
-    """The keys that say how tensors are stored, where that needs to be said."""
+def keys_for(planned: Sequence[Planned], metadata: Metadata) -> dict[str, object]:
+    """The keys that say how tensors are stored, where that needs to be said; of what is copied, as the source says."""
     logical = [Stored(one.name, one.stored_type, one.tensor.shape) for one in planned]
     keys = container_keys(logical, _SOURCE)
-    lists = {INT8_KEY: [one.name for one in planned if one.type is GGMLType.INT8]}
+    rows = metadata.optional(INT8_KEY, list, [])
+    lists = {INT8_KEY: [o.name for o in planned if o.type is GGMLType.INT8 or (o.is_copied and o.tensor.name in rows)]}
     for codes in ("nf4", "fp4"):
-        lists[reversible_key(codes)] = [
-            one.name for one in planned
-            if one.nf4_as == REVERSIBLE and one.type in KINDS and KINDS[one.type].codes == codes
-        ]  # fmt: skip
+        lists[reversible_key(codes)] = [one.name for one in planned if _is_reversible(one, codes)]
     return keys | {key: names for key, names in lists.items() if names}
+
+
+def _is_reversible(one: Planned, codes: str) -> bool:
+    """Whether a tensor of Q8_0 is made of such codes."""
+    kind = one.tensor.made_of if one.is_copied else one.type if one.nf4_as == REVERSIBLE else None
+    return kind in KINDS and KINDS[kind].codes == codes
 
 
 def is_own_key(key: str) -> bool:

@@ -23,7 +23,7 @@ from .cursor import PathLike
 from .errors import WriteDenied, WriteError
 from .reserve import allocated, reserve
 
-_NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}  # FAT32 has no file above 4 GB
 _REPLACE_TRIES = 5  # virus scanners on Windows hold fresh files for a moment
 PARTIAL = ".partial"  # behind the name of a file that is being written
 _CHUNK = 4 << 20  # bytes read at a time
@@ -52,15 +52,17 @@ class DurableFile:
     """`write`, then `seal` and `publish`. Or `close`, which keeps the partial file, or `discard`, which leaves nothing.
 
     Of a file whose `size` is known, what an earlier run left is there to `read`: `cut` comes before the first write.
+    What stands under the name of the partial file must begin with `begins`, or with zeros, to be taken over.
     """
 
-    def __init__(self, path: PathLike, size: int | None = None) -> None:
+    def __init__(self, path: PathLike, size: int | None = None, *, begins: bytes = b"") -> None:
         self.path = real_target(path)
         self.partial, self.size = partial_of(self.path), size or 0
         self.written = 0
         with translate_errors(self.path):
             self._fd = _create(self.partial)
             self.is_new = not os.fstat(self._fd).st_size
+            _require_own(self._fd, self.partial, begins)
         self._file = os.fdopen(self._fd, "wb", buffering=1 << 20)
         if size is None:
             self.cut(0)
@@ -213,6 +215,18 @@ def create_file(path: Path) -> int:
 def _require_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise WriteError(f"{path} is not a regular file; remove it")
+    if status.st_nlink > 1:
+        raise WriteError(f"{path} has another name (a hard link), whose file would be written over; remove it")
+
+
+def _require_own(fd: int, path: Path, begins: bytes) -> None:
+    """WriteError for a file that no run of ours has left. The file is closed then."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    found = os.read(fd, len(begins))
+    os.lseek(fd, 0, os.SEEK_SET)
+    if any(found) and not found.startswith(begins[: len(found)]):
+        os.close(fd)
+        raise WriteError(f"{path} is where the file is written first, and something else is there; move it away")
 
 
 def _create(partial: Path) -> int:

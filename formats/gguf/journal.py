@@ -17,9 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from .durable import create_file, translate_errors
+from .errors import WriteError
 from .plan import ShardPlan
 
 _FORMAT = 1
+_BEGINS = b'{"journal"'
 _LINE_BYTES = 128  # more than a line has
 _MADE_OF_BYTES = 1 << 20
 
@@ -72,6 +74,21 @@ class Journal:
         self.close()
         with suppress(OSError):
             self.path.unlink()
+
+
+def is_own(path: Path) -> bool:
+    """Whether a journal is there, so that the partial file beside it is ours, damaged or not."""
+    if path.is_symlink() or not path.is_file():
+        return False  # a pipe, which would wait for a writer, or a link is refused by who makes the journal
+    with translate_errors(path), open(path, "rb") as file:
+        found = file.read(len(_BEGINS))
+    return found == _BEGINS
+
+
+def require_own(path: Path) -> None:
+    """WriteError for a file under a journal's name that is none: with no partial file beside it, it may be anyone's."""
+    if path.is_file() and not path.is_symlink() and path.stat().st_size and not is_own(path):
+        raise WriteError(f"{path} is where notes of unfinished work go, and something else is there; move it away")
 
 
 def journal_of(partial: Path) -> Path:

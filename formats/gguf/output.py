@@ -16,8 +16,8 @@ from ..errors import Cancelled, ResourceError
 from .checksum import Checksum
 from .durable import DurableFile, check_free_space, partial_of, real_target
 from .errors import WriteError
-from .header import parse_header
-from .journal import Journal, claim, identity_of, journal_of
+from .header import MAGIC, parse_header
+from .journal import Journal, claim, identity_of, is_own, journal_of, require_own
 from .pieces import swap
 from .plan import ShardPlan
 from .resume import Place, Report, checksum_of, count_whole, places
@@ -152,9 +152,12 @@ class Output:
     def _create(self, made_of: Mapping[str, str] | None) -> None:
         """Lock the partial files, and make the journal; or see to it that none is left that is of something else."""
         targets = [real_target(plan.path) for plan in self._plans]
-        for target, plan in zip(targets, self._plans, strict=True):
-            self._files.append(DurableFile(target, plan.size))
         path = journal_of(partial_of(targets[0]))
+        begins = b"" if is_own(path) else MAGIC
+        for target, plan in zip(targets, self._plans, strict=True):
+            self._files.append(DurableFile(target, plan.size, begins=begins))
+        if self._files[0].is_new:
+            require_own(path)
         if made_of is not None:
             self._journal = Journal(path, identity_of(self._plans, made_of))
         elif path.is_file() or path.is_symlink():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_what_goes_wrong_with_reports(halfbyte: Halfbyte, tmp_path: Path) -> Non
     before = (tmp_path / name).read_bytes()
     for options, words in (
         (("--report", "nowhere/page.html"), "there is no folder"),
-        (("--report", "model.html"), "one of the files that it is about"),
+        (("--report", "model.html"), "is the file that is read"),
         (("--report", "page.html", "--tensor", "blk.0.attn_k"), "nearest name is 'blk.0.attn_k.weight'"),
         (("--tensor", "blk.0.attn_q.weight"), "about the pictures"),
     ):
@@ -94,10 +95,26 @@ def test_what_goes_wrong_with_reports(halfbyte: Halfbyte, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {name, "model.html"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+def test_nothing_is_lost_for_a_picture(halfbyte: Halfbyte, tmp_path: Path) -> None:
+    name = quantized(halfbyte, "Q8_0")
+    before, folder = (tmp_path / name).read_bytes(), tmp_path / "pictures"
+    folder.mkdir()
+    for link, words in ((f"../{name}", "is the file that is read"), ("../elsewhere", "is a link")):
+        (folder / "size.png").symlink_to(link)
+        done = halfbyte("compare", "stories260k", name, "--png", "pictures")
+        assert done.returncode == 2 and words in done.stderr
+        (folder / "size.png").unlink()
+    (tmp_path / "page.html.partial").write_text(TEXT)
+    done = halfbyte("compare", "stories260k", name, "--text", "page.html.partial", "--report", "page.html")
+    assert done.returncode == 2 and "page.html.partial is the file that is read" in done.stderr
+    assert (tmp_path / name).read_bytes() == before and (tmp_path / "page.html.partial").read_text() == TEXT
+
+
 def test_folders_that_reports_may_not_be_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_page(tmp_path / "a.html", ())
-    check_folder(tmp_path / "b" / "c")
+    check_folder(tmp_path / "b" / "c", ())
     monkeypatch.setattr("os.access", lambda *_: False)
-    for check in (lambda: check_page(tmp_path / "a.html", ()), lambda: check_folder(tmp_path / "b" / "c")):
+    for check in (lambda: check_page(tmp_path / "a.html", ()), lambda: check_folder(tmp_path / "b" / "c", ())):
         with pytest.raises(ResourceError, match="no permission to write into"):
             check()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,53 @@ def test_resumed_and_merged_are_as_at_once(halfbyte: Halfbyte, tmp_path: Path) -
     assert refused.returncode == 2 and "--resume needs GGUF" in refused.stderr
     other = halfbyte("imatrix", "stories260k", "text.txt", "--context", "32", "-o", "part.gguf", "--resume")
     assert other.returncode == 2 and "cannot be gone on with" in other.stderr
+
+
+# The program, which dies when it has saved what it found so far.
+DIES = """
+import os, sys
+from halfbyte.converters.imatrix import Sums
+from halfbyte.tools.cli import main
+write = Sums.write
+def once(self, path, **options):
+    write(self, path, **options)
+    os._exit(9)
+Sums.write = once
+main(sys.argv[1:])
+"""
+
+
+def test_what_is_unfinished_has_another_name(
+    halfbyte: Halfbyte, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A run that is to replace a file, and is killed, has not touched it; going on is as never having stopped."""
+    words = ("imatrix", "stories260k", "text.txt", *WINDOW, "--threads", "1")
+    assert halfbyte(*words, "--chunks", "3", "-o", "all.gguf").returncode == 0
+    before, saved = (tmp_path / "all.gguf").read_bytes(), tmp_path / "all.gguf.sums.partial"
+    command = [sys.executable, "-c", DIES, *words, "-o", "all.gguf", "--overwrite"]
+    killed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert killed.returncode == 9 and saved.exists()
+    assert (tmp_path / "all.gguf").read_bytes() == before
+    there = halfbyte(*words, "-o", "all.gguf")
+    assert there.returncode == 2 and "all.gguf.sums.partial exists; --resume it" in there.stderr
+    assert halfbyte(*words, "--chunks", "13", "-o", "all.gguf", "--resume").returncode == 0
+    assert halfbyte(*words, "--chunks", "13", "-o", "once.gguf").returncode == 0
+    resumed, once = (Sums.read(tmp_path / name) for name in ("all.gguf", "once.gguf"))
+    assert resumed.chunks == 13 and not saved.exists()
+    for name, squares in once.squares.items():
+        np.testing.assert_array_equal(resumed.squares[name], squares)
+
+
+def test_another_model_of_the_same_shape_is_another_model(halfbyte: Halfbyte, tmp_path: Path) -> None:
+    for recipe, name in (("Q8_0", "a.gguf"), ("Q8_0", "b.gguf")):
+        assert halfbyte("quantize", "stories260k", recipe, "-o", name).returncode == 0
+    data = bytearray((tmp_path / "b.gguf").read_bytes())
+    data[-7] ^= 1
+    (tmp_path / "b.gguf").write_bytes(data)
+    words = ("text.txt", *WINDOW, "-o", "sums.gguf")
+    assert halfbyte("imatrix", "a.gguf", *words, "--chunks", "1").returncode == 0
+    other = halfbyte("imatrix", "b.gguf", *words, "--chunks", "2", "--resume")
+    assert other.returncode == 2 and "is of another model, text or window" in other.stderr
 
 
 def test_what_goes_wrong(halfbyte: Halfbyte, tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def test_a_model_becomes_smaller(halfbyte: Halfbyte, model: Path, tmp_path: Path
     assert halfbyte("quantize", model.name, "Q4_K_M", "--overwrite").returncode == 0
 
 
+def test_a_name_that_ends_like_a_folder(halfbyte: Halfbyte, model: Path, tmp_path: Path) -> None:
+    done = halfbyte("quantize", model.name, "Q4_0", "-o", "new/")
+    assert done.returncode == 2 and "'new/' is the name of a folder" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_dry_run_and_json(halfbyte: Halfbyte, model: Path, tmp_path: Path) -> None:
     done = halfbyte("quantize", model.name, "Q3_K_M", "--dry-run", "--json", "--tensor-type", "attn_q=Q8_0")
     about = json.loads(done.stdout)

@@ -159,7 +159,7 @@ def test_something_else_starts_over(
     elif what == "time":
         os.utime(model)
     elif what == "partial":
-        partial.write_bytes(b"something else")
+        partial.write_bytes(b"GGUF, and something else")
     quantize(model, stopped, resume=True, **options)  # type: ignore[arg-type]
     assert "starting over" in caplog.text and "resuming" not in caplog.text
     quantize(model, model.with_name("once.gguf"), **options)  # type: ignore[arg-type]

@@ -82,3 +82,46 @@ def test_numbers_of_each_layer_are_pruned_with_it(tmp_path: Path) -> None:
         key = "llama.attention.head_count_kv"
         assert after.metadata.element_type(key) is before.metadata.element_type(key)
         assert not any(name.startswith("blk.7.") for name in after.tensors)
+
+
+WRONG: dict[str, dict[str, object]] = {
+    "no pair of a regular": {"overrides": {"ffn": "Q8_0"}},
+    "8 is no type": {"output_type": 8},
+    "no search is called None": {"search": None},
+    "at least one byte": {"split_max_bytes": "2G"},
+    "prune_layers=3": {"prune_layers": 3},
+    "either the output stays": {"keep_output": True, "output_type": "Q8_0"},
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_requests_that_are_none(said: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.gguf", "alone")
+    with pytest.raises(InvalidRequest, match=said):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "Q4_0", **WRONG[said])  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gguf"]
+
+
+@pytest.mark.parametrize("options", [{"output_type": "IQ1_S"}, {"embedding_type": "IQ2_XXS"}])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_an_encoder_needs_is_asked_for_first(options: dict[str, str], dry_run: bool, tmp_path: Path) -> None:
+    write(tmp_path / "a.gguf", "alone")
+    with pytest.raises(InvalidRequest, match="needs an importance matrix"):
+        quantize(tmp_path / "a.gguf", tmp_path / "b.gguf", "Q4_0", dry_run=dry_run, **options)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gguf"]
+
+
+def test_what_is_copied_stays_what_it_was_called(tmp_path: Path) -> None:
+    write(tmp_path / "a.gguf", "alone")
+    for name, recipe, again, options, key in (
+        ("best", "Q4_0", "Q4_0", {"search": "best"}, "halfbyte.quantize.search"),
+        ("four", "NF4", "Q8_0", {"nf4_as": "q8_0-reversible"}, "halfbyte.nf4.reversible"),
+        ("rows", "INT8", "Q8_0", {}, "halfbyte.int8.rows"),
+    ):
+        made, copied = tmp_path / f"{name}.gguf", tmp_path / f"{name}-again.gguf"
+        quantize(tmp_path / "a.gguf", made, recipe, **options)  # type: ignore[arg-type]
+        quantize(made, copied, again, allow_requantize=True)
+        with GGUFFile.open(made) as one, GGUFFile.open(copied) as two:
+            before, after = one.metadata[key], two.metadata[key]
+            assert after == before if isinstance(before, str) else set(after) == set(before)
+

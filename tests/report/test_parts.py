@@ -130,12 +130,12 @@ def test_labels_keep_apart() -> None:
 def test_where_a_report_may_go(tmp_path) -> None:
     source = tmp_path / "model.html"
     source.write_bytes(b"GGUF")
-    with pytest.raises(InvalidRequest, match="is one of the files"):
+    with pytest.raises(InvalidRequest, match="is the file that is read"):
         check_page(tmp_path / "." / "model.html", [source])
     with pytest.raises(InvalidRequest, match="HTML file"):
         check_page(tmp_path / "model.gguf", [])
     with pytest.raises(InvalidRequest, match="is a file"):
-        check_folder(source)
+        check_folder(source, ())
     write(tmp_path / "new.html", b"one")
     write(tmp_path / "new.html", b"two")
     assert (tmp_path / "new.html").read_bytes() == b"two"

@@ -218,11 +218,28 @@ def test_an_error_in_the_block_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_stale_partial_is_taken_over(tmp_path: Path) -> None:
-    (tmp_path / "m.gguf.partial").write_bytes(b"x" * 10_000)
+    (tmp_path / "m.gguf.partial").write_bytes(b"GGUF" + b"x" * 10_000)
     with small(tmp_path / "m.gguf") as writer:
         fill(writer)
     assert names(tmp_path) == ["m.gguf"]
     assert (tmp_path / "m.gguf").stat().st_size == writer.plan()[0].size
+
+
+@pytest.mark.parametrize("name", ["m.gguf.partial", "m.gguf.partial.journal"])
+def test_what_others_have_under_these_names_stays(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(WriteError, match="something else is there; move it away"), small(tmp_path / "m.gguf") as writer:
+        fill(writer)
+    assert (tmp_path / name).read_bytes() == b"precious" and not (tmp_path / "m.gguf").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+def test_a_hard_link_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "other.gguf").write_bytes(b"GGUF precious")
+    os.link(tmp_path / "other.gguf", tmp_path / "m.gguf.partial")
+    with pytest.raises(WriteError, match="another name"), small(tmp_path / "m.gguf") as writer:
+        fill(writer)
+    assert (tmp_path / "other.gguf").read_bytes() == b"GGUF precious"
 
 
 def test_two_writers_do_not_mix(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...formats.errors import ModelFileError
 from ...formats.gguf import GGUFFile
 from ...runtime import hub
 from .. import console
@@ -89,10 +90,20 @@ def _check_targets(page: Path | None, folder: Path | None, sources: Sequence[Pat
     from ..report.files import check_folder, check_page
 
     check_library()
+    read = [path for source in sources for path in _all_files(source)]
     if page is not None:
-        check_page(page, sources)
+        check_page(page, read)
     if folder is not None:
-        check_folder(folder)
+        check_folder(folder, read)
+
+
+def _all_files(path: Path) -> Sequence[Path]:
+    """All shards of a model; a text is itself."""
+    try:
+        with GGUFFile.open(path) as file:
+            return file.paths
+    except ModelFileError:
+        return [path]
 
 
 def _chosen(found: Sequence[dict[str, Any]], tensor: str | None) -> str | None:

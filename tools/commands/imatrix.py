@@ -15,6 +15,7 @@ from ...formats.gguf import GGUFFile
 from .. import console
 from ..options import LoadChoices, open_model
 from ..progress import ProgressLine
+from ..writing import FilePath
 from .perplexity import DEFAULT_CONTEXT, read_text
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SAVE_EVERY = 10  # windows
 @click.command()
 @click.argument("model")
 @click.argument("text", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: MODEL.imatrix.gguf in this folder.")
+@click.option("-o", "--output", type=FilePath(), help="Default: MODEL.imatrix.gguf in this folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of this model and text has saved.")
 @click.option("--merge", type=click.Path(path_type=Path), multiple=True, help="Add what another run found; repeatable.")
@@ -51,7 +52,8 @@ def command(
     """Measure the importance of the columns of MODEL's matrices on a TEXT, for `halfbyte quantize --imatrix`.
 
     Run the model that is to be quantized, not a quantized one, over text like that which it is for. The file has
-    llama.cpp's form: GGUF, or the older one if its name ends with .dat.
+    llama.cpp's form: GGUF, or the older one if its name ends with .dat. It appears when all is done; what an unfinished
+    run has found is in OUTPUT.sums.partial, which --resume goes on with.
     """
     from ...converters.imatrix import Sums, collect, is_dat
     from ...converters.paths import check_targets
@@ -59,34 +61,41 @@ def command(
     from ..perplexity import check_length, cut_windows
 
     target, words = output or Path(f"{Path(model).name.removesuffix('.gguf')}.imatrix.gguf"), read_text(text)
-    if target.exists() and not (overwrite or resume):
-        raise InvalidRequest(f"{target} exists; --resume it, give another --output, or --overwrite")
-    if resume and is_dat(target):
-        raise InvalidRequest(f"{target}: files of the form .dat do not say what they are of; --resume needs GGUF")
+    saved = target.with_name(f"{target.name}.sums.partial")
+    for path in (saved, target):
+        if path.exists() and not (overwrite or resume):
+            raise InvalidRequest(f"{path} exists; --resume it, give another --output, or --overwrite")
+    begun = saved if saved.exists() else target
+    if resume and is_dat(begun):
+        raise InvalidRequest(f"{begun}: files of the form .dat do not say what they are of; --resume needs GGUF")
     others = {path: Sums.read(path, rows_per_call=context) for path in merge}
     with open_model(model, LoadChoices(threads, context, "cpu")) as loaded, ProgressLine() as progress:
-        check_targets([target], [loaded.path, text])
+        check_targets([target, saved], [loaded.path, text])
+        check_targets([saved], merge)
         _check_merged(others, loaded.path)
         if not isinstance(loaded.executor, CPUExecutor):
             raise UnsupportedError("an importance matrix is made by the CPU backend")
         sums = Sums([text.name], chunk_size=context, origin=_origin(loaded.path, words, context, process_output))
-        if resume and target.exists():
-            sums = _begun(target, sums)
+        if resume and begun.exists():
+            sums = _begun(begun, sums)
         ids = loaded.tokenizer.encode(words)
         count = min(check_length(len(ids), context), chunks or len(ids))
         bos = loaded.tokenizer.bos_id if loaded.tokenizer.add_bos else None
+        if sums.chunks > count:
+            console.note(f"note: {begun} has {sums.chunks} windows already, more than the {count} that are asked for")
         windows = list(cut_windows(ids, context, bos))[sums.chunks : count]
 
         def after(found: Sums) -> None:
             progress("looking at inputs", found.chunks, count)
             if found.chunks % SAVE_EVERY == 0:
-                found.write(target)
+                found.write(saved, exact=True)
 
         collect(loaded.executor, windows, sums, process_output=process_output, after=after)
     for other in others.values():
         sums.merge(other)
         sums.origin = ""
     sums.write(target)
+    saved.unlink(missing_ok=True)
     unused = sums.unused()
     if unused:
         most = max(unused, key=lambda name: unused[name])
@@ -104,10 +113,11 @@ def command(
 
 
 def _origin(model: Path, text: str, context: int, process_output: bool) -> str:
-    """A checksum of all that the sums of a run depend on; of the model's tensors the names and sizes, not the bytes."""
+    """A checksum of all that the sums of a run depend on."""
+    from ...converters.identity import identity_of
+
     with GGUFFile.open(model) as file:
-        tensors = [(name, tensor.type.name, tensor.ne) for name, tensor in file.tensors.items()]
-        about = (str(file.metadata.get("general.name", "")), file.size, tensors, text, context, process_output)
+        about = (identity_of(file.paths), text, context, process_output)
     return hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
 
 

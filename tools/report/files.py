@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...converters.paths import must_not_be_read
 from ...formats.errors import InvalidRequest, ResourceError
 from ...formats.gguf.durable import DurableFile, translate_errors
 
@@ -19,15 +20,17 @@ def check_page(path: Path, sources: Iterable[Path]) -> None:
     if not path.absolute().parent.is_dir():
         raise InvalidRequest(f"--report {path}: there is no folder {path.absolute().parent}")
     _check_permission("--report", path, path.absolute().parent)
-    for source in sources:
-        if path.exists() and source.exists() and path.samefile(source):
-            raise InvalidRequest(f"--report {path} is one of the files that it is about; give another name")
+    must_not_be_read(path, list(sources))
 
 
-def check_folder(path: Path) -> None:
-    """InvalidRequest where the folder for pictures is a file."""
+def check_folder(path: Path, sources: Iterable[Path]) -> None:
+    """InvalidRequest where the folder for pictures is a file, or a picture might be written over what is no picture."""
     if path.exists() and not path.is_dir():
         raise InvalidRequest(f"--png {path} is a file; give the name of a folder")
+    for there in path.glob("*.png*") if path.is_dir() else ():
+        must_not_be_read(there, list(sources))
+        if there.is_symlink():
+            raise InvalidRequest(f"--png {path}: {there.name} is a link, and what it leads to might be written over")
     there = next((one for one in (path.absolute(), *path.absolute().parents) if one.exists()), path)
     _check_permission("--png", path, there)
 
@@ -39,7 +42,7 @@ def _check_permission(option: str, path: Path, folder: Path) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """The complete new content under its name, or what was there before."""
-    file = DurableFile(path)
+    file = DurableFile(path, begins=data[:4])
     try:
         file.write(data)
         file.seal()
