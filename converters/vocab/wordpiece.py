@@ -52,7 +52,7 @@ def vocabulary_lines(
     table = Table(path, room)
     for i, line in enumerate(text.removesuffix("\n").split("\n")):
         table.put(i, line.removesuffix("\r"), NORMAL, said_in=f"line {i + 1}")
-    put_all_added(table, checkpoint, None, config, spaces=False)
+    put_all_added(table, checkpoint, None, config, spaces=False, folds=config.get("do_lower_case", True) is True)
     roles = {special[token]: i for i, token in table.texts.items() if token in special}
     if not roles:
         raise CheckpointError("none of its lines is a special token", path=path, allowed=", ".join(map(str, names)))

@@ -239,6 +239,29 @@ def test_tokens_are_compared_whatever_the_size(
     assert convert(with_tokenizer_json, tmp_path / "made.gguf", "F16", verify=False).check is None
 
 
+def test_a_frame_that_only_the_config_has(with_tokenizer_json: Path, tmp_path: Path) -> None:
+    """The library does not read tokenizer_config.json; older transformers do, and llama.cpp's converter."""
+    path = with_tokenizer_json / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"post_processor": None}))
+    (with_tokenizer_json / "tokenizer_config.json").write_text('{"add_bos_token": true, "bos_token": "<|end|>"}')
+    made = convert(with_tokenizer_json, tmp_path / "made.gguf", "F16")
+    assert made.check is not None and made.check.same_tokens == 1.0
+    with GGUFFile.open(tmp_path / "made.gguf") as file:
+        assert file.metadata["tokenizer.ggml.add_bos_token"] is True
+
+
+@pytest.mark.parametrize(
+    "files", [{"added_tokens.json": {"fox": 512}}, {"tokenizer_config.json": {"add_prefix_space": False}}]
+)
+def test_what_a_tokenizer_model_does_not_know(files: dict[str, Any], copy: Callable[..., Path], tmp_path: Path) -> None:
+    """Its library is asked about the rest."""
+    made = copy()
+    for name, content in files.items():
+        (made / name).write_text(json.dumps(content))
+    check = convert(made, tmp_path / "made.gguf", "F32").check
+    assert check is not None and check.same_tokens == 1.0 and check.n_texts >= 12
+
+
 @pytest.mark.parametrize(
     ("named", "config"),
     [({"eos_token": "<|im_end|>"}, {}), ({"bos_token": {"content": "<nope>"}}, {}), ({}, {"eos_token_id": 99_999}),

@@ -345,7 +345,8 @@ def _token(content: str, **rules: Any) -> dict[str, Any]:
 def test_tokens_that_other_files_add_to_a_list_of_words(tmp_path: Path) -> None:
     vocab = json.loads(made("wordpiece"))["model"]["vocab"]
     n, lines = len(vocab), "\n".join(sorted(vocab, key=vocab.get)) + "\n"
-    decoder = {"0": _token("[PAD]", special=True), str(n): _token("newtok"), str(n + 1): _token("[ENT]", special=True)}
+    newtok = _token("newtok", normalized=False)
+    decoder = {"0": _token("[PAD]", special=True), str(n): newtok, str(n + 1): _token("[ENT]", special=True)}
     files = {"vocab.txt": lines, "tokenizer_config.json": {"added_tokens_decoder": decoder}}
     folder = write_tokenizer(tmp_path, files | {"added_tokens.json": {"newtok": n, "[OLD]": n + 2, "[FAR]": n + 3}})
     metadata = metadata_of(folder, n + 3)
@@ -355,6 +356,18 @@ def test_tokens_that_other_files_add_to_a_list_of_words(tmp_path: Path) -> None:
     engine.add_tokens([AddedToken("newtok", normalized=False), AddedToken("[ENT]", special=True, normalized=False)])
     for text in ("a newtok here", "x [ENT] y newtok[ENT]", "[MASK] the"):
         assert tokenizer_from_metadata(metadata).encode(text, parse_special=True) == engine.encode(text).ids
+
+
+def test_added_words_that_texts_in_any_case_mean(tmp_path: Path) -> None:
+    """BERT's texts become lower case before words are looked for, and so do words that were added without a rule."""
+    files = {"vocab.txt": "a\n[UNK]\n[CLS]\n[SEP]\n"}
+    decoder = {"4": _token("newtok", normalized=True)}
+    for more in ({"added_tokens.json": {"newtok": 4}}, {"tokenizer_config.json": {"added_tokens_decoder": decoder}}):
+        with pytest.raises(UnsupportedError, match="texts in any case mean"):
+            metadata_of(write_tokenizer(tmp_path, files | more), 5)
+        (tmp_path / next(iter(more))).unlink()
+    cased = {"tokenizer_config.json": {"do_lower_case": False}, "added_tokens.json": {"newtok": 4}}
+    assert metadata_of(write_tokenizer(tmp_path, files | cased), 5)[KEY + "tokens"][4] == "newtok"
 
 
 def test_a_role_of_an_added_token(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Numba's CUDA simulator, with threads that wait for each other instead of being asked again and again.
+"""Numba's CUDA simulator, with threads that wait for each other instead of being asked again and again, and that agree
+about shared memory.
 
 The simulator starts a Python thread for each thread of a block, and its own thread polls them all for who has come to
 `syncthreads`, which takes the time that they would have. Here they meet at a barrier. All threads
@@ -7,6 +8,7 @@ of a block must come to it equally often, which is what CUDA asks for, too.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 
 def install() -> None:
     """For this process, which must have been started with NUMBA_ENABLE_CUDASIM=1."""
-    from numba.cuda.simulator import kernel
+    from numba.cuda.simulator import kernel, kernelapi
 
     def run(self: Any, grid_point: tuple[int, ...], *args: Any) -> None:
         points = list(np.ndindex(*self._block_dim))
@@ -38,5 +40,17 @@ def install() -> None:
         if failed:
             raise failed[0][0].with_traceback(failed[0][1])
 
+    lock = threading.Lock()
+
+    def array(self: Any, shape: Any, dtype: Any) -> np.ndarray:
+        """As the simulator's: one for each line of a kernel. But two threads that ask for it at the same time get the
+        same one, where the simulator's may make two, and results are wrong now and then.
+        """
+        caller = sys._getframe(1)
+        where = caller.f_code.co_filename, caller.f_lineno
+        with lock:
+            return self._allocations.setdefault(where, np.empty(shape, dtype))
+
+    kernelapi.FakeCUDAShared.array = array
     kernel.BlockManager.run = run
     kernel.BlockThread.syncthreads = lambda self: self._manager.barrier.wait()

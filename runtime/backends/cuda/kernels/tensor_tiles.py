@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..package import cuda
-from ..simt import WARP, float_of, products_of_16, products_of_32
-from ..weights import HALVES, PLAIN, UNPACK
-from .fragments import ACROSS, DOWN, ROOM, ROWS, SIDES, TOKENS, WARPS, clear, store
-from .quantize import word_of
+from ..simt import float_of, products_of_16, products_of_32
+from ..weights import HALVES, PLAIN
+from .fragments import ACROSS, DOWN, ROOM, ROWS, SIDES, TOKENS, clear, store
+from .panels import filler
 
 GROUPS = 4  # of 32 columns, at a time
 LINE = 8 * GROUPS + 4  # words of a row in shared memory: 4 more, so that the words of a fragment lie in 32 banks
@@ -31,7 +31,7 @@ _RIGHT, _RIGHT_SCALES = TOKENS * LINE, TOKENS * GROUPS * 3
 @cache
 def tensor_tiles(name: str) -> Any:
     """The arguments of `rows` in linear.py. Block (i, j) makes rows i of the weight and tokens j of the result."""
-    unpack, has_halves, has_offsets = UNPACK[name], name in HALVES, name not in PLAIN
+    fill, has_halves, has_offsets = filler(name, ROWS, TOKENS, LINE), name in HALVES, name not in PLAIN
 
     @cuda.jit
     def linear_tensor_tiles(  # type: ignore[no-untyped-def]
@@ -41,36 +41,18 @@ def tensor_tiles(name: str) -> Any:
         left_scales = cuda.shared.array(_LEFT_SCALES, np.float32)
         right = cuda.shared.array(_RIGHT, np.int32)
         right_scales = cuda.shared.array(_RIGHT_SCALES, np.float32)
-        codes = cuda.local.array(8, np.int32)
-        scales = cuda.local.array(4, np.float32)
         acc = cuda.local.array((DOWN, ACROSS, 4), np.float32)
         lane, warp = cuda.threadIdx.x, cuda.threadIdx.y
-        thread, threads = lane + WARP * warp, WARP * WARPS
         quad, member = lane // 4, lane % 4
-        first_row, first_token = cuda.blockIdx.x * ROWS, cuda.blockIdx.y * TOKENS
         own_row, own_token = warp // SIDES * DOWN * 16 + quad, warp % SIDES * ACROSS * 8
         none = (np.int32(BITS), np.int32(BITS), np.int32(BITS), np.int32(BITS))
         clear(acc)
         for begin in range(0, groups, GROUPS):
             count = min(GROUPS, groups - begin)
             cuda.syncthreads()
-            for task in range(thread, ROWS * count, threads):
-                r, g = task // count, task % count
-                unpack(w, np.int64(min(first_row + r, n - 1)) * row_bytes, begin + g, table, codes, scales)
-                for k in range(8):
-                    left[r * LINE + 8 * g + k] = codes[k]
-                for k in range(4):
-                    left_scales[(g * ROWS + r) * 4 + k] = scales[k]
-            for task in range(thread, TOKENS * 8 * count, threads):
-                t, k, g = task // (8 * count), task // count % 8, task % count
-                first, step = word_of(min(first_token + t, m - 1), groups, begin + g)
-                right[t * LINE + 8 * g + k] = x[first + k * step]
-            for task in range(thread, TOKENS * count, threads):
-                t, g = task // count, task % count
-                source, to = min(first_token + t, m - 1) * groups + begin + g, (g * TOKENS + t) * 3
-                right_scales[to] = scale[source]
-                right_scales[to + 1] = sums[2 * source]
-                right_scales[to + 2] = sums[2 * source + 1]
+            fill(
+                w, row_bytes, table, n, groups, x, scale, sums, m, begin, count, left, left_scales, right, right_scales
+            )
             cuda.syncthreads()
             for g in range(count):
                 for i in range(DOWN):

@@ -14,9 +14,8 @@ import numpy as np
 
 from ..package import SIMULATED, cuda
 from ..simt import device, dp4a
-from ..weights import UNPACK
 from .linear import FLOAT_WEIGHTS, FLOATS
-from .quantize import word_of
+from .panels import filler
 
 ROWS, TOKENS, ACROSS, DOWN = (8, 8, 4, 4) if SIMULATED else (64, 64, 16, 16)  # of a tile; and threads of a block
 OWN_ROWS, OWN_TOKENS = ROWS // DOWN, TOKENS // ACROSS
@@ -59,7 +58,7 @@ def _store(acc, n, m, bias, has_bias, residual, has_residual, out):  # type: ign
 
 
 def _tiles(name: str) -> Any:
-    unpack = UNPACK[name]
+    fill = filler(name, ROWS, TOKENS, LINE)
 
     @cuda.jit
     def linear_tiles(  # type: ignore[no-untyped-def]
@@ -69,36 +68,17 @@ def _tiles(name: str) -> Any:
         left_scales = cuda.shared.array(_LEFT_SCALES, np.float32)
         right = cuda.shared.array(_RIGHT, np.int32)
         right_scales = cuda.shared.array(_RIGHT_SCALES, np.float32)
-        codes = cuda.local.array(8, np.int32)
-        scales = cuda.local.array(4, np.float32)
         acc = cuda.local.array((OWN_ROWS, OWN_TOKENS), np.float32)
         low = cuda.local.array((OWN_ROWS, OWN_TOKENS), np.int32)
         high = cuda.local.array((OWN_ROWS, OWN_TOKENS), np.int32)
         across, down = cuda.threadIdx.x, cuda.threadIdx.y
-        thread, threads = across + ACROSS * down, ACROSS * DOWN
-        first_row, first_token = cuda.blockIdx.x * ROWS, cuda.blockIdx.y * TOKENS
         _clear(acc)
         for begin in range(0, groups, GROUPS):
             count = min(GROUPS, groups - begin)
             cuda.syncthreads()
-            for task in range(thread, ROWS * count, threads):
-                r, g = task // count, task % count
-                row = np.int64(min(first_row + r, n - 1)) * row_bytes
-                unpack(w, row, begin + g, table, codes, scales)
-                for k in range(8):
-                    left[r * LINE + 8 * g + k] = codes[k]
-                for k in range(4):
-                    left_scales[(r * GROUPS + g) * 4 + k] = scales[k]
-            for task in range(thread, TOKENS * 8 * count, threads):
-                t, k, g = task // (8 * count), task // count % 8, task % count
-                first, step = word_of(min(first_token + t, m - 1), groups, begin + g)
-                right[t * LINE + 8 * g + k] = x[first + k * step]
-            for task in range(thread, TOKENS * count, threads):
-                t, g = task // count, task % count
-                source, to = min(first_token + t, m - 1) * groups + begin + g, (t * GROUPS + g) * 3
-                right_scales[to] = scale[source]
-                right_scales[to + 1] = sums[2 * source]
-                right_scales[to + 2] = sums[2 * source + 1]
+            fill(
+                w, row_bytes, table, n, groups, x, scale, sums, m, begin, count, left, left_scales, right, right_scales
+            )
             cuda.syncthreads()
             for g in range(count):
                 for i in range(OWN_ROWS):
@@ -113,9 +93,9 @@ def _tiles(name: str) -> Any:
                             low[i, j] = dp4a(left[at], right[own], low[i, j])
                             high[i, j] = dp4a(left[at + 4], right[own + 4], high[i, j])
                 for i in range(OWN_ROWS):
-                    at = ((down + DOWN * i) * GROUPS + g) * 4
+                    at = (g * ROWS + down + DOWN * i) * 4
                     for j in range(OWN_TOKENS):
-                        own = ((across + ACROSS * j) * GROUPS + g) * 3
+                        own = (g * TOKENS + across + ACROSS * j) * 3
                         product = left_scales[at] * np.float32(low[i, j])
                         product += left_scales[at + 1] * np.float32(high[i, j])
                         offset = left_scales[at + 2] * right_scales[own + 1]
