@@ -70,6 +70,8 @@ def _rope_of_all(c: Config) -> Config:
     if "full_attention" in kinds or "sliding_attention" in kinds:
         whole = kinds.inner("full_attention")
         rope = rotation(c, whole.having({**whole.fields, **c.inner("rope_scaling").fields}))
+    else:  # transformers does not hear one for all layers
+        kinds.expect("rope_type", "default")
     return rope.having({"rope_theta": 1e6, **rope.fields})
 
 

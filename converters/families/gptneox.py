@@ -27,6 +27,8 @@ def _rope(c: Config) -> Config:
         "partial_rotary_factor": c.number("rotary_pct", default=0.25),
     }
     rope = rope_parameters(c)
+    if "rotary_emb_base" in c and rope.fields.get("rope_theta", old["rope_theta"]) != old["rope_theta"]:
+        raise c.refuse("rotary_emb_base", old["rope_theta"], f"{rope.fields['rope_theta']}, which rope_theta says")
     return rope.having({**old, **rope.fields})
 
 

@@ -203,6 +203,14 @@ def test_biases_that_nobody_should_add(name: str, bias: str, tmp_path: Path) -> 
         tensors_of(tmp_path, case.config, {**weights, bias: np.ones(rows, np.float32)})
 
 
+def test_rotations_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"rotary_emb_base.*900"):
+        keys_of("gptneox", rotary_emb_base=500.0, rope_theta=900.0)
+    flat = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
+    with pytest.raises(CheckpointError, match=r"rope_parameters\.rope_type"):
+        keys_of("gemma3", rope_parameters=flat, rope_scaling=None)
+
+
 def test_a_base_that_is_not_said_is_that_of_transformers() -> None:
     for name, base in (("llama", 1e4), ("mixtral", 1e6), ("gemma3", 1e6)):
         assert keys_of(name, rope_theta=None)["rope.freq_base"] == base
