@@ -224,7 +224,11 @@ def main() -> int:
         package.require()
     except package.CUDAError as error:
         common.give_up(str(error))
+    from halfbyte.runtime.backends.cuda.weights import UNPACK
+
     parts, types = args.only or PARTS, tuple(args.types or TYPES)
+    if unknown := sorted(set(types) - set(UNPACK)):
+        parser.error(f"--type {unknown[0]}: no quantized type; there are {', '.join(UNPACK)}")
     n, _, cols = args.matrix.partition("x")
     report = Report("cuda", f"CUDA: {package.describe()['devices'][0]['name']}")
     bandwidth = copy_bandwidth(1 << 16 if package.SIMULATED else 1 << 30)

@@ -18,7 +18,6 @@ from .shared import (
     head_dim,
     plus_one,
     rope_factors,
-    rope_keys,
     rope_parameters,
     rotation,
 )
@@ -56,7 +55,7 @@ def _gemma3_keys(c: Config) -> Keys:
     c.expect("hidden_activation", "gelu_pytorch_tanh")
     c.expect("use_bidirectional_attention", False)
     _expect_windows(c, every=6)
-    keys = decoder_keys(c) | rope_keys(c, _rope_of_all(c)) | _rope_of_windows(c) | _scale(c)
+    keys = decoder_keys(c, rope=_rope_of_all(c)) | _rope_of_windows(c) | _scale(c)
     keys["attention.sliding_window"] = _window(c)
     if "final_logit_softcapping" in c:
         keys["final_logit_softcapping"] = _cap(c, "final_logit_softcapping", 30.0)

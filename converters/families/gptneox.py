@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Config
 from .family import Family, Keys
-from .shared import decoder_keys, regrouped, rope_factors, rope_keys, rope_parameters
+from .shared import decoder_keys, regrouped, rope_factors, rope_parameters
 
 _LAYERS = "gpt_neox.layers.{i}."
 
@@ -13,8 +13,7 @@ def _keys(c: Config) -> Keys:
     # The graph has the exact gelu; gelu_fast, of GPT-NeoX 20B, is off by less than 5e-4, and files cannot say it.
     c.expect("hidden_act", "gelu", "gelu_fast")
     return {
-        **decoder_keys(c, layer_norm_eps="layer_norm_eps"),
-        **rope_keys(c, _rope(c)),
+        **decoder_keys(c, layer_norm_eps="layer_norm_eps", rope=_rope(c)),
         "attention.head_count_kv": c.count("num_attention_heads"),  # heads never share keys, whatever a field may say
         "use_parallel_residual": c.flag("use_parallel_residual", default=True),
     }

@@ -15,6 +15,7 @@ from .shared import (
     head_dim,
     interleaved,
     rope_factors,
+    rope_parameters,
 )
 
 _EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
@@ -22,7 +23,7 @@ _EXPERTS = f"{LAYERS}block_sparse_moe.experts.{{e}}."
 
 def _keys(c: Config) -> Keys:
     c.expect("hidden_act", "silu")
-    keys = decoder_keys(c, theta=1e6 if c.fields.get("model_type") == "mixtral" else 1e4)
+    keys = decoder_keys(c, rope=_rope(c))
     if (n_rot := keys["rope.dimension_count"]) != (whole := head_dim(c)):  # transformers rotates all, whatever it says
         raise c.refuse("partial_rotary_factor", n_rot / whole, "1")
     keys |= {"attention.key_length": whole, "attention.value_length": whole}  # llama.cpp writes them always
@@ -30,6 +31,12 @@ def _keys(c: Config) -> Keys:
     if "num_local_experts" in c:
         keys |= {"expert_count": c.count("num_local_experts"), "expert_used_count": c.count("num_experts_per_tok")}
     return keys
+
+
+def _rope(c: Config) -> Config:
+    """Rotation. Where config.json says no base, that of Mixtral is another than of the rest."""
+    rope = rope_parameters(c)
+    return rope.having({"rope_theta": 1e6, **rope.fields}) if c.fields.get("model_type") == "mixtral" else rope
 
 
 def _window(c: Config, n_layer: int) -> Keys:
@@ -77,5 +84,5 @@ LLAMA = Family(
     },
     splits=EXPERT_SPLITS,
     biases=_biases,
-    extra=rope_factors,
+    extra=lambda c: rope_factors(c, _rope(c)),
 )

@@ -73,11 +73,11 @@ def head_dim(c: Config) -> int:
     return c.count("head_dim", default=c.count("hidden_size") // n_head)
 
 
-def decoder_keys(c: Config, layer_norm_eps: str | None = None, theta: float = 1e4) -> Keys:
+def decoder_keys(c: Config, layer_norm_eps: str | None = None, rope: Config | None = None) -> Keys:
     """Sizes of a decoder with grouped-query attention, rotary positions and RMS norms.
 
-    `layer_norm_eps` names the field with the epsilon of those whose norms are layer norms; `theta` is the base of
-    rotation where config.json says none.
+    `layer_norm_eps` names the field with the epsilon of those whose norms are layer norms; `rope` says how it rotates,
+    where that is not just `rope_parameters`.
     """
     norm, field = ("layer_norm", layer_norm_eps) if layer_norm_eps else ("layer_norm_rms", "rms_norm_eps")
     keys: Keys = {
@@ -92,7 +92,7 @@ def decoder_keys(c: Config, layer_norm_eps: str | None = None, theta: float = 1e
     }
     if "head_dim" in c:
         keys |= {"attention.key_length": head_dim(c), "attention.value_length": head_dim(c)}
-    return keys | rope_keys(c, theta=theta)
+    return keys | _rope_keys(c, rope or rope_parameters(c))
 
 
 def rope_parameters(c: Config) -> Config:
@@ -111,11 +111,10 @@ def rotation(c: Config, given: Config) -> Config:
     return given.having(fields)
 
 
-def rope_keys(c: Config, rope: Config | None = None, theta: float = 1e4) -> Keys:
-    """Base, rotated dims and scaling. `rope` where it is not that of `rope_parameters`."""
-    rope = rope or rope_parameters(c)
+def _rope_keys(c: Config, rope: Config) -> Keys:
+    """Base, rotated dims and scaling."""
     keys: Keys = {
-        "rope.freq_base": rope.number("rope_theta", default=theta, low=1.0, high=MAX_BASE),
+        "rope.freq_base": rope.number("rope_theta", default=1e4, low=1.0, high=MAX_BASE),
         "rope.dimension_count": int(
             head_dim(c) * rope.number("partial_rotary_factor", default=_partial(c), low=0.0, high=1.0)
         ),
@@ -186,14 +185,14 @@ def _original(c: Config, rope: Config) -> int:
 
 
 def rope_factors(c: Config, rope: Config | None = None) -> Tensors:
-    """Tensors of factors by which frequencies are divided: of Llama 3, and of longrope. `rope` as in `rope_keys`."""
+    """Tensors of factors by which frequencies are divided: of Llama 3, and longrope. `rope` as for `decoder_keys`."""
     rope = rope or rope_parameters(c)
     kind, origin = rope.text("rope_type", "default"), f"{c.path}: rope_scaling"
     if kind == "llama3":
         return {"rope_freqs.weight": array(_llama3_factors(c, rope), origin)}
     if kind not in ("longrope", "su"):
         return {}
-    half = rope_keys(c, rope)["rope.dimension_count"] // 2
+    half = _rope_keys(c, rope)["rope.dimension_count"] // 2
     return {
         f"rope_factors_{which}.weight": array(np.array(rope.numbers(f"{which}_factor", half), np.float32), origin)
         for which in ("long", "short")
@@ -202,7 +201,7 @@ def rope_factors(c: Config, rope: Config | None = None) -> Tensors:
 
 def _llama3_factors(c: Config, rope: Config) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """Slow pairs are divided by the factor, fast ones not; between them is a ramp."""
-    keys = rope_keys(c, rope)
+    keys = _rope_keys(c, rope)
     n_rot, base = int(keys["rope.dimension_count"]), float(keys["rope.freq_base"])
     low, high = rope.number("low_freq_factor", default=1.0), rope.number("high_freq_factor", default=4.0)
     if not 0 < low < high:

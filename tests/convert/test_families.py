@@ -216,6 +216,14 @@ def test_a_base_that_is_not_said_is_that_of_transformers() -> None:
         assert keys_of(name, rope_theta=None)["rope.freq_base"] == base
 
 
+def test_factors_of_rotation_are_of_the_base_that_is_not_said() -> None:
+    scaling = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 4096}
+    unsaid, said, other = (
+        extra_of("mixtral", rope_scaling=scaling, rope_theta=base)["rope_freqs.weight"] for base in (None, 1e6, 1e4)
+    )
+    assert np.array_equal(unsaid, said) and not np.array_equal(unsaid, other)
+
+
 def keys_of(name: str, **changes: Any) -> Keys:
     config: Mapping[str, Any] = {**CASES[name].config, **changes}
     return FAMILIES[config["architectures"][0]].keys(Config(config, Path("config.json")))
