@@ -138,10 +138,10 @@ _ARGS: dict[str, np.dtype] = {
 }  # fmt: skip
 
 # Products of rows take so many tokens and rows at once. Their private memory: the last blocks of a matrix, copied where
-# whole packets' worth would go beyond it; and for each row two vectors of sums for each token, and behind those the
+# whole packets' worth would go beyond it; and for each row a vector of sums for each token, and behind those the
 # products, in a line of their own (linear/part.py).
 SEVERAL, ROWS_AT_ONCE = 8, 4
-TAIL_BYTES, PRODUCTS_AT = 512, SEVERAL * 2 * 64
+TAIL_BYTES, PRODUCTS_AT = 512, SEVERAL * 64
 SUMS_BYTES = PRODUCTS_AT + 64
 ROW_SCRATCH_BYTES = TAIL_BYTES + ROWS_AT_ONCE * SUMS_BYTES
 GATED_ROWS = 32  # rows of one block of linear_glu

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from ...args import ROWS_AT_ONCE
 from ...features import target
 from ...simd.emit import Emitter
 
@@ -24,3 +25,13 @@ def ask_ahead(e: Emitter, at: ir.Value, n_bytes: int, *, numbers: bool = False) 
     for line in range(0, n_bytes, 64):
         for ahead, near in OF_NUMBERS if numbers else OF_CODES:
             e.prefetch(at, ahead + line, near=near)
+
+
+def ask_rows_ahead(e: Emitter, at: ir.Value, n_bytes: int, row_bytes: ir.Value) -> None:
+    """The same where rows are read in parts: the same columns of the next row, and of as many rows on as are read
+    before the next part. What follows in the file is read later, or has been.
+    """
+    group = e.b.mul(row_bytes, ir.Constant(row_bytes.type, ROWS_AT_ONCE))
+    for distance, near in ((row_bytes, True), (group, False)):
+        for line in range(0, n_bytes, 64):
+            e.prefetch(e.b.add(at, distance), line, near=near)

@@ -1,8 +1,8 @@
 """Products of rows of quantized weights with packets of activations (packets.py).
 
 A row is unpacked in registers, in the lanes of a packet, once for all tokens: then a token costs four dot products, one
-conversion and two or three multiply-adds for 256 columns. Whatever the number of tokens, each of them goes through the
-same operations, so that a result has the same bits in any company.
+conversion, a product of scales and two or three multiply-adds for 256 columns. Whatever the number of tokens, each of
+them goes through the same operations, so that a result has the same bits in any company.
 
 Blocks after the last whole 256 columns are read as if the row went on, with scales of zero for what is not there. That
 is the next row; behind the last one may be the end of the file, so its blocks are copied first (rows.py).
@@ -17,9 +17,10 @@ from typing import Any
 from llvmlite import ir
 
 from ...args import PACKET_BYTES, PACKET_PARTS
+from ...features import target
 from ...simd.dot import dot, is_centred, sum_fours
 from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
-from .ahead import ask_ahead
+from .ahead import ask_ahead, ask_rows_ahead
 from .part import Part, parts_product, rows_product
 from .weights import InLanes, WeightType
 
@@ -34,8 +35,10 @@ class _Weights:
     sums: Vec
 
 
-# (weights, number of the packet, sums) -> sums
-_Add = Callable[[_Weights, ir.Value, list[Vec]], list[Vec]]
+# (256 columns of each row, number of the packet, sums) -> sums
+_Add = Callable[[list[_Weights], ir.Value, list[Vec]], list[Vec]]
+# Asks for what is read after 256 columns at an address
+_Ask = Callable[[ir.Value], None]
 
 
 class RowProducts:
@@ -48,39 +51,52 @@ class RowProducts:
         """A row with one token."""
         e, packets = self.e, self.e.b.lshr(cols, ir.Constant(I64, 8))
 
-        def add(weights: _Weights, i: ir.Value, sums: list[Vec]) -> list[Vec]:
-            return self._add(weights, e.index(x, i, PACKET_BYTES), sums)
+        def add(weights: list[_Weights], i: ir.Value, sums: list[Vec]) -> list[Vec]:
+            return [self._add(weights[0], e.index(x, i, PACKET_BYTES), sums[0])]
 
-        sums = self._whole(w, ir.Constant(I64, 0), packets, [e.zero(F32, 16)] * 2, add)
-        return self._totals(self._rest(tail, cols, ir.Constant(I1, 1), sums, add)).lane(0)
+        def ask(at: ir.Value) -> None:
+            ask_ahead(e, at, self.kind.super_bytes())
+
+        sums = self._whole([w], ir.Constant(I64, 0), packets, [e.zero(F32, 16)], add, ask)
+        return e.sums(self._rest([tail], cols, ir.Constant(I1, 1), sums, add)).lane(0)
 
     def of_part(self, part: Part, size: int) -> None:
-        """A part of a row with `size` tokens."""
-        e = self.e
+        """A part of some rows with `size` tokens."""
+        e, n = self.e, len(part.rows)
         packets = e.b.lshr(e.at(part.cols, 255), ir.Constant(I64, 8))
-        rows = part.rows(e, size, e.b.mul(packets, ir.Constant(I64, PACKET_BYTES)))
+        tokens = part.activations(e, size, e.b.mul(packets, ir.Constant(I64, PACKET_BYTES)))
 
-        def add(weights: _Weights, i: ir.Value, sums: list[Vec]) -> list[Vec]:
-            at = [e.index(row, i, PACKET_BYTES) for row in rows]
-            return [v for t, packet in enumerate(at) for v in self._add(weights, packet, sums[2 * t : 2 * t + 2])]
+        def add(weights: list[_Weights], i: ir.Value, sums: list[Vec]) -> list[Vec]:
+            result = list(sums)
+            for t, token in enumerate(tokens):
+                packet = e.index(token, i, PACKET_BYTES)
+                for r in range(n):
+                    result[r * size + t] = self._add(weights[r], packet, sums[r * size + t])
+            return result
 
-        sums = self._whole(part.w, part.first, part.count, part.before(e, 2 * size), add)
-        sums = self._rest(part.tail, part.cols, part.is_last(e), sums, add)
-        part.after(e, sums, self._totals)
+        def ask(at: ir.Value) -> None:
+            ask_rows_ahead(e, at, self.kind.super_bytes(), part.row_bytes)
 
-    def _whole(self, w: ir.Value, first: ir.Value, count: ir.Value, sums: list[Vec], add: _Add) -> list[Vec]:
+        sums = self._whole([row.w for row in part.rows], part.first, part.count, part.before(e, size), add, ask)
+        sums = self._rest([row.tail for row in part.rows], part.cols, part.is_last(e), sums, add)
+        part.after(e, sums, e.sums)
+
+    def _whole(
+        self, rows: list[ir.Value], first: ir.Value, count: ir.Value, sums: list[Vec], add: _Add, ask: _Ask
+    ) -> list[Vec]:
         """Add `count` whole packets' worth of columns."""
-        e, kind = self.e, self.kind
+        e, size = self.e, self.kind.super_bytes()
 
         def one(k: ir.Value, sums: list[Vec]) -> list[Vec]:
             i = e.b.add(first, k)
-            at = e.index(w, i, kind.super_bytes())
-            ask_ahead(e, at, kind.super_bytes())
-            return add(self._weights(kind.in_lanes(e, at)), i, sums)
+            places = [e.index(w, i, size) for w in rows]
+            for at in places:
+                ask(at)
+            return add([self._weights(self.kind.in_lanes(e, at)) for at in places], i, sums)
 
         return e.loop(count, sums, one)
 
-    def _rest(self, tail: ir.Value, cols: ir.Value, wanted: ir.Value, sums: list[Vec], add: _Add) -> list[Vec]:
+    def _rest(self, tails: list[ir.Value], cols: ir.Value, wanted: ir.Value, sums: list[Vec], add: _Add) -> list[Vec]:
         """Add the columns after the last whole packet's worth, if there are any and they are `wanted` (one bit)."""
         e, b, kind = self.e, self.e.b, self.kind
         if kind.block == 256:
@@ -89,8 +105,10 @@ class RowProducts:
         lanes = b.lshr(b.and_(cols, ir.Constant(I64, 255)), ir.Constant(I64, 4))
 
         def some(sums: list[Vec]) -> list[Vec]:
-            ask_ahead(e, tail, kind.super_bytes() // 2)
-            return add(self._weights(kind.in_lanes(e, tail).where(e.below(lanes, 16))), packets, sums)
+            for tail in tails:
+                ask_ahead(e, tail, kind.super_bytes() // 2)
+            there = e.below(lanes, 16)
+            return add([self._weights(kind.in_lanes(e, tail).where(there)) for tail in tails], packets, sums)
 
         there_are = b.icmp_unsigned("!=", lanes, ir.Constant(I64, 0))
         return e.when(b.and_(there_are, wanted), sums, some)
@@ -98,21 +116,17 @@ class RowProducts:
     def _weights(self, lanes: InLanes) -> _Weights:
         return _Weights(lanes, self._weight_sums(lanes))
 
-    def _totals(self, sums: list[Vec]) -> Vec:
-        """Rounded as written: every kernel that inlines this product gets the same bits."""
-        return self.e.sums([self.e.plus(a, b) for a, b in zip(sums[::2], sums[1::2], strict=True)])
-
-    def _add(self, weights: _Weights, packet: ir.Value, sums: list[Vec]) -> list[Vec]:
-        """Add 256 columns of one token. Sums: of products, and of what depends on sums of codes or activations only."""
+    def _add(self, weights: _Weights, packet: ir.Value, total: Vec) -> Vec:
+        """Add 256 columns of one token: first what depends on sums of codes or activations only, then the products."""
         e, w = self.e, weights.lanes
         dx = self._part(packet, "scale")
-        rest = e.fma(weights.sums, self._part(packet, "centre"), sums[1])
+        total = e.fma(weights.sums, self._part(packet, "centre"), total)
         for bias, x_sum in zip(w.bias, self._sums(packet, len(w.bias)), strict=True):
-            rest = e.fma(bias, x_sum, rest)
-        totals = [e.to_float(total) for total in self._products(w, packet)]
-        if len(totals) == 1:
-            return [e.fma(totals[0], w.scale[0] * dx, sums[0]), rest]
-        return [e.fma(e.fma(totals[1], w.scale[1], totals[0] * w.scale[0]), dx, sums[0]), rest]
+            total = e.fma(bias, x_sum, total)
+        products = [e.to_float(product) for product in self._products(w, packet)]
+        if len(products) == 1:
+            return e.fma(products[0], w.scale[0] * dx, total)
+        return e.fma(e.fma(products[1], w.scale[1], products[0] * w.scale[0]), dx, total)
 
     def _part(self, packet: ir.Value, name: str) -> Vec:
         return self.e.load(I32 if name.startswith("neg") else F32, 16, packet, PACKET_PARTS[name])
@@ -184,4 +198,13 @@ def quantized_rows(kind: type[WeightType]) -> Any:
 
 def quantized_parts(kind: type[WeightType], size: int) -> Any:
     """Parts of rows with up to `size` tokens, as part.parts_product says."""
-    return parts_product(lambda e, part: RowProducts(e, kind).of_part(part, size), kind.super_bytes())
+
+    def product(e: Emitter, part: Part) -> None:
+        RowProducts(e, kind).of_part(part, size)
+
+    return parts_product(product, kind.super_bytes(), together(kind, size))
+
+
+def together(kind: type[WeightType], size: int) -> int:
+    """Rows multiplied at once: two read the activations of several tokens once, where there are registers for both."""
+    return 2 if target().isa.lanes == 16 and kind.offset is not None and size >= 4 else 1

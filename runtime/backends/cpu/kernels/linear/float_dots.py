@@ -36,11 +36,11 @@ class FloatProducts:
     def of_part(self, part: Part, size: int) -> None:
         """A part of a row with `size` tokens."""
         e, b = self.e, self.e.b
-        add = self._adding(part.rows(e, size, b.shl(part.cols, ir.Constant(I64, 2))))
+        (row,), add = part.rows, self._adding(part.activations(e, size, b.shl(part.cols, ir.Constant(I64, 2))))
         begin, end = (b.shl(v, ir.Constant(I64, 8)) for v in (part.first, b.add(part.first, part.count)))
         end = b.select(part.is_last(e), part.cols, end)
-        sums = self._steps(part.w, begin, end, (16 * _AT_ONCE, 16), part.before(e, size), add)
-        part.after(e, sums, lambda sums: self._totals(part.w, part.cols, sums, add))
+        sums = self._steps(row.w, begin, end, (16 * _AT_ONCE, 16), part.before(e, size), add)
+        part.after(e, sums, lambda sums: self._totals(row.w, part.cols, sums, add))
 
     def _adding(self, rows: list[ir.Value]) -> _Add:
         """What adds some columns of these rows of activations."""
@@ -99,4 +99,4 @@ def float_rows(kind: type[FloatType]) -> Any:
 
 def float_parts(kind: type[FloatType], size: int) -> Any:
     """As dots.quantized_parts; there are no tails."""
-    return parts_product(lambda e, part: FloatProducts(e, kind).of_part(part, size), 0)
+    return parts_product(lambda e, part: FloatProducts(e, kind).of_part(part, size), 0, 1)
