@@ -174,8 +174,11 @@ def _add_texts(report: Report, result: Result) -> None:
     for texts, where in ((result.texts, ""), (result.exact_texts, ", llama.cpp without rounding")):
         counts = Counter(a.verdict for a in texts)
         close, total = counts[EQUAL] + counts[NEAR], len(texts)
-        what = f"{result.model}: texts equal, or apart at a near tie{where}"
+        what = f"{result.model}: texts equal, or apart at a near tie of the reference{where}"
         report.goal_true(what, f"{close} of {total}", close == total)
+        near = sum(a.is_close for a in texts)
+        what = f"{result.model}: texts equal, or apart at a near tie of either program or the reference{where}"
+        report.goal_true(what, f"{near} of {total}", near == total)
         what = f"{result.model}: texts apart by an error of Halfbyte{where}"
         report.goal_at_most(what, counts[OURS_OFF], 0, f"of {total}", 0)
 

@@ -31,6 +31,11 @@ class Parting:
     true_gap: float
 
     @property
+    def closest(self) -> float:
+        """How nearly tied the two tokens are for one of the three."""
+        return min(abs(gap) for gap in (self.our_gap, self.their_gap, self.true_gap))
+
+    @property
     def verdict(self) -> str:
         """Who is to blame: nobody when the reference itself hardly tells the two tokens apart."""
         if abs(self.true_gap) < NEAR_TIE:
@@ -54,6 +59,13 @@ class Agreement:
         if not (self.same_prompt_ids and self.same_api):
             return OURS_OFF
         return self.parting.verdict if self.parting else EQUAL
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the texts are equal, or part where a program or the reference has a near tie."""
+        if not (self.same_prompt_ids and self.same_api):
+            return False
+        return self.parting is None or self.parting.closest < NEAR_TIE
 
 
 def compare(model: halfbyte.Model, ours: Engine, theirs: LlamaCpp, prompt: str, count: int) -> Agreement:
