@@ -37,9 +37,10 @@ STEP = _struct(
 )
 
 # Activations as int8 for products of rows, in packets of 256 columns (linear/packets.py): where the parts of a packet
-# are. Of each lane: its scale, its scale times its zero point, minus the sum of its codes, the sum of its activations,
-# and minus the sum of the codes in the first two vectors.
-PACKET_PARTS = {"codes": 0, "scale": 256, "centre": 320, "neg": 384, "sum": 448, "neg_first": 512}
+# are. Of each lane: its scale, minus the sum of its codes, the sum of its activations, and minus the sum of the codes
+# in the first two vectors. A packet is an odd number of cache lines, so that those of several tokens do not compete for
+# the same places of the first-level cache.
+PACKET_PARTS = {"codes": 0, "scale": 256, "neg": 320, "sum": 384, "neg_first": 448}
 PACKET_COLS, PACKET_BYTES = 256, 576
 
 

@@ -1,8 +1,9 @@
-"""Activations to int8: x ~ scale * (code + zero), with a scale and a zero point for each 32 columns (16 in packets).
+"""Activations to int8: x ~ scale * (code + zero), with a scale and a zero point for each 32 columns.
 
 The range from smallest to largest (with 0 inside it) is cut into 254 steps. Around a symmetric range of the largest
 magnitude, as ggml uses, this halves the step of a group with one outlier (`python -m benchmarks.accuracy` has both
-programs' divergences). The zero point costs a product with the sums of weights, which are sums of codes.
+programs' divergences). The zero point costs a product with the sums of weights, which are sums of codes; products
+of rows do without it (packets.py).
 
 A product of panels takes TILE tokens at once (gemm.py), and finds all that it needs of them in one place: a block for
 each 32 columns, with four codes of each token, the next four of each, ..., then a number of each token, the next, ...

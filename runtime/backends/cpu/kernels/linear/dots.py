@@ -1,7 +1,7 @@
 """Products of rows of quantized weights with packets of activations (packets.py).
 
 A row is unpacked in registers, in the lanes of a packet, once for all tokens: then a token costs four dot products, one
-conversion, a product of scales and two or three multiply-adds for 256 columns. Whatever the number of tokens, each of
+conversion, a product of scales and one or two multiply-adds for 256 columns. Whatever the number of tokens, each of
 them goes through the same operations, so that a result has the same bits in any company.
 
 Blocks after the last whole 256 columns are read as if the row went on, with scales of zero for what is not there. That
@@ -11,33 +11,21 @@ is the next row; behind the last one may be the end of the file, so its blocks a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
 from ...args import PACKET_BYTES, PACKET_PARTS
 from ...features import target
-from ...simd.dot import dot, is_centred, sum_fours
+from ...simd.dot import dot, is_centred
 from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
 from .ahead import ask_ahead, ask_rows_ahead
 from .part import Part, parts_product, rows_product
 from .weights import InLanes, WeightType
 
-_BYTE_SUM_BITS = 6  # codes up to so many bits can be added as bytes, four of them
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """256 columns of a row, and the sum of each lane's weights without biases: what a zero point is multiplied with."""
-
-    lanes: InLanes
-    sums: Vec
-
-
 # (256 columns of each row, number of the packet, sums) -> sums
-_Add = Callable[[list[_Weights], ir.Value, list[Vec]], list[Vec]]
-# Asks for what is read after 256 columns at an address
+_Add = Callable[[list[InLanes], ir.Value, list[Vec]], list[Vec]]
+# asks for what is read after 256 columns at an address
 _Ask = Callable[[ir.Value], None]
 
 
@@ -51,7 +39,7 @@ class RowProducts:
         """A row with one token."""
         e, packets = self.e, self.e.b.lshr(cols, ir.Constant(I64, 8))
 
-        def add(weights: list[_Weights], i: ir.Value, sums: list[Vec]) -> list[Vec]:
+        def add(weights: list[InLanes], i: ir.Value, sums: list[Vec]) -> list[Vec]:
             return [self._add(weights[0], e.index(x, i, PACKET_BYTES), sums[0])]
 
         def ask(at: ir.Value) -> None:
@@ -66,7 +54,7 @@ class RowProducts:
         packets = e.b.lshr(e.at(part.cols, 255), ir.Constant(I64, 8))
         tokens = part.activations(e, size, e.b.mul(packets, ir.Constant(I64, PACKET_BYTES)))
 
-        def add(weights: list[_Weights], i: ir.Value, sums: list[Vec]) -> list[Vec]:
+        def add(weights: list[InLanes], i: ir.Value, sums: list[Vec]) -> list[Vec]:
             result = list(sums)
             for t, token in enumerate(tokens):
                 packet = e.index(token, i, PACKET_BYTES)
@@ -92,7 +80,7 @@ class RowProducts:
             places = [e.index(w, i, size) for w in rows]
             for at in places:
                 ask(at)
-            return add([self._weights(self.kind.in_lanes(e, at)) for at in places], i, sums)
+            return add([self.kind.in_lanes(e, at) for at in places], i, sums)
 
         return e.loop(count, sums, one)
 
@@ -108,19 +96,15 @@ class RowProducts:
             for tail in tails:
                 ask_ahead(e, tail, kind.super_bytes() // 2)
             there = e.below(lanes, 16)
-            return add([self._weights(kind.in_lanes(e, tail).where(there)) for tail in tails], packets, sums)
+            return add([kind.in_lanes(e, tail).where(there) for tail in tails], packets, sums)
 
         there_are = b.icmp_unsigned("!=", lanes, ir.Constant(I64, 0))
         return e.when(b.and_(there_are, wanted), sums, some)
 
-    def _weights(self, lanes: InLanes) -> _Weights:
-        return _Weights(lanes, self._weight_sums(lanes))
-
-    def _add(self, weights: _Weights, packet: ir.Value, total: Vec) -> Vec:
-        """Add 256 columns of one token: first what depends on sums of codes or activations only, then the products."""
-        e, w = self.e, weights.lanes
+    def _add(self, w: InLanes, packet: ir.Value, total: Vec) -> Vec:
+        """Add 256 columns of one token: first what biases are multiplied with, then the products of codes."""
+        e = self.e
         dx = self._part(packet, "scale")
-        total = e.fma(weights.sums, self._part(packet, "centre"), total)
         for bias, x_sum in zip(w.bias, self._sums(packet, len(w.bias)), strict=True):
             total = e.fma(bias, x_sum, total)
         products = [e.to_float(product) for product in self._products(w, packet)]
@@ -130,26 +114,6 @@ class RowProducts:
 
     def _part(self, packet: ir.Value, name: str) -> Vec:
         return self.e.load(I32 if name.startswith("neg") else F32, 16, packet, PACKET_PARTS[name])
-
-    def _weight_sums(self, w: InLanes) -> Vec:
-        e, parts = self.e, len(w.scale)
-        result = None
-        for part, scale in enumerate(w.scale):
-            codes = w.codes[part * 4 // parts : (part + 1) * 4 // parts]
-            total = e.like(e.zero(I32, 16), -16 // parts * (self.kind.offset or 0))
-            total = self._sum_of_codes(total, codes, self.kind.bits)
-            value = e.to_float(total)
-            result = value * scale if result is None else e.fma(value, scale, result)
-        assert result is not None
-        return result
-
-    def _sum_of_codes(self, total: Vec, codes: list[Vec], bits: int) -> Vec:
-        if bits <= _BYTE_SUM_BITS:
-            while len(codes) > 1:
-                codes = [a + b for a, b in zip(codes[::2], codes[1::2], strict=True)]
-        for vector in codes:
-            total = sum_fours(self.e, total, vector)
-        return total
 
     def _products(self, w: InLanes, packet: ir.Value) -> list[Vec]:
         """int32 sums of (code - offset) * activation code, for each vector of scales."""
@@ -183,7 +147,7 @@ class RowProducts:
         if parts == 1:
             return [whole]
         codes = -e.to_float(self._part(packet, "neg_first"))
-        first = e.fma(codes, self._part(packet, "scale"), self._part(packet, "centre") * 8.0)
+        first = codes * self._part(packet, "scale")
         return [first, whole - first]
 
 

@@ -3,8 +3,8 @@
 A packet is laid out for registers of 16 lanes, of which lanes 2 g and 2 g + 1 belong to the g-th 32 columns. Its codes
 are four vectors of 64 bytes, and vector m has the m-th eight of each 32 columns: column 32 g + 8 m + 4 j + b is byte
 4 (2 g + j) + b of vector m. So the four dot products of a lane add up in int32 and are scaled once. A lane's 16 columns
-have a scale and a zero point of their own, rounded as act.py says. A packet at the end of a row is filled up with
-zeros.
+have a scale of their own and no zero point, which would cost every product a multiply-add and every row of weights its
+sums. A packet at the end of a row is filled up with zeros.
 """
 
 from __future__ import annotations
@@ -19,24 +19,30 @@ from ...simd.table import load, splat, store, times
 from ...simd.types import address, emitted
 from ..norm import rms_factor
 from ..share import rows_of, share
-from .act import GRAIN, clamped
+from .act import GRAIN
+
+# The largest magnitude of 16 columns becomes the first of these codes, or the second where their errors are less then.
+MOST, SECOND = 127, 121
 
 
-def _int8_of(e: Emitter, x: list[Vec]) -> tuple[list[Vec], Vec, Vec]:
-    """Codes (int32 vectors), zero point (int32) and scale of vectors of float32 that share them."""
-    nothing = e.scalar(F32, 0.0)
-    high, low = x[0], -x[0]
-    for v in x[1:]:
-        high, low = e.maximum(high, v), e.maximum(low, -v)
-    high = e.maximum(e.largest(high), nothing)
-    low = e.maximum(e.largest(low), nothing)  # minus the smallest
-    span = high + low
-    scale = span * (1.0 / 254.0)
-    is_zero = Vec(e, e.b.fcmp_ordered("==", span.ll, nothing.ll))
-    inverse = e.select(is_zero, nothing, e.scalar(F32, 254.0) / span)
-    zero = e.round_even(e.splat((high - low) * 0.5 * inverse, 4)).lane(0)
-    codes = [clamped(e, e.round_even(v * inverse) - e.splat(zero, v.n)) for v in x]
-    return codes, zero, scale
+def _scaled(x: Vec, most: Vec, code: int) -> tuple[Vec, Vec, Vec]:
+    """Codes (int32), the scale that makes `code` of the largest magnitude, and the sum of squared errors."""
+    e = x.e
+    scale = most * (1.0 / code)
+    is_zero = Vec(e, e.b.fcmp_ordered("==", most.ll, e.scalar(F32, 0.0).ll))
+    inverse = e.select(is_zero, e.scalar(F32, 0.0), e.scalar(F32, float(code)) / most)
+    codes = e.round_even(x * inverse)
+    off = x - e.to_float(codes) * scale
+    return codes, scale, e.sum(off * off)
+
+
+def _int8_of(x: Vec) -> tuple[Vec, Vec]:
+    """Codes (int32) of 16 float32, and the scale that they share: the better of two."""
+    e = x.e
+    most = e.largest(e.absolute(x))
+    (codes, scale, error), (others, other, less) = (_scaled(x, most, code) for code in (MOST, SECOND))
+    is_better = Vec(e, e.b.fcmp_ordered("<", less.ll, error.ll))
+    return e.select(is_better, others, codes), e.select(is_better, other, scale)
 
 
 def _as_float(e: Emitter, value: Vec) -> Vec:
@@ -50,13 +56,10 @@ def _quantize32(e: Emitter, x_at: Vec, at: Vec) -> None:
     lanes = []
     for j in (0, 1):
         columns = [8 * m + 4 * j + b for m in range(4) for b in range(4)]
-        (codes,), zero, scale = _int8_of(e, [e.shuffle(*x, columns)])
+        codes, scale = _int8_of(e.shuffle(*x, columns))
         lanes.append(e.bitcast(e.truncate(codes, I8), I32, 4))
-        total, first, centre = e.sum(codes), e.sum(codes.take(range(8))), _as_float(e, zero) * scale
-        parts = {
-            "scale": scale, "centre": centre, "sum": _as_float(e, total + zero * 16) * scale, "neg": -total,
-            "neg_first": -first,
-        }  # fmt: skip
+        total, first = e.sum(codes), e.sum(codes.take(range(8)))
+        parts = {"scale": scale, "sum": _as_float(e, total) * scale, "neg": -total, "neg_first": -first}
         for name, value in parts.items():
             e.store(value, at.ll, PACKET_PARTS[name] + 4 * j)
     for m in range(4):
