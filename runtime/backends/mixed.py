@@ -20,14 +20,19 @@ Places = Callable[[Graph, int, int], tuple[Sequence[str], int]]
 
 class MixedBackend:
     """`places` gives each node of a graph a device, and says how many pages fit, for so many pages and tokens at most;
-    `backend_of` gives a device its backend.
+    `backend_of` gives a device its backend; `holds` says whether its parts leave values there for each other.
     """
 
     name = "mixed"
     kv_dtype: DTypeLike = np.float16
 
-    def __init__(self, places: Places, backend_of: Callable[[str], Backend]) -> None:
-        self._places, self._backend_of = places, backend_of
+    def __init__(
+        self,
+        places: Places,
+        backend_of: Callable[[str], Backend],
+        holds: Callable[[str], bool] = lambda device: False,
+    ) -> None:
+        self._places, self._backend_of, self._holds = places, backend_of, holds
 
     def compile(
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int, progress: Progress | None = None
@@ -37,7 +42,7 @@ class MixedBackend:
         parts: list[tuple[Graph, Executor]] = []
         try:
             places, n_pages = self._places(graph, n_pages, max_tokens)
-            for device, part in cut(graph, places):
+            for device, part in cut(graph, places, self._holds):
                 executor = self._backend_of(device).compile(
                     part, n_pages=n_pages, max_tokens=max_tokens, threads=threads, progress=progress
                 )

@@ -6,7 +6,6 @@ the driver and other programs need.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from .placement import ALL, AUTO, CPU, Placement, layers_of
 MARGIN = 256 << 20  # bytes of each GPU that are left free
 Free = Callable[[int], int]  # number of a GPU -> bytes
 Needed = Callable[[Graph, int, int], int]  # part, pages, tokens -> bytes
+Together = Callable[[Sequence[Graph], int], int]  # parts, tokens -> bytes that they share
 
 
 class Offload:
@@ -29,8 +29,16 @@ class Offload:
     few pages as that before it gets fewer layers.
     """
 
-    def __init__(self, placement: Placement, free: Free, needed: Needed, least_pages: int | None = None) -> None:
+    def __init__(
+        self,
+        placement: Placement,
+        free: Free,
+        needed: Needed,
+        least_pages: int | None = None,
+        together: Together = lambda parts, max_tokens: 0,
+    ) -> None:
         self._placement, self._free, self._needed, self._least = placement, free, needed, least_pages
+        self._together = together
 
     def places(self, graph: Graph, n_pages: int, max_tokens: int) -> tuple[list[str], int]:
         """A device for each node, and how many pages there are. Raises ResourceError where the layers that were asked
@@ -68,11 +76,19 @@ class Offload:
         )
 
     def _fits(self, graph: Graph, places: Sequence[str], n_pages: int, max_tokens: int) -> bool:
-        needed: Counter[int] = Counter()
-        for device, part in cut(graph, places):
+        parts: dict[int, list[Graph]] = {}
+        for device, part in cut(graph, places, is_gpu):
             if device != CPU:
-                needed[number_of(device)] += self._needed(part, n_pages, max_tokens)
+                parts.setdefault(number_of(device), []).append(part)
+        needed = {
+            number: sum(self._needed(part, n_pages, max_tokens) for part in own) + self._together(own, max_tokens)
+            for number, own in parts.items()
+        }
         return all(size + MARGIN <= self._free(number) for number, size in needed.items())
+
+
+def is_gpu(device: str) -> bool:
+    return device != CPU
 
 
 def number_of(device: str) -> int:
@@ -92,7 +108,7 @@ def offloading(placement: Placement, least_pages: int | None = None) -> Backend:
     if placement.gpu_layers == AUTO and not package.count():
         return cpu
     from .cuda.allocate import free_bytes
-    from .cuda.backend import CUDABackend, needed_bytes
+    from .cuda.backend import CUDABackend, needed_bytes, shared_bytes
 
     package.require()
     backends: dict[str, Backend] = {CPU: cpu}
@@ -102,4 +118,5 @@ def offloading(placement: Placement, least_pages: int | None = None) -> Backend:
             backends[device] = CUDABackend(number_of(device))
         return backends[device]
 
-    return MixedBackend(Offload(placement, free_bytes, needed_bytes, least_pages).places, backend_of)
+    chosen = Offload(placement, free_bytes, needed_bytes, least_pages, shared_bytes)
+    return MixedBackend(chosen.places, backend_of, is_gpu)

@@ -3,12 +3,14 @@
 Layers are counted from the end, as `-ngl` does: of `gpu_layers` layers the last ones go to GPUs, and the output head
 with them; the embedding follows when all layers are there. `split` shares these layers between several GPUs, in
 proportion. `places` come last: pairs of a regular expression and a device, the first of which is found in a name of a
-node's weights decides.
+node's weights decides. Nodes without weights follow where less has to go over then: what is computed between matrices
+of experts, and their sum, is computed where these are.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +50,9 @@ class Placement:
         first = n_layer - wanted if wanted < n_layer else -1  # with all layers goes what comes before them
         by_layer = [self._gpu(layer - first, n_layer + 1 - first) if wanted and layer >= first else CPU
                     for layer in layers]  # fmt: skip
-        return [self._overridden(node) or device for node, device in zip(graph.nodes, by_layer, strict=True)]
+        overridden = [self._overridden(node) for node in graph.nodes]
+        places = [chosen or device for chosen, device in zip(overridden, by_layer, strict=True)]
+        return _followed(graph, by_layer, places)
 
     def _gpu(self, index: int, count: int) -> str:
         """Of layer `index` of `count`."""
@@ -64,6 +68,40 @@ class Placement:
             if any(re.search(pattern, weight.name) for weight in node.weights.values()):
                 return "cuda:0" if device == "cuda" else device
         return ""
+
+
+def _followed(graph: Graph, by_layer: Sequence[str], places: Sequence[str]) -> list[str]:
+    """The places, but for nodes without weights: these follow neighbours that were placed by name where less has to go
+    over then. Attention, with its keys and values, only does if all its neighbours are there.
+    """
+    found, neighbours = list(places), _neighbours(graph)
+    for back in (False, True):  # where as much goes over they follow, so that a chain can; and go back if it did not
+        moved = True
+        while moved:
+            moved = False
+            for i in (i for i, node in enumerate(graph.nodes) if not node.weights):
+                stays = Counter({found[i]: 0})  # what need not go over, by place
+                for j, size in neighbours[i]:
+                    stays[found[j]] += size
+                needed = stays.total() if graph.nodes[i].op == "attention" else stays[found[i]]
+                followed = {found[j] for j, _ in neighbours[i] if found[j] != by_layer[j]}
+                for place in ({by_layer[i]} if back else followed) - {found[i]}:
+                    as_much = stays[place] == stays[found[i]] and (back or found[i] == by_layer[i])
+                    if stays[place] >= needed and (as_much or stays[place] > stays[found[i]]):
+                        found[i], moved = place, True
+    return found
+
+
+def _neighbours(graph: Graph) -> list[list[tuple[int, int]]]:
+    """For each node the numbers of those that make what it reads, or read what it makes, and how much for a token."""
+    makers = {value.id: i for i, node in enumerate(graph.nodes) for value in node.outputs}
+    found: list[list[tuple[int, int]]] = [[] for _ in graph.nodes]
+    for i, node in enumerate(graph.nodes):
+        for value in node.inputs:
+            if value.id in makers:
+                found[i].append((makers[value.id], value.repeat * value.cols))
+                found[makers[value.id]].append((i, value.repeat * value.cols))
+    return found
 
 
 def layers_of(graph: Graph) -> list[int]:

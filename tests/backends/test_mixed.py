@@ -122,6 +122,62 @@ def test_names_decide_last(tmp_path: Path) -> None:
     assert found["blk.0.attn_q.weight"] == "cuda:1" and found["blk.1.attn_q.weight"] == "cuda:0"
 
 
+def is_gpu(device: str) -> bool:
+    return device != "cpu"
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen2moe"])
+def test_activations_cross_once_each_way_where_experts_stay(name: str, tmp_path: Path) -> None:
+    """Of each layer: the router's values and the input of the experts come down, and their sum goes up."""
+    graph = rewrite(open_case(CASES[name], tmp_path).graph)
+    parts = cut(graph, Placement(ALL, places=(("ffn_.*_exps", "cpu"),)).of(graph), is_gpu)
+    assert [device for device, _ in parts] == ["cuda:0", "cpu"] * 3 + ["cuda:0"]
+    for number, (device, part) in enumerate(parts):
+        ops = {node.op for node in part.nodes}
+        assert ("expert_linear" in ops) == (device == "cpu") and not (device == "cpu" and part.state)
+        assert len(part.given) == (2 if device == "cpu" else min(number, 1))
+        assert device != "cpu" or ops >= {"glu", "expert_combine"}
+
+
+PLACES = [
+    ("blk.1", "cuda:1", {"rope", "attention", "glu"}),  # a whole layer
+    ("attn_(q|k|v)", "cpu", set()),  # what is stored stays where attention is
+    ("attn_q", "cpu", set()),
+    ("token_embd", "cpu", set()),
+]
+
+
+@pytest.mark.parametrize(("pattern", "device", "expected"), PLACES)
+def test_nodes_without_weights_follow(pattern: str, device: str, expected: set[str], tmp_path: Path) -> None:
+    graph = open_case(CASES["mixtral"], tmp_path).graph
+    placement = Placement(ALL, places=((pattern, device),))
+    nodes = [node for node, place in zip(graph.nodes, placement.of(graph), strict=True) if place == device]
+    assert {node.op for node in nodes if not node.weights} >= expected
+    assert expected or all(node.weights for node in nodes)
+    if "attention" not in expected:
+        assert all(node.op != "attention" for node in nodes)
+
+
+def test_places_that_hold_values_do_not_hand_them_to_themselves(tmp_path: Path) -> None:
+    graph = rewrite(open_case(CASES["qwen2moe"], tmp_path).graph)
+    places = ["cuda:0" if i % 3 else "cpu" for i in range(len(graph.nodes))]
+    parts, here, made = cut(graph, places, is_gpu), set(), set()
+    for i, (device, part) in enumerate(parts):
+        given, kept, held = ({value.id for value in values} for values in (part.given, part.kept, part.held))
+        own = {value.id for node in part.nodes for value in node.outputs}
+        read = {value.id for node in part.nodes for value in node.inputs}
+        later = {value.id for other, behind in parts[i + 1 :] if other == "cpu" for value in behind.given}
+        if device == "cpu":
+            assert not held and given == read - own and given <= made
+            made |= kept
+        else:
+            assert not given & here and read <= given | held | own and given <= made
+            assert kept - {graph.logits.id} == own & later
+            here |= given | own
+            made |= kept
+    assert sum(len(part.given) for device, part in parts if device != "cpu") < len(here)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"split": (-1.0, 2.0)}, "shares"), ({"split": (0.0,)}, "shares"), ({"places": (("a", "gpu"),)}, "cuda:N"),

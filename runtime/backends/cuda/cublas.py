@@ -3,7 +3,8 @@
     tokens_from(type, cols)     rows of activations from which a product is cuBLAS's
     is_used(max_tokens)         whether steps of so many tokens have any, and there is what calls it
     CuBLAS(memory, stream)      a handle on the current device, with the memory that its products need:
-        .reserve(...)           room for a weight; `settle` takes what all of them need
+        .prepare(graph, tokens) the memory that a graph's products take
+        .reserve(...)           for a weight by itself; `settle` then takes what all of them need
         .multiply(...)          out [m, n] = x [m, cols] times the transpose of a weight of any type, with what is added
         .close()                ends the handle
     opened(memory, stream)      the same, or None where the package cannot reach the library
@@ -26,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....formats.errors import ResourceError
+from ...graph.ir import Graph
 from .allocate import Array, DeviceMemory
 from .kernels import dequantize
 from .kernels.linear import FLOATS
-from .package import SIMULATED
+from .package import SIMULATED, cuda
 from .simt import THREADS, WARP, WARPS, blocks
 
 PACKAGE = "nvmath"  # the module of nvmath-python
@@ -46,6 +48,7 @@ _TRANSPOSED, _AS_IT_IS = 1, 0  # cublasOperation_t
 _FLOAT32, _BFLOAT16 = 0, 14  # cudaDataType_t
 _SUM_FLOAT32, _ANY_ALGORITHM = 68, -1  # cublasComputeType_t, cublasGemmAlgo_t
 
+_PRODUCTS = frozenset({"linear", "linear_add", "linear_glu"})
 _log = logging.getLogger(__name__)
 
 
@@ -88,12 +91,21 @@ class CuBLAS:
 
             self._handle = cublas.create()
             # Also where a plan fails half way. Not when Python ends: the driver may have ended before.
-            self._end = weakref.finalize(self, cublas.destroy, self._handle)
+            self._end = weakref.finalize(self, _destroy, int(cuda.get_current_device().id), self._handle)
             self._end.atexit = False
             cublas.set_stream(self._handle, int(stream))  # it takes the workspace back
         self._workspace = memory.empty(WORKSPACE, np.uint8)
         if self._handle is not None:
             cublas.set_workspace(self._handle, _address(self._workspace), WORKSPACE)
+
+    def prepare(self, graph: Graph, max_tokens: int) -> None:
+        """Take the memory that products of a graph need."""
+        for node in graph.nodes:
+            if node.op in _PRODUCTS:
+                for role, weight in node.weights.items():
+                    if not role.endswith("bias") and tokens_from(weight.type.name, weight.cols) <= max_tokens:
+                        self.reserve(weight.type.name, weight.n_rows, weight.cols)
+        self.settle()
 
     def reserve(self, type_name: str, n: int, cols: int) -> None:
         """There will be products with such a weight."""
@@ -147,7 +159,7 @@ class CuBLAS:
         )  # fmt: skip
 
     def close(self) -> None:
-        """End the handle. Its device must be the current one."""
+        """End the handle."""
         if self._handle is not None:
             self._end()
         self._handle = self._scratch = self._workspace = None
@@ -168,6 +180,13 @@ def _part_rows(n: int, cols: int) -> int:
     """Rows of a weight that are written as bfloat16 at once: all, or parts of about the same size."""
     parts = -(-2 * n * cols // PART)
     return n if parts <= 1 else -(-n // parts // PART_ROWS) * PART_ROWS
+
+
+def _destroy(device: int, handle: int) -> None:
+    from nvmath.bindings import cublas
+
+    with cuda.gpus[device]:
+        cublas.destroy(handle)
 
 
 def _address(array: Array) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from ...graph.plan import Arena, Buffer, place
 from ...step import Step
 from ..base import CancelFlag, Values, rows_in
 from .allocate import Array, DeviceMemory
-from .cublas import CuBLAS, is_used, opened
 from .kernels.fragments import CAPABILITY
 from .lower import Lowering, Run
 from .memory import Inputs, Pages, Weights
 from .now import Now
 from .package import SIMULATED, cuda
 from .recorded import Recorder
+from .shared import Shared
 
 
 class Plan:
@@ -33,30 +34,33 @@ class Plan:
         memory: DeviceMemory,
         *,
         has_tensor_cores: bool = False,
-        blas: CuBLAS | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.pages, self.inputs = Pages(memory, graph.state, n_pages), Inputs(memory, max_tokens, n_pages)
         self.weights = Weights(memory)
         lowered = [
             Lowering(
                 graph, self.pages, self.weights, self.inputs, max_tokens, prompt, has_tensor_cores,
-                blas if prompt else None,
+                shared.blas if prompt and shared is not None else None,
             ).run()
             for prompt in (False, True)
         ]  # fmt: skip
-        if blas is not None:
-            blas.settle()
         outside = graph.outside
         arenas = [
             place([call.access for call in low.calls], outside=[low.buffer(value) for value in outside])
             for low in lowered
         ]
         self.arena = memory.empty(max(arena.n_bytes for arena in arenas), np.uint8)
+        between = {} if shared is None else shared.values
         self.outside = {
-            value.id: memory.empty(max_tokens * value.repeat * value.cols, value.element) for value in outside
+            value.id: between[value.id]
+            if value.id in between
+            else memory.empty(max_tokens * value.repeat * value.cols, value.element)
+            for value in outside
         }
         self.crossing = {
-            value.id: memory.crossing(max_tokens * value.repeat * value.cols, value.element) for value in outside
+            value.id: memory.crossing(max_tokens * value.repeat * value.cols, value.element)
+            for value in (*graph.given, *graph.results)
         }
         memory.finish()
         if not memory.dry:
@@ -79,21 +83,25 @@ class Plan:
 class CUDAExecutor:
     """See base.Executor. Two programs over one arena: one for tokens just generated, one for prompts."""
 
-    def __init__(self, graph: Graph, n_pages: int, max_tokens: int, device: int = 0) -> None:
+    def __init__(
+        self, graph: Graph, n_pages: int, max_tokens: int, device: int = 0, shared: Shared | None = None
+    ) -> None:
+        """shared: with other executors of this device, of other parts of the model."""
         self.max_tokens = max_tokens
         self._graph, self._device = graph, cuda.gpus[device]
         with self._device:
-            self._stream = cuda.stream()
-            self._memory = memory = DeviceMemory()
-            self._blas = opened(memory, self._stream) if is_used(max_tokens) and has_brain(self._device) else None
+            self.shared = shared or Shared(DeviceMemory(), max_tokens)
+            self.shared.prepare(graph)
+            self._stream, self._memory = self.shared.stream, DeviceMemory()
             self._plan = Plan(
                 graph,
                 n_pages,
                 max_tokens,
-                memory,
+                self._memory,
                 has_tensor_cores=has_tensor_cores(self._device),
-                blas=self._blas,
+                shared=self.shared,
             )
+        self._leave = weakref.finalize(self, _leave, self._device, self.shared.join())
         self.recorder = Recorder(self._stream)
         self.kv = self._plan.pages
 
@@ -118,14 +126,12 @@ class CUDAExecutor:
 
     @property
     def n_bytes(self) -> int:
-        """Device memory that was taken."""
+        """Device memory that was taken, but for what is shared."""
         return self._memory.n_bytes
 
     def close(self) -> None:
         """Give the device memory back."""
-        if self._blas is not None:
-            with self._device:
-                self._blas.close()
+        self._leave()
         self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
 
     def _launch(self, step: Step, given: Values) -> None:
@@ -161,9 +167,9 @@ def has_tensor_cores(device: Any) -> bool:
     return not SIMULATED and tuple(device.compute_capability) >= CAPABILITY
 
 
-def has_brain(device: Any) -> bool:
-    """Whether a GPU has instructions for bfloat16."""
-    return SIMULATED or tuple(device.compute_capability) >= CAPABILITY
+def _leave(device: Any, shared: Shared) -> None:
+    with device:
+        shared.leave()
 
 
 def _launch_all(program: list[Run], now: Now) -> None:

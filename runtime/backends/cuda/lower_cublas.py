@@ -34,10 +34,9 @@ def dense(
     """out = residual + (x times the transpose of weight + bias); None where cuBLAS makes no such product."""
     name = weight.type.name
     least = tokens_from(name, weight.cols)
-    if low.blas is None or least > low.max_tokens * x.repeat:
+    if low.blas is None or least > low.max_tokens:
         return None
     blas, n, offset, none = low.blas, weight.n_rows, low.weights.vector(bias), low.weights.none
-    blas.reserve(name, n, weight.cols)
     matrix = Matrix(name, *low.matrix(weight), n, weight.cols)
     given, type_ = (low.buffer(x), _F4) if name == "F32" else (brain(low, x), _I4)
     adds = bias is not None or residual is not None

@@ -10,11 +10,12 @@ from halfbyte.formats.gguf import GGMLType
 from halfbyte.formats.quants import codec_for, decode
 from halfbyte.runtime.backends.cuda import cublas
 from halfbyte.runtime.backends.cuda.allocate import DeviceMemory
-from halfbyte.runtime.backends.cuda.backend import CUDABackend, needed_bytes
-from halfbyte.runtime.backends.cuda.executor import CUDAExecutor, has_brain
+from halfbyte.runtime.backends.cuda.backend import CUDABackend, needed_bytes, shared_bytes
+from halfbyte.runtime.backends.cuda.executor import CUDAExecutor
 from halfbyte.runtime.backends.cuda.kernels import dequantize
 from halfbyte.runtime.backends.cuda.kernels.linear import FLOATS
 from halfbyte.runtime.backends.cuda.package import SIMULATED, cuda
+from halfbyte.runtime.backends.cuda.shared import BRAIN_CAPABILITY
 from halfbyte.runtime.backends.cuda.weights import UNPACK, table_of
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.graph.ir import Graph, Node, Rows, Value, Weight
@@ -26,7 +27,7 @@ N, COLS, TOKENS = (5, 256, 3) if SIMULATED else (1237, 4096 + 256, 517)
 # either, by how they are computed. Relative to the largest result.
 TOLERANCE, ROUNDED = 2e-3, dict.fromkeys(("NF4", "NF4_32", "FP4", "FP4_32"), 1.2e-2)
 
-if not SIMULATED and not (cublas.is_used(cublas.LEAST) and has_brain(cuda.gpus[0])):
+if not SIMULATED and not (cublas.is_used(cublas.LEAST) and tuple(cuda.gpus[0].compute_capability) >= BRAIN_CAPABILITY):
     pytest.skip("nvmath-python is not installed, or this GPU has no bfloat16", allow_module_level=True)
 
 
@@ -138,13 +139,15 @@ def test_steps_of_many_tokens(type_: GGMLType, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_memory_is_counted() -> None:
-    """The same as is taken; and with as many tokens as cuBLAS is used for the memory that it needs."""
+    """The same as is taken; where cuBLAS is used its workspace, and room for the largest weight."""
     graph = layer(GGMLType.Q8_0)
-    for tokens in (cublas.LEAST - 1, cublas.LEAST):
+    for tokens, expected in ((cublas.LEAST - 1, 0), (64, cublas.WORKSPACE + 2 * 64 * 32)):
         executor = CUDAExecutor(graph, 1, tokens)
         assert executor.n_bytes == needed_bytes(graph, 1, tokens)
-        assert (executor.n_bytes > cublas.WORKSPACE) == (tokens == cublas.LEAST)
+        assert executor.shared.n_bytes == expected
+        assert shared_bytes([graph], tokens) == shared_bytes([graph, graph], tokens) == expected
         executor.close()
+        assert executor.shared.is_closed
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
