@@ -35,7 +35,8 @@ if SIMULATED:
         simulated.byte, simulated.short, simulated.word, simulated.half, simulated.half_of,
     )  # fmt: skip
     four, put_four, float_of, bits_of = simulated.four, simulated.put_four, simulated.float_of, simulated.bits_of
-    dp4a, prmt, wrapped = simulated.dp4a, simulated.prmt, simulated.wrapped
+    float_at, pair_at, four_at = simulated.float_at, simulated.pair_at, simulated.four_at
+    dp4a, prmt, funnel, wrapped = simulated.dp4a, simulated.prmt, simulated.funnel, simulated.wrapped
 
     @_on_gpu
     def _of_warp(x):  # type: ignore[no-untyped-def]
@@ -110,10 +111,14 @@ else:
         bits_of,
         byte,
         dp4a,
+        float_at,
         float_of,
         four,
+        four_at,
+        funnel,
         half,
         half_of,
+        pair_at,
         prmt,
         products_of_16,
         products_of_32,
@@ -178,7 +183,7 @@ def block_sum(x):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "byte", "device", "dp4a", "float_of", "four", "half",
-    "half_of", "meet", "prmt", "products_of_16", "products_of_32", "products_of_floats", "put_four", "shared_bytes",
-    "short", "warp_max", "warp_sum", "word", "wrapped",
+    "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "byte", "device", "dp4a", "float_at", "float_of", "four",
+    "four_at", "funnel", "half", "half_of", "meet", "pair_at", "prmt", "products_of_16", "products_of_32",
+    "products_of_floats", "put_four", "shared_bytes", "short", "warp_max", "warp_sum", "word", "wrapped",
 ]  # fmt: skip

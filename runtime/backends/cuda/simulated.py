@@ -36,7 +36,20 @@ def short(array: Array, at: int) -> int:
 
 
 def word(array: Array, at: int) -> int:
+    assert at % 4 == 0, "an address that is a multiple of 4"
     return wrapped(short(array, at) | short(array, at + 2) << 16)
+
+
+def float_at(array: Array, i: int) -> np.float32:
+    return np.float32(array[i])
+
+
+def pair_at(array: Array, i: int) -> tuple[np.float32, ...]:
+    return np.float32(array[2 * i]), np.float32(array[2 * i + 1])
+
+
+def four_at(array: Array, i: int) -> tuple[int, ...]:
+    return tuple(int(array[4 * i + k]) for k in range(4))
 
 
 def four(array: Array, at: int) -> tuple[int, ...]:
@@ -54,7 +67,7 @@ def half(array: Array, at: int) -> np.float32:
 
 
 def half_of(bits: int) -> np.float32:
-    found: np.float32 = np.float32(np.uint16(bits).view(np.float16))
+    found: np.float32 = np.float32(np.uint16(int(bits) & 0xFFFF).view(np.float16))
     return found
 
 
@@ -72,6 +85,11 @@ def dp4a(a: int, b: int, c: int) -> int:
     left, right = (np.int32(wrapped(v)).tobytes() for v in (a, b))
     products = np.frombuffer(left, np.int8).astype(np.int32) * np.frombuffer(right, np.int8)
     return wrapped(int(c) + int(products.sum()))
+
+
+def funnel(a: int, b: int, c: int) -> int:
+    """The lowest 32 bits of b and a side by side, moved down by c of 0 to 31."""
+    return wrapped(((int(b) & 0xFFFFFFFF) << 32 | int(a) & 0xFFFFFFFF) >> (int(c) & 31))
 
 
 def prmt(a: int, b: int, c: int) -> int:

@@ -58,19 +58,11 @@ def activations(name: str, m: int, seed: int = 3) -> tuple[np.ndarray, tuple[Any
     codes = cuda.to_device(np.zeros(x.size, np.int8))
     scale, sums = cuda.to_device(np.zeros(groups, np.float32)), cuda.to_device(np.zeros(2 * groups, np.float32))
     quantize[blocks(-(-groups // WARPS)), (WARP, WARPS)](device, codes, scale, sums, per_row, groups)
-    found = in_order(codes.copy_to_host(), per_row) * scale.copy_to_host()[:, None]
+    found = codes.copy_to_host().reshape(-1, 32) * scale.copy_to_host()[:, None]
     assert np.abs(found - x.reshape(-1, 32)).max() <= np.abs(x).max() / 127 * 0.51
     halves = found.reshape(-1, 16).sum(axis=1)
     assert np.allclose(sums.copy_to_host(), halves, atol=1e-4)
     return found.reshape(x.shape), (codes.view(np.int32), scale, sums)
-
-
-def in_order(codes: np.ndarray, per_row: int) -> np.ndarray:
-    """int8 [groups, 32], of codes as kernels read them: of 32 groups first all first words, then all second ones."""
-    rows = codes.reshape(-1, per_row, 32)
-    parts = [rows[:, first : first + 32] for first in range(0, per_row, 32)]
-    turned = [part.reshape(len(rows), 8, -1, 4).swapaxes(1, 2).reshape(len(rows), -1, 32) for part in parts]
-    return np.concatenate(turned, axis=1).reshape(-1, 32)
 
 
 def is_near(found: Any, expected: np.ndarray, tolerance: float) -> bool:

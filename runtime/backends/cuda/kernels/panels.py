@@ -8,7 +8,6 @@ import numpy as np
 
 from ..package import cuda
 from ..weights import UNPACK
-from .quantize import word_of
 
 
 def filler(name: str, rows: int, tokens: int, line: int) -> Any:
@@ -39,8 +38,7 @@ def filler(name: str, rows: int, tokens: int, line: int) -> Any:
                 left_scales[(g * rows + r) * 4 + k] = scales[k]
         for task in range(thread, tokens * 8 * count, threads):
             t, k, g = task // (8 * count), task // count % 8, task % count
-            first, step = word_of(min(first_token + t, m - 1), groups, begin + g)
-            right[t * line + 8 * g + k] = x[first + k * step]
+            right[t * line + 8 * g + k] = x[8 * (min(first_token + t, m - 1) * groups + begin + g) + k]
         for task in range(thread, tokens * count, threads):
             t, g = task // count, task % count
             source, to = min(first_token + t, m - 1) * groups + begin + g, (g * tokens + t) * 3
