@@ -1,7 +1,7 @@
 """Loads and instructions as LLVM writes them, for a GPU. Their forms for the simulator: simulated.py.
 
-Addresses are byte offsets into a uint8 array; `float_at`, `pair_at` and `four_at` take indices into others. Numba's own
-indexing looks whether an index is negative, which costs more than some loads.
+Addresses are byte offsets into a uint8 array. What ends in `_at` takes an index into an array of words or floats:
+Numba's own indexing looks whether an index is negative, which costs more than some loads.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ def _elements(element: ir.Type, count: int, result: Any) -> Any:
     return load
 
 
+word_at = _elements(_I32, 1, types.int32)
 float_at = _elements(ir.FloatType(), 1, types.float32)
 pair_at = _elements(ir.FloatType(), 2, types.UniTuple(types.float32, 2))
 four_at = _elements(_I32, 4, types.UniTuple(types.int32, 4))
+floats_at = _elements(ir.FloatType(), 4, types.UniTuple(types.float32, 4))
 
 
 def _load(element: ir.IntType, align: int) -> Any:

@@ -40,6 +40,10 @@ def word(array: Array, at: int) -> int:
     return wrapped(short(array, at) | short(array, at + 2) << 16)
 
 
+def word_at(array: Array, i: int) -> int:
+    return int(array[i])
+
+
 def float_at(array: Array, i: int) -> np.float32:
     return np.float32(array[i])
 
@@ -50,6 +54,10 @@ def pair_at(array: Array, i: int) -> tuple[np.float32, ...]:
 
 def four_at(array: Array, i: int) -> tuple[int, ...]:
     return tuple(int(array[4 * i + k]) for k in range(4))
+
+
+def floats_at(array: Array, i: int) -> tuple[np.float32, ...]:
+    return tuple(np.float32(array[4 * i + k]) for k in range(4))
 
 
 def four(array: Array, at: int) -> tuple[int, ...]:
@@ -102,14 +110,22 @@ def prmt(a: int, b: int, c: int) -> int:
 
 
 def products_of_floats(lane: int, given: Any, c: tuple[Any, ...]) -> tuple[np.float32, ...]:
-    """The same of floats, by their bits without the last 13: lane 4 r + k has words k and k + 4 of rows and tokens."""
+    """The same of floats, by their bits without the last 13: lane 4 r + k has words k and k + 4 of rows and tokens.
+
+    Tensor cores round toward zero: long sums in `c` lose as they do there.
+    """
     cut = np.asarray(given, np.int32) & np.int32(-1 << 13)
     quads = cut.view(np.float32).reshape(8, 4, -1)
     a = np.concatenate([np.concatenate([quads[:, :, upper], quads[:, :, 2 + upper]], axis=1) for upper in (0, 1)])
-    made = a @ np.concatenate([quads[:, :, 4], quads[:, :, 5]], axis=1).T
+    made = a.astype(np.float64) @ np.concatenate([quads[:, :, 4], quads[:, :, 5]], axis=1).T
     row, token = lane // 4, 2 * (lane % 4)
     mine = (made[row, token], made[row, token + 1], made[row + 8, token], made[row + 8, token + 1])
-    return tuple(np.float32(one + before) for one, before in zip(mine, c, strict=True))
+    return tuple(_toward_zero(one + before) for one, before in zip(mine, c, strict=True))
+
+
+def _toward_zero(value: Any) -> np.float32:
+    nearest = np.float32(value)
+    return np.nextafter(nearest, np.float32(0)) if abs(nearest) > abs(value) else nearest
 
 
 def products(lane: int, given: Any, half: int, c: tuple[int, ...]) -> tuple[int, ...]:

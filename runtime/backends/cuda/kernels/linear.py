@@ -1,5 +1,5 @@
-"""Products with weights for few rows of activations: each warp takes two rows of the weight at once (products.py), which
-are read once for `tokens` rows of activations.
+"""Products with weights for few rows of activations: each warp takes two rows of the weight at once (products.py).
+They are read once for `tokens` rows of activations.
 
     rows(type, tokens)          out = residual + (x times the transpose of w + bias)
     together(type, tokens)      the same for up to three weights at once, without a residual
@@ -56,11 +56,6 @@ def rows(name: str, tokens: int) -> Any:
 
 
 @device
-def _one_of(which, first, second, third):  # type: ignore[no-untyped-def]
-    return first if which == 0 else second if which == 1 else third
-
-
-@device
 def _place(number, n0, n1):  # type: ignore[no-untyped-def]
     """(which of the weights a row is of, its number there)"""
     if number < n0:
@@ -87,20 +82,24 @@ def together(name: str, tokens: int) -> Any:
         for number in range(ROWS * begin, total, ROWS * step):
             which, row = _place(number, n0, n1)
             other, next_row = _place(min(number + 1, total - 1), n0, n1)
-            multiply(
-                _one_of(which, w0, w1, w2), np.int64(row) * row_bytes,
-                _one_of(other, w0, w1, w2), np.int64(next_row) * row_bytes,
-                row_bytes, table, x, scale, sums, first, groups, last, acc,
-            )  # fmt: skip
+            w = w0 if which == 0 else w1 if which == 1 else w2
+            next_w = w0 if other == 0 else w1 if other == 1 else w2
+            at, next_at = np.int64(row) * row_bytes, np.int64(next_row) * row_bytes
+            multiply(w, at, next_w, next_at, row_bytes, table, x, scale, sums, first, groups, last, acc)
             if cuda.threadIdx.x == 0:
-                for i in range(sizes):
-                    t = i % tokens
-                    if number + i // tokens < total and t <= last:
-                        matrix, own = (which, row) if i < tokens else (other, next_row)
-                        value = acc[i]
-                        if _one_of(matrix, has0, has1, has2):
-                            value += _one_of(matrix, bias0, bias1, bias2)[own]
-                        _one_of(matrix, out0, out1, out2)[(first + t) * _one_of(matrix, n0, n1, n2) + own] = value
+                for i in range(ROWS):
+                    if number + i < total:
+                        if (which, other)[i] == 0:
+                            n, bias, has_bias, out = n0, bias0, has0, out0
+                        elif (which, other)[i] == 1:
+                            n, bias, has_bias, out = n1, bias1, has1, out1
+                        else:
+                            n, bias, has_bias, out = n2, bias2, has2, out2
+                        own = (row, next_row)[i]
+                        for t in range(tokens):
+                            if t <= last:
+                                value = acc[i * tokens + t]
+                                out[(first + t) * n + own] = value + bias[own] if has_bias else value
 
     return linear_together
 

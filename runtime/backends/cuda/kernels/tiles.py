@@ -14,8 +14,8 @@ import numpy as np
 
 from ..package import SIMULATED, cuda
 from ..simt import device, dp4a
-from .linear import FLOAT_WEIGHTS, FLOATS
 from .panels import filler
+from .products import FLOAT_WEIGHTS, FLOATS
 
 ROWS, TOKENS, ACROSS, DOWN = (8, 8, 4, 4) if SIMULATED else (64, 64, 16, 16)  # of a tile; and threads of a block
 OWN_ROWS, OWN_TOKENS = ROWS // DOWN, TOKENS // ACROSS
@@ -58,7 +58,7 @@ def _store(acc, n, m, bias, has_bias, residual, has_residual, out):  # type: ign
 
 
 def _tiles(name: str) -> Any:
-    fill = filler(name, ROWS, TOKENS, LINE)
+    fill = filler(name, ROWS, TOKENS, GROUPS, LINE, 3)
 
     @cuda.jit
     def linear_tiles(  # type: ignore[no-untyped-def]

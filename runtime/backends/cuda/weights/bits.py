@@ -63,8 +63,8 @@ def _reader(count: int, mask: int = -1, up: int | None = None) -> Any:
 
     @device
     def read(w, at, shift, words):  # type: ignore[no-untyped-def]
-        """Words from byte `at` on, wherever that is, moved down by `shift` bits, up to 7: without a mask bytes then have
-        bits of their neighbours at the top. What is loaded are the words that these lie in, each once.
+        """Words from byte `at` on, wherever that is, moved down by `shift` bits, up to 7: without a mask bytes then
+        have bits of their neighbours at the top. What is loaded are the words that these lie in, each once.
         """
         begin, end = at - (at & 3), at + 4 * count - 1
         shift += 8 * (at & 3)
