@@ -97,7 +97,9 @@ def test_products_of_few_rows(name: str) -> None:
     assert is_near(out, expected, ROUNDED.get(name, 2e-6))
 
 
-@pytest.mark.parametrize(("name", "cols"), [("Q4_0", 1120), ("Q8_0", 2080), ("Q6_K", 1280), ("MXFP4", 1056)])
+@pytest.mark.parametrize(("name", "cols"), [
+    ("Q4_0", 1120), ("Q8_0", 2080), ("Q6_K", 1280), ("MXFP4", 1056), ("F16", 520), ("BF16", 67), ("F32", 132),
+])  # fmt: skip
 @pytest.mark.parametrize("n", [1, 3])
 def test_rows_begin_and_end_anywhere(name: str, cols: int, n: int) -> None:
     """Several times 1,024 weights and a rest; rows that begin at no multiple of 16 bytes; a last row alone."""

@@ -19,7 +19,7 @@ from ..simt import device
 from .activations import ACTIVATIONS
 from .products import FLOAT_WEIGHTS, FLOATS, ROWS, two_rows
 
-__all__ = ["FLOATS", "FLOAT_WEIGHTS", "experts", "gated", "rows", "together"]
+__all__ = ["FLOATS", "FLOAT_WEIGHTS", "ROWS", "experts", "gated", "rows", "together"]
 
 
 @cache

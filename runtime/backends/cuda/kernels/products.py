@@ -5,8 +5,8 @@ blocks of 32 groups of 32 weights of both rows, 16 bytes a load, wherever a row 
 then each takes a group, while what comes next is on its way. It is unpacked to int8 in registers and multiplied with
 activations of int8 (quantize.py): these products are whole numbers until they meet their scales.
 
-Weights of 16 and 32 bits are multiplied with float32 activations; then `scale` and `sums` are not looked at, and the
-"group" that a lane takes is a single weight.
+Weights of 16 and 32 bits are multiplied with float32 activations; then `scale` and `sums` are not looked at. A lane
+takes 16 bytes of each row, or a single weight where rows are no multiple of that.
 
 What counts here is the number of instructions: indices within a row are int32, and no load looks whether an index is
 negative (instructions.py).
@@ -27,9 +27,11 @@ from ..simt import (
     dp4a,
     float_at,
     float_of,
+    floats_at,
     four,
     four_at,
     half,
+    half_of,
     meet,
     pair_at,
     put_four,
@@ -64,6 +66,25 @@ FLOAT_WEIGHTS: dict[str, Any] = {"F32": _float32, "F16": _float16, "BF16": _bflo
 FLOATS = frozenset(FLOAT_WEIGHTS)
 
 
+@device
+def _float32_of(bits, upper):  # type: ignore[no-untyped-def]
+    return float_of(bits)
+
+
+@device
+def _float16_of(bits, upper):  # type: ignore[no-untyped-def]
+    return half_of(bits >> 16 * upper & 0xFFFF)
+
+
+@device
+def _bfloat16_of(bits, upper):  # type: ignore[no-untyped-def]
+    return float_of(wrapped(bits >> 16 * upper << 16))
+
+
+# A weight of a word that was loaded: the lower or the upper one.
+_OF_WORD: dict[str, Any] = {"F32": _float32_of, "F16": _float16_of, "BF16": _bfloat16_of}
+
+
 def two_rows(name: str, tokens: int) -> Any:
     """f(w0, row0, w1, row1, row_bytes, table, x, scale, sums, first, stride, last, acc): sums over whole rows.
 
@@ -74,22 +95,53 @@ def two_rows(name: str, tokens: int) -> Any:
 
 
 def _floats(name: str, tokens: int) -> Any:
-    weight = FLOAT_WEIGHTS[name]
+    weight, of_word, each = FLOAT_WEIGHTS[name], _OF_WORD[name], 1 if name == "F32" else 2  # weights in a word
+
+    @device
+    def ask(w0, row0, w1, row1, i, count, held):  # type: ignore[no-untyped-def]
+        if i < count:
+            one, other = four(w0, row0 + LOAD * np.int64(i)), four(w1, row1 + LOAD * np.int64(i))
+            for k in range(4):
+                held[k] = one[k]
+                held[4 + k] = other[k]
+
+    @device
+    def add(words, x, own, t, acc):  # type: ignore[no-untyped-def]
+        """The weights of four words of each row; `own` is the number of the first four activations."""
+        for p in range(each):
+            values = floats_at(x, own + p)
+            for k in range(4):
+                at, upper = (4 * p + k) // each, (4 * p + k) % each
+                acc[t] += of_word(words[at], upper) * values[k]
+                acc[tokens + t] += of_word(words[4 + at], upper) * values[k]
 
     @cuda.jit(device=True)
-    def multiply(w0, row0, w1, row1, row_bytes, table, x, scale, sums, first, stride, last, acc):  # type: ignore[no-untyped-def]
+    def multiply_rows(w0, row0, w1, row1, row_bytes, table, x, scale, sums, first, stride, last, acc):  # type: ignore[no-untyped-def]
+        held = cuda.local.array(8, np.int32)
+        words = cuda.local.array(8, np.int32)
+        lane = np.int32(cuda.threadIdx.x)
         for t in range(ROWS * tokens):
             acc[t] = np.float32(0.0)
-        for i in range(np.int32(cuda.threadIdx.x), np.int32(stride), np.int32(WARP)):
-            one, other = weight(w0, row0, i), weight(w1, row1, i)
-            for t in range(tokens):
-                value = float_at(x, np.int32((first + min(t, last)) * stride + i))
-                acc[t] += one * value
-                acc[tokens + t] += other * value
+        if row_bytes & 15 == 0:
+            count = np.int32(row_bytes >> 4)
+            ask(w0, row0, w1, row1, lane, count, held)
+            for i in range(lane, count, np.int32(WARP)):
+                for k in range(8):
+                    words[k] = held[k]
+                ask(w0, row0, w1, row1, np.int32(i + WARP), count, held)
+                for t in range(tokens):
+                    add(words, x, np.int32(((first + min(t, last)) * stride >> 2) + each * i), t, acc)
+        else:
+            for i in range(lane, np.int32(stride), np.int32(WARP)):
+                one, other = weight(w0, row0, i), weight(w1, row1, i)
+                for t in range(tokens):
+                    value = float_at(x, (first + min(t, last)) * stride + i)
+                    acc[t] += one * value
+                    acc[tokens + t] += other * value
         for t in range(ROWS * tokens):
             acc[t] = warp_sum(acc[t])
 
-    return multiply
+    return multiply_rows
 
 
 def _staged(name: str, tokens: int) -> Any:
