@@ -45,7 +45,8 @@ def word_at(array: Array, i: int) -> int:
 
 
 def float_at(array: Array, i: int) -> np.float32:
-    return np.float32(array[i])
+    found: np.float32 = np.float32(array[i])
+    return found
 
 
 def pair_at(array: Array, i: int) -> tuple[np.float32, ...]:
@@ -124,8 +125,10 @@ def products_of_floats(lane: int, given: Any, c: tuple[Any, ...]) -> tuple[np.fl
 
 
 def _toward_zero(value: Any) -> np.float32:
-    nearest = np.float32(value)
-    return np.nextafter(nearest, np.float32(0)) if abs(nearest) > abs(value) else nearest
+    found: np.float32 = np.float32(value)
+    if abs(found) > abs(value):
+        found = np.nextafter(found, np.float32(0))
+    return found
 
 
 def products(lane: int, given: Any, half: int, c: tuple[int, ...]) -> tuple[int, ...]:
