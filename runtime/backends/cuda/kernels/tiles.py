@@ -2,7 +2,7 @@
 
 Along the inner dimension a block goes 256 columns at a time. Its threads unpack that part of the weight's rows into
 shared memory, with their scales, and copy the same part of the activations next to it; then each thread multiplies its
-own few rows with its own few tokens. The arithmetic is that of linear.py; what is unpacked is used for TOKENS tokens.
+own few rows with its own few tokens. The arithmetic is that of products.py; what is unpacked is used for TOKENS tokens.
 """
 
 from __future__ import annotations
