@@ -165,6 +165,10 @@ else:
         cuda.syncwarp()
 
 
+def shared_bytes(size: int) -> Any:
+    return shared(size, np.uint8)
+
+
 def blocks(count: int) -> int:
     """Of a grid, for `count` of them or more to do."""
     return max(1, min(count, MOST_BLOCKS))
@@ -188,6 +192,6 @@ def block_sum(x):  # type: ignore[no-untyped-def]
 __all__ = [
     "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "byte", "device", "dp4a", "float_at", "float_of",
     "floats_at", "four", "four_at", "funnel", "half", "half_of", "meet", "pair_at", "prmt", "products_of_16",
-    "products_of_32", "products_of_floats", "put_four", "shared", "short", "warp_max", "warp_sum", "word", "word_at",
-    "wrapped",
+    "products_of_32", "products_of_floats", "put_four", "shared", "shared_bytes", "short", "warp_max", "warp_sum",
+    "word", "word_at", "wrapped",
 ]  # fmt: skip

@@ -35,7 +35,7 @@ from ..simt import (
     meet,
     pair_at,
     put_four,
-    shared,
+    shared_bytes,
     short,
     warp_sum,
     word,
@@ -149,7 +149,7 @@ def _staged(name: str, tokens: int) -> Any:
     chunk = GGMLType[name].row_bytes(32 * WARP)  # of 32 groups, which are whole blocks of every type
     pieces = (chunk + 2 * (LOAD - 1)) // LOAD  # that it lies in, wherever it begins
     each, room = -(-pieces // WARP), LOAD * pieces
-    stage, n_held, n_codes, n_scales = shared(WARPS * ROWS * room, np.uint8), ROWS * each * 4, ROWS * 8, ROWS * 4
+    stage, n_held, n_codes, n_scales = shared_bytes(WARPS * ROWS * room), ROWS * each * 4, ROWS * 8, ROWS * 4
 
     @device
     def ask(w, row, at, end, lane, held, first):  # type: ignore[no-untyped-def]
