@@ -99,19 +99,20 @@ def to_ptx(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int, int])
     return str(ptx)
 
 
-def assembled(ptx: str, capability: tuple[int, int]) -> str:
-    """What the assembler says of a kernel. SystemExit where it refuses it."""
+def assembled(ptx: str, capability: tuple[int, int]) -> tuple[str, bytes]:
+    """What the assembler says of a kernel, and what it makes of it. SystemExit where it refuses it."""
     ptx = re.sub(r"\.version \d+\.\d+", ".version 9.0", ptx)  # nothing newer is used: assemblers of CUDA 13.0 take it
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
+        source, made = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         source.write_text(ptx)
         target = f"-arch=sm_{capability[0]}{capability[1]}"
-        command = ["ptxas", target, "-v", "-o", str(Path(folder) / "kernel.cubin"), str(source)]
+        command = ["ptxas", target, "-v", "-o", str(made), str(source)]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
-    if told.returncode:
-        raise SystemExit(told.stderr)
+        if told.returncode:
+            raise SystemExit(told.stderr)
+        cubin = made.read_bytes()
     words = re.findall(r"\d+ bytes (?:stack|spill stores|smem)|\d+ registers", told.stderr)
-    return ", ".join(word for word in words if not word.startswith("0 "))
+    return ", ".join(word for word in words if not word.startswith("0 ")), cubin
 
 
 def main() -> int:
@@ -129,7 +130,7 @@ def main() -> int:
                 continue
             ptx = to_ptx(kernel, arguments, capability)
             local = "local" if ".local " in ptx else ""
-            told = assembled(ptx, capability) if args.ptxas else ""
+            told = assembled(ptx, capability)[0] if args.ptxas else ""
             is_spilling |= "spill" in told
             print(text, name, len(ptx), local, told, flush=True)
     return int(is_spilling)

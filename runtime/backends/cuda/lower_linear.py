@@ -90,7 +90,7 @@ def _products_together(low: Lowering, nodes: list[Node]) -> None:
             if m == 0:
                 return
             several = at_once(m)
-            grid = blocks(-(-total // WARPS)), -(-m // several)
+            grid = blocks(-(-total // (linear.ROWS * WARPS))), -(-m // several)
             kernel = linear.together(name, several)[grid, (WARP, WARPS), now.stream]
             kernel(*given, row_bytes, table, operand.shares, *arrays, m)
 
@@ -151,7 +151,7 @@ def at_once(m: int) -> int:
 
 def _few(name: str, m: int, n: int, now: Now) -> Any:
     several = at_once(m)
-    grid = blocks(-(-n // WARPS)), -(-m // several)
+    grid = blocks(-(-n // (linear.ROWS * WARPS))), -(-m // several)
     return linear.rows(name, several)[grid, (WARP, WARPS), now.stream]
 
 
@@ -216,7 +216,7 @@ def lower_expert_linear(low: Lowering, node: Node) -> None:
         def run(now: Now) -> None:
             slots = count(now) * ids.cols
             if slots:
-                kernel[(blocks(-(-n // WARPS)), slots), (WARP, WARPS), now.stream](
+                kernel[(blocks(-(-n // (linear.ROWS * WARPS))), slots), (WARP, WARPS), now.stream](
                     w, row_bytes, table, n, operand.shares, codes, scale, sums, which, ids.cols, x.repeat == 1, offset,
                     bias is not None, to,
                 )  # fmt: skip
