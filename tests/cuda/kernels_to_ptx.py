@@ -19,6 +19,7 @@ from typing import Any
 
 from halfbyte.runtime.backends.cuda.kernels import (
     attention,
+    dequantize,
     elementwise,
     fragments,
     linear,
@@ -52,12 +53,18 @@ def kernels(capability: tuple[int, int]) -> Iterator[tuple[str, Any, tuple[Any, 
             yield f"tensor_tiles.{name}", tensor_tiles.tensor_tiles(name), (*product, N, F4, FLAG, F4, FLAG, F4)
         if name in tensor_floats.TYPES and capability >= fragments.CAPABILITY:
             yield f"tensor_floats.{name}", tensor_floats.tensor_floats(name), (*product, N, F4, FLAG, F4, FLAG, F4)
+        if name in UNPACK and capability >= fragments.CAPABILITY:
+            yield f"dequantize.{name}", dequantize.dequantize(name), (U1, N, I4, N, N, N, U1)
         part = (U1, N, F4, FLAG, F4)
         yield f"together.{name}", linear.together(name, 1), (*part, *part, *part, N, I4, N, x, F4, F4, N)
         glu = (U1, *product, N, F4, FLAG, F4, FLAG, F4)
         yield f"gated.{name}", linear.gated(name, 1, "silu"), glu
         yield f"experts.{name}", linear.experts(name), (*product, I4, N, FLAG, F4, FLAG, F4)
         yield f"embed.{name}", rows.embed(name), (U1, N, I4, N, N, I4, N, REAL, F4)
+    if capability >= fragments.CAPABILITY:
+        yield "to_brain", dequantize.to_brain, (F4, N, I4)
+        yield "halves_to_brain", dequantize.halves_to_brain, (U1, N, N, I4)
+    yield "begin", dequantize.begin, (F4, FLAG, F4, FLAG, N, N, F4)
     yield "quantize", quantize.quantize, (F4, I1, F4, F4, N, N)
     yield "take_rows", rows.take_rows, (F4, N, I4, N, F4)
     for name in ("rms_norm", "layer_norm"):

@@ -21,7 +21,7 @@ needs_package = pytest.mark.skipif(
 
 
 # One of each kind; all of them: python -m tests.cuda.kernels_to_ptx 7.5 8.6 9.0
-KINDS = r"(rows|tiles|gated|experts|embed|together)\.(Q4_K\b|F16)|IQ3_S.1$|^[a-z_]+$|attention.8|glu.silu"
+KINDS = r"(rows|tiles|gated|experts|embed|together|dequantize)\.(Q4_K\b|F16)|IQ3_S.1$|^[a-z_]+$|attention.8|glu.silu"
 
 
 def run(check: str, **environment: str) -> None:

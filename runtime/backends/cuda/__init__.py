@@ -5,6 +5,7 @@
     weights/         for every block type a function that unpacks 32 weights
     kernels/         for every op a kernel
     lower*.py        from graph nodes to launches
+    cublas.py        products of prompts of many tokens by cuBLAS, where nvmath-python is there
     allocate.py      device memory, for real or only counted; memory.py says what lies in it
     recorded.py      launches of generated tokens as one CUDA graph
     executor.py      runs steps

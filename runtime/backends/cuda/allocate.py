@@ -41,6 +41,10 @@ class DeviceMemory:
                 "MiB that this model has already; put fewer layers there"
             ) from error
 
+    def forget(self, size: int) -> None:
+        """An array of so many bytes, which `empty` gave, is not there any more."""
+        self.n_bytes -= -(-size // ALIGNMENT) * ALIGNMENT
+
     def zeros(self, count: int, dtype: DTypeLike) -> Array:
         array = self.empty(count, dtype)
         if array is not None:

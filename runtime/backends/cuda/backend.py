@@ -34,7 +34,9 @@ class CUDABackend:
 def needed_bytes(graph: Graph, n_pages: int, max_tokens: int) -> int:
     """Device memory that `compile` takes, by the same code; nothing is taken and no device is asked."""
     from .allocate import DeviceMemory
+    from .cublas import CuBLAS, is_used
 
     memory = DeviceMemory(dry=True)
-    Plan(rewrite(graph), n_pages, max_tokens, memory)
+    blas = CuBLAS(memory, None) if is_used(max_tokens) else None
+    Plan(rewrite(graph), n_pages, max_tokens, memory, blas=blas)
     return memory.n_bytes

@@ -13,6 +13,7 @@ from ...graph.plan import Arena, Buffer, place
 from ...step import Step
 from ..base import CancelFlag, Values, rows_in
 from .allocate import Array, DeviceMemory
+from .cublas import CuBLAS, is_used, opened
 from .kernels.fragments import CAPABILITY
 from .lower import Lowering, Run
 from .memory import Inputs, Pages, Weights
@@ -25,14 +26,26 @@ class Plan:
     """Weights, pages and programs of a graph in the memory of the current device; or what they would take (dry)."""
 
     def __init__(
-        self, graph: Graph, n_pages: int, max_tokens: int, memory: DeviceMemory, *, has_tensor_cores: bool = False
+        self,
+        graph: Graph,
+        n_pages: int,
+        max_tokens: int,
+        memory: DeviceMemory,
+        *,
+        has_tensor_cores: bool = False,
+        blas: CuBLAS | None = None,
     ) -> None:
         self.pages, self.inputs = Pages(memory, graph.state, n_pages), Inputs(memory, max_tokens, n_pages)
         self.weights = Weights(memory)
         lowered = [
-            Lowering(graph, self.pages, self.weights, self.inputs, max_tokens, prompt, has_tensor_cores).run()
+            Lowering(
+                graph, self.pages, self.weights, self.inputs, max_tokens, prompt, has_tensor_cores,
+                blas if prompt else None,
+            ).run()
             for prompt in (False, True)
-        ]
+        ]  # fmt: skip
+        if blas is not None:
+            blas.settle()
         outside = graph.outside
         arenas = [
             place([call.access for call in low.calls], outside=[low.buffer(value) for value in outside])
@@ -71,8 +84,15 @@ class CUDAExecutor:
         self._graph, self._device = graph, cuda.gpus[device]
         with self._device:
             self._stream = cuda.stream()
+            self._memory = memory = DeviceMemory()
+            self._blas = opened(memory, self._stream) if is_used(max_tokens) and has_brain(self._device) else None
             self._plan = Plan(
-                graph, n_pages, max_tokens, DeviceMemory(), has_tensor_cores=has_tensor_cores(self._device)
+                graph,
+                n_pages,
+                max_tokens,
+                memory,
+                has_tensor_cores=has_tensor_cores(self._device),
+                blas=self._blas,
             )
         self.recorder = Recorder(self._stream)
         self.kv = self._plan.pages
@@ -96,8 +116,16 @@ class CUDAExecutor:
             raise Cancelled("cancelled while a step was running")
         return found
 
+    @property
+    def n_bytes(self) -> int:
+        """Device memory that was taken."""
+        return self._memory.n_bytes
+
     def close(self) -> None:
         """Give the device memory back."""
+        if self._blas is not None:
+            with self._device:
+                self._blas.close()
         self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
 
     def _launch(self, step: Step, given: Values) -> None:
@@ -131,6 +159,11 @@ class CUDAExecutor:
 def has_tensor_cores(device: Any) -> bool:
     """Whether a GPU has those that kernels use; the simulator's are slower than what they stand for."""
     return not SIMULATED and tuple(device.compute_capability) >= CAPABILITY
+
+
+def has_brain(device: Any) -> bool:
+    """Whether a GPU has instructions for bfloat16."""
+    return SIMULATED or tuple(device.compute_capability) >= CAPABILITY
 
 
 def _launch_all(program: list[Run], now: Now) -> None:

@@ -109,6 +109,17 @@ def bits_of(typing: Any, value: Any) -> Any:
     return types.int32(types.float32), codegen
 
 
+@intrinsic
+def brain_pair(typing: Any, low: Any, high: Any) -> Any:
+    """Two float32, rounded to bfloat16: `low` in the lower bits. From compute capability 8.0 on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = ir.FunctionType(_I32, [ir.FloatType()] * 2)
+        return builder.asm(function, "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", args, False)
+
+    return types.int32(types.float32, types.float32), codegen
+
+
 def _assembly(text: str) -> Any:
     """An instruction with three operands of 32 bits."""
 

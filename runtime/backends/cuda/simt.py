@@ -35,7 +35,7 @@ if SIMULATED:
         simulated.byte, simulated.short, simulated.word, simulated.half, simulated.half_of,
     )  # fmt: skip
     four, put_four, float_of, bits_of = simulated.four, simulated.put_four, simulated.float_of, simulated.bits_of
-    dp4a, prmt, wrapped = simulated.dp4a, simulated.prmt, simulated.wrapped
+    dp4a, prmt, wrapped, brain_pair = simulated.dp4a, simulated.prmt, simulated.wrapped, simulated.brain_pair
 
     @_on_gpu
     def _of_warp(x):  # type: ignore[no-untyped-def]
@@ -108,6 +108,7 @@ else:
     device = _on_gpu
     from .instructions import (
         bits_of,
+        brain_pair,
         byte,
         dp4a,
         float_of,
@@ -178,7 +179,7 @@ def block_sum(x):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "byte", "device", "dp4a", "float_of", "four", "half",
-    "half_of", "meet", "prmt", "products_of_16", "products_of_32", "products_of_floats", "put_four", "shared_bytes",
-    "short", "warp_max", "warp_sum", "word", "wrapped",
+    "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "brain_pair", "byte", "device", "dp4a", "float_of",
+    "four", "half", "half_of", "meet", "prmt", "products_of_16", "products_of_32", "products_of_floats", "put_four",
+    "shared_bytes", "short", "warp_max", "warp_sum", "word", "wrapped",
 ]  # fmt: skip

@@ -67,6 +67,13 @@ def bits_of(value: Any) -> int:
     return int(np.float32(value).view(np.int32))
 
 
+def brain_pair(low: Any, high: Any) -> int:
+    """Two float32, rounded to bfloat16: `low` in the lower bits."""
+    bits = np.array([low, high], np.float32).view(np.uint32).astype(np.uint64)
+    rounded = bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1)) >> np.uint64(16)
+    return wrapped(int(rounded[0]) | int(rounded[1]) << 16)
+
+
 def dp4a(a: int, b: int, c: int) -> int:
     """c plus the products of the four signed bytes of a and b."""
     left, right = (np.int32(wrapped(v)).tobytes() for v in (a, b))
