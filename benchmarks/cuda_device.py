@@ -29,9 +29,9 @@ class Timed:
     how: str
 
 
-def measure(launch: Launch, turns: int = 1) -> Timed:
+def measure(launch: Launch, turns: int = 1, stream: Any = None) -> Timed:
     """The time of launch(i, stream), for i from 0 to turns - 1 over and over."""
-    stream = cuda.stream()
+    stream = stream or cuda.stream()
     if package.SIMULATED:
         begin = time.perf_counter()
         launch(0, stream)
@@ -58,7 +58,7 @@ def _all(launches: Callable[[], None], stream: Any) -> tuple[float, str]:
             recorded = recording(stream, launches)
         recorded()
     except Exception as error:  # a package or a driver that cannot
-        return _held_back(launches, cuda.stream()), f"held back by a waiting kernel, not recorded: {told(error)}"
+        return _held_back(launches, stream), f"held back by a waiting kernel, not recorded: {told(error)}"
     stream.synchronize()
     return statistics.median(_elapsed(recorded, stream) for _ in range(REPEATS)), RECORDED
 

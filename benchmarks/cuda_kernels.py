@@ -1,4 +1,4 @@
-"""Parts of benchmarks.cuda about single kernels: copies, products of one row, and of many."""
+"""Parts of benchmarks.cuda about single kernels: copies, and products of one row."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from halfbyte.runtime.backends.cuda import package
 
 from tests.builders_quants import random_blocks
 
-from . import cuda_torch
 from .cuda_device import Launch, Timed, measure
 from .cuda_goals import Board, of_copies, told
 
 COPIED = 1 << 16 if package.SIMULATED else 1 << 30  # bytes
 L2_BYTES = 256 << 20  # more than any GPU's
-COUNTS = (8, 16, 32, 64, 128, 256, 512)  # rows of activations
+ROWS, TILES, TENSOR_CORES, BLAS = "rows", "tiles", "tensor cores", "unpacked and cuBLAS"  # what makes a product
 cuda: Any = package.cuda
 
 
@@ -57,8 +56,29 @@ class Matrices:
         self._table, self._floats = cuda.to_device(table_of(name)), name in FLOATS
 
     def product(self, m: int, how: str) -> Timed:
-        """With m rows of activations, by one of `ways`."""
+        """With m rows of activations, by one of `cuda_products.ways`."""
+        if how == BLAS:
+            return self._blas_product(m)
         return measure(self._launch(m, how), self.turns)
+
+    def _blas_product(self, m: int) -> Timed:
+        """Of weights that become bfloat16 first; the activations are it."""
+        from halfbyte.runtime.backends.cuda.allocate import DeviceMemory
+        from halfbyte.runtime.backends.cuda.cublas import CuBLAS, Matrix
+
+        stream = cuda.stream()
+        blas = CuBLAS(DeviceMemory(), stream)
+        try:
+            blas.reserve(self.name, self.n, self.cols)
+            blas.settle()
+            matrices = [
+                Matrix(self.name, array, self._row_bytes, self._table, self.n, self.cols) for array in self._arrays
+            ]
+            x = _floats(m * self.cols) if self.name == "F32" else cuda.to_device(np.zeros(m * self.cols // 2, np.int32))
+            out = cuda.device_array(m * self.n, np.float32)
+            return measure(lambda i, _: blas.multiply(matrices[i], x, m, out), self.turns, stream)
+        finally:
+            blas.close()
 
     def _launch(self, m: int, how: str) -> Launch:
         kernel, given, none = _kernel(self.name, how, m, self.n), self._activations(m), _floats(1)
@@ -82,16 +102,6 @@ def _floats(count: int) -> Any:
     return cuda.to_device(np.ones(count, np.float32))
 
 
-def ways(name: str) -> tuple[str, ...]:
-    """Kernels for products with a type of weight."""
-    from halfbyte.runtime.backends.cuda.executor import has_tensor_cores
-    from halfbyte.runtime.backends.cuda.kernels import linear, tensor_floats
-
-    on_tensor_cores = package.SIMULATED or has_tensor_cores(cuda.gpus[0])
-    has_kernel = name not in linear.FLOATS or name in tensor_floats.TYPES
-    return ("rows", "tiles", "tensor cores")[: 3 if on_tensor_cores and has_kernel else 2]
-
-
 def _kernel(name: str, how: str, m: int, n: int) -> Callable[[Any], Any]:
     """Configured as the backend does, for a stream."""
     from halfbyte.runtime.backends.cuda import lower_linear
@@ -99,9 +109,9 @@ def _kernel(name: str, how: str, m: int, n: int) -> Callable[[Any], Any]:
 
     def configured(stream: Any) -> Any:
         now = Now(m, m, 1, (), stream)
-        if how == "rows":
+        if how == ROWS:
             return lower_linear._few(name, m, n, now)
-        return lower_linear._many(name, m, n, now, how == "tensor cores")
+        return lower_linear._many(name, m, n, now, how == TENSOR_CORES)
 
     return configured
 
@@ -118,7 +128,7 @@ def kernels(board: Board, args: argparse.Namespace) -> None:
     for name in args.types:
         try:
             matrices = Matrices(name, n, cols)
-            timed = matrices.product(1, "rows")
+            timed = matrices.product(1, ROWS)
         except Exception as error:
             board.missing(of_copies(name), told(error))
             rows.append((name, "", "", "", "", told(error)))
@@ -131,29 +141,3 @@ def kernels(board: Board, args: argparse.Namespace) -> None:
         board.number(of_copies(name), share)
     title = f"Products of one row with {n} x {cols}; copies reach {copied / 1e9:.0f} GB/s"
     board.table(title, ("Type", "MB", "us", "GB/s", "Of copies", "Launches"), rows)
-
-
-def products(board: Board, args: argparse.Namespace) -> None:
-    """By number of rows and kernel: which is the better one decides lower_linear.FEW."""
-    n, cols = shape_of(args)
-    counts = [*(m for m in COUNTS if m < args.prompt), args.prompt]
-    theirs: dict[int, float] = {}
-    if why := cuda_torch.missing():
-        board.note(f"Nothing to compare products of many rows with: {why}.")
-    else:
-        theirs = {m: cuda_torch.seconds(n, cols, m) for m in counts}
-    for name in args.types:
-        matrices, rows = Matrices(name, n, cols), []
-        for m in counts:
-            timed = {how: matrices.product(m, how) for how in ways(name)}
-            best = min(one.seconds for one in timed.values())
-            compared = f"{theirs[m] / best:.0%}" if m in theirs else ""
-            times = [f"{one.seconds * 1e3:.4f}" for one in timed.values()]
-            rows.append((str(m), *times, f"{2e-12 * n * cols * m / best:.1f}", compared))
-            board.data[f"product of {m} {name}"] = {
-                "seconds": {how: one.seconds for how, one in timed.items()},
-                "how": {how: one.how for how, one in timed.items()},
-                "torch": theirs.get(m),
-            }
-        header = ("Rows", *(f"ms, {how}" for how in ways(name)), "TFLOPS of the best", "Of torch in bf16")
-        board.table(f"Products with {n} x {cols} in {name}", header, rows)

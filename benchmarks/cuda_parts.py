@@ -9,8 +9,9 @@ from multiprocessing import get_context
 
 from .cuda_checks import checks
 from .cuda_goals import Board
-from .cuda_kernels import copies, kernels, products
+from .cuda_kernels import copies, kernels
 from .cuda_models import model, offload
+from .cuda_products import products
 
 Part = Callable[[Board, argparse.Namespace], None]
 PARTS: dict[str, Part] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from halfbyte.runtime.backends.cuda.package import SIMULATED
 
-from benchmarks import cuda, cuda_goals, cuda_kernels, cuda_models, cuda_parts, cuda_torch
+from benchmarks import cuda, cuda_goals, cuda_kernels, cuda_models, cuda_parts, cuda_products, cuda_torch
 from benchmarks.recipes import RECIPES
 from benchmarks.shapes import Shape
 from benchmarks.synthetic import write
 
+WAYS = ("ROWS", "TILES", "TENSOR_CORES", "BLAS")
 TINY = Shape(32, 32, 2, 1, 1, 259, context=64)
 
 
@@ -57,11 +59,13 @@ def test_kernels(tmp_path: Path) -> None:
 def test_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_torch, "missing", lambda: "")
     monkeypatch.setattr(cuda_torch, "seconds", lambda n, cols, m: 1e-6)
-    monkeypatch.setattr(cuda_kernels, "COUNTS", (1,))
-    results = measured(tmp_path, "--only", "products", "--type", "Q4_0")["results"]
-    for m in (1, 2):
-        assert min(results[f"product of {m} Q4_0"]["seconds"].values()) > 0
-        assert results[f"product of {m} Q4_0"]["torch"] == 1e-6
+    monkeypatch.setattr(cuda_products, "COUNTS", (1,))
+    results = measured(tmp_path, "--only", "products", "--type", "Q4_0", "--type", "BF16")["results"]
+    for m, name in itertools.product((1, 2), ("Q4_0", "BF16")):
+        product = results[f"product of {m} {name}"]
+        assert min(product["seconds"].values()) > 0 and product["torch"] == 1e-6
+        if SIMULATED:
+            assert product["seconds"].keys() == {getattr(cuda_kernels, way) for way in WAYS}
 
 
 def test_a_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
