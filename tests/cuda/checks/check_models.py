@@ -45,7 +45,7 @@ REAL = {
     "max_position_embeddings": 512, "n_positions": 512, "sliding_window": 99,
 }  # fmt: skip
 ALIKE = 1e-5 if SIMULATED else GELU_INT8_LOGITS  # on a GPU a last bit may differ, and then a code of int8
-# A key on the border of two float16 goes to either; without one it is 1e-6. Real sizes have many of them: the CPU backend
+# A key on the border of two float16 goes to either; without one it is 1e-6. At real sizes many do, and the CPU backend
 # differs from the reference by 3e-4.
 TOLERANCE = 3e-4 if SIMULATED else 1e-3
 
