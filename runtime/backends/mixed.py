@@ -62,6 +62,11 @@ class MixedExecutor:
         self.max_tokens = min(executor.max_tokens for _, executor in parts)
         self.kv: Pool = _Pools(parts)
 
+    @property
+    def executors(self) -> list[Executor]:
+        """Of the parts, in their order."""
+        return [executor for _, executor in self._parts]
+
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
         """See base.Executor.run."""
         logits: NDArray[np.float32] = self.run_part(step, {}, cancel)[self._graph.logits.id]

@@ -39,7 +39,7 @@ class Recorder:
 
     def _record(self, now: Now, launches: Launches) -> None:
         try:
-            self._recorded[now] = _recording(self._stream, launches)
+            self._recorded[now] = recording(self._stream, launches)
         except Exception as error:  # a package or a driver that cannot: slower, and as right
             self.failure = f"{type(error).__name__}: {error}"
             launches()
@@ -47,7 +47,7 @@ class Recorder:
             self._recorded[now]()
 
 
-def _recording(stream: Any, launches: Launches) -> Launches:
+def recording(stream: Any, launches: Launches) -> Launches:
     from cuda.bindings import driver
 
     handle = driver.CUstream(int(stream))
