@@ -47,9 +47,21 @@ def _find() -> Found:
         beside = f"; {SUCCESSOR} {successor} is, which this version does not use" if successor else ""
         return Found(None, "", f"{PACKAGE} is not installed{beside}")
     try:
-        return Found(importlib.import_module(MODULE), version)
+        module = importlib.import_module(MODULE)
     except Exception as error:  # whatever a package that does not fit raises: it must not take the CPU path along
         return Found(None, version, f"{PACKAGE} {version} cannot be imported: {type(error).__name__}: {error}")
+    _silence()
+    return Found(module, version)
+
+
+def _silence() -> None:
+    """A token's launches have few blocks, and the package would warn of each."""
+    try:
+        config: Any = importlib.import_module(f"{MODULE}.core.config")
+    except ImportError:
+        return  # a package that keeps its settings elsewhere
+    if hasattr(config, "CUDA_LOW_OCCUPANCY_WARNINGS"):
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 
 FOUND = _find()
