@@ -15,7 +15,7 @@ from ..graph.ir import Graph
 from ..graph.parts import cut
 from .base import Backend
 from .mixed import MixedBackend
-from .placement import ALL, AUTO, CPU, Placement, layers_of
+from .placement import ALL, AUTO, CPU, Placement, layers_of, number_of
 
 MARGIN = 256 << 20  # bytes of each GPU that are left free
 Free = Callable[[int], int]  # number of a GPU -> bytes
@@ -75,26 +75,22 @@ class Offload:
         return all(size + MARGIN <= self._free(number) for number, size in needed.items())
 
 
-def number_of(device: str) -> int:
-    """0 of "cuda:0"."""
-    return int(device.partition(":")[2])
-
-
 def offloading(placement: Placement, least_pages: int | None = None) -> Backend:
     """The backend for a placement, see Offload.
 
-    Raises CUDAError where there is no GPU to use, unless AUTO was asked for.
+    Raises CUDAError where a GPU that was asked for is not there; AUTO by itself asks for none.
     """
     from .cpu import CPUBackend
     from .cuda import package
 
     cpu = CPUBackend(share_team=True)
-    if placement.gpu_layers == AUTO and not package.count():
+    for number in sorted(placement.gpus):
+        package.require(number)
+    if not placement.gpus and not (placement.gpu_layers == AUTO and package.count()):
         return cpu
     from .cuda.allocate import free_bytes
     from .cuda.backend import CUDABackend, needed_bytes
 
-    package.require()
     backends: dict[str, Backend] = {CPU: cpu}
 
     def backend_of(device: str) -> Backend:

@@ -108,6 +108,9 @@ def test_layers_are_shared_in_proportion(tmp_path: Path) -> None:
     found = devices(graph, Placement(ALL, split=(3, 2)))
     assert found == {-1: {"cuda:0"}, 0: {"cuda:0"}, 1: {"cuda:0"}, 2: {"cuda:1"}, 3: {"cuda:1"}}
     assert devices(graph, Placement(2, split=(0, 1)))[2] == {"cuda:1"}
+    assert set().union(*devices(graph, Placement(ALL, split=(0.1, 0.2, 0.3, 0.7, 0))).values()) <= {
+        f"cuda:{number}" for number in range(4)
+    }
 
 
 def test_names_decide_last(tmp_path: Path) -> None:
@@ -124,8 +127,9 @@ def test_names_decide_last(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"split": (-1.0, 2.0)}, "shares"), ({"split": (0.0,)}, "shares"), ({"places": (("a", "gpu"),)}, "cuda:N"),
-     ({"places": (("a(", "cpu"),)}, "regular expression")],
+    [({"split": (-1.0, 2.0)}, "shares"), ({"split": (0.0,)}, "shares"), ({"split": (1e308, 1e308)}, "shares"),
+     ({"split": ("a",)}, "shares"), ({"split": (3.0, 1.0)}, "gpu_layers puts none there"),
+     ({"places": (("a", "gpu"),)}, "cuda:N"), ({"places": (("a(", "cpu"),)}, "regular expression")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(wrong: dict, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):

@@ -74,24 +74,25 @@ def require(device: int = 0) -> Any:
     """The module, with a GPU of this number that it can use; CUDAError otherwise."""
     if cuda is None:
         raise CUDAError(f"there are no CUDA kernels: {FOUND.reason}. {INSTALL}")
-    problem = _problem(device)
-    if problem:
+    if problem := _problem():
         raise CUDAError(f"{PACKAGE} {FOUND.version} has no GPU to use: {problem.rstrip('.')}. {INSTALL}")
+    if device >= (found := len(cuda.gpus)):
+        known = "cuda:0 alone" if found == 1 else f"cuda:0 to cuda:{found - 1}"
+        raise CUDAError(f"cuda:{device} was asked for, and there is {known}. Name GPUs that are there")
     return cuda
 
 
 def count() -> int:
     """How many GPUs there are to use."""
-    return 0 if cuda is None or _problem(0) else len(cuda.gpus)
+    return 0 if cuda is None or _problem() else len(cuda.gpus)
 
 
-def _problem(device: int) -> str:
-    """Why there is no such GPU to use; "" if there is one."""
+def _problem() -> str:
+    """Why there is no GPU to use; "" if there is one."""
     try:
         if not SIMULATED and not cuda.is_available():
             return " ".join(str(cuda.cuda_error() or "no device answers").replace("\\n", " ").split())
-        found = len(cuda.gpus)
-        return "" if device < found else f"number {device} was asked for, and there are {found}"
+        return "" if len(cuda.gpus) else "no device answers"
     except Exception as error:  # drivers fail in many ways, and none of them may end the process
         return f"{type(error).__name__}: {error}"
 
@@ -99,7 +100,7 @@ def _problem(device: int) -> str:
 def describe() -> dict[str, Any]:
     """What `halfbyte doctor` shows: the package that serves, and the GPUs; or why there are none."""
     found: dict[str, Any] = {"package": f"{PACKAGE} {FOUND.version}" if cuda is not None else None}
-    if reason := FOUND.reason if cuda is None else _problem(0):
+    if reason := FOUND.reason if cuda is None else _problem():
         return {**found, "not used": reason}
     return {**found, "driver": _driver(), "devices": [_device(number) for number in range(len(cuda.gpus))]}
 
