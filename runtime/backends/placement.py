@@ -34,11 +34,6 @@ class Placement:
     def __post_init__(self) -> None:
         if self.split and not _are_shares(self.split):
             raise InvalidRequest(f"tensor_split={self.split}: shares are numbers of at least 0, and one is above")
-        if self.split and self.gpu_layers == 0:
-            raise InvalidRequest(
-                f"tensor_split={self.split}: these are shares of layers on GPUs, and gpu_layers puts none there; "
-                'gpu_layers="all" does'
-            )
         for pattern, device in self.places:
             if not _DEVICE.fullmatch(device):
                 raise InvalidRequest(f"place {pattern}={device}: a device is cpu, cuda or cuda:N")
@@ -111,6 +106,11 @@ def placement_of(gpu_layers: int | str, split: Sequence[float], place: Sequence[
         raise InvalidRequest(f'gpu_layers={gpu_layers!r}: a number of layers, "all" or "auto" is wanted')
     assert number is not None
     wanted = Placement(number, tuple(split), tuple(map(parse_place, place)))
+    if split and number == 0:
+        raise InvalidRequest(
+            f"tensor_split={wanted.split}: these are shares of layers on GPUs, and gpu_layers puts none there; "
+            'gpu_layers="all" does'
+        )
     return wanted if number or place else None
 
 
