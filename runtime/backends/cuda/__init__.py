@@ -7,6 +7,7 @@
     lower*.py        from graph nodes to launches
     allocate.py      device memory, for real or only counted; memory.py says what lies in it
     recorded.py      launches of generated tokens as one CUDA graph
+    warm_up.py       steps that launch every kernel once, while a model is loaded
     executor.py      runs steps
 
 Importing this package imports nothing: machines without a GPU need no CUDA package.

@@ -27,8 +27,15 @@ class CUDABackend:
     def compile(
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int = 1, progress: Progress | None = None
     ) -> CUDAExecutor:
-        """See base.Backend.compile. Raises ResourceError where the device has no room."""
-        return CUDAExecutor(repacked(rewrite(graph)), n_pages, max_tokens, self._device)
+        """See base.Backend.compile. Raises DeviceFull where the device has no room."""
+        executor = CUDAExecutor(repacked(rewrite(graph)), n_pages, max_tokens, self._device)
+        try:
+            if not package.SIMULATED:  # there is nothing to compile there
+                executor.warm_up(progress)
+        except BaseException:
+            executor.close()
+            raise
+        return executor
 
 
 def needed_bytes(graph: Graph, n_pages: int, max_tokens: int) -> int:
