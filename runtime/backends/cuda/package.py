@@ -106,11 +106,20 @@ def describe() -> dict[str, Any]:
 
 
 def _driver() -> str:
-    """The newest CUDA that the driver knows."""
+    """The driver's own version, where a package tells it, and the newest CUDA that it knows."""
     if SIMULATED:
         return "simulator"
-    version = importlib.import_module(f"{cuda.__name__}.cudadrv.driver").driver.get_version()
-    return ".".join(map(str, version))
+    known = importlib.import_module(f"{cuda.__name__}.cudadrv.driver").driver.get_version()
+    return f"{_own_version()} for CUDA {'.'.join(map(str, known))}".strip()
+
+
+def _own_version() -> str:
+    """For example 580.65.06. "" where cuda-core is too old to tell, or the system hides it, as in some containers."""
+    try:
+        major, *rest = importlib.import_module("cuda.core.system").get_kernel_mode_driver_version()
+    except Exception:  # the library that tells it is the driver's, and fails in ways of its own
+        return ""
+    return ".".join([str(major), *(f"{part:02}" for part in rest)])
 
 
 def _device(number: int) -> dict[str, Any]:
