@@ -29,6 +29,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
     monkeypatch.setattr(package, "SIMULATED", False)
     there = SimpleNamespace(gpus=range(gpus), is_available=lambda: gpus > 0, cuda_error=lambda: "no driver")
     monkeypatch.setattr(package, "cuda", there)
+    monkeypatch.setattr(package, "_compiler_problem", lambda: "")
 
 
 MISSING = [

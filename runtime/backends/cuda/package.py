@@ -17,6 +17,7 @@ from ... import settings
 PACKAGE, MODULE = "numba-cuda", "numba.cuda"
 SUCCESSOR = "numba-cuda-mlir"  # makes intrinsics another way than instructions.py does
 INSTALL = "Run pip install 'halfbyte[cuda]' on a machine with an NVIDIA driver, or leave all layers on the CPU"
+EXTRAS = "pip install 'halfbyte[cuda]' brings one for drivers of CUDA 13, 'halfbyte[cuda12]' one for those of CUDA 12"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def require(device: int = 0) -> Any:
     if device >= (found := len(cuda.gpus)):
         known = "cuda:0 alone" if found == 1 else f"cuda:0 to cuda:{found - 1}"
         raise CUDAError(f"cuda:{device} was asked for, and there is {known}. Name GPUs that are there")
+    if problem := "" if SIMULATED else _compiler_problem():
+        raise CUDAError(f"kernels for the GPU cannot be compiled: {problem}; {EXTRAS}")
     return cuda
 
 
@@ -97,20 +100,48 @@ def _problem() -> str:
         return f"{type(error).__name__}: {error}"
 
 
+def _compiler_problem() -> str:
+    """Why there is no compiler whose kernels the driver takes; "" if there is one."""
+    try:
+        compiler = _version_of("runtime")
+    except Exception as error:  # its libraries are found, or not, by another package
+        return f"{type(error).__name__}: {error}".rstrip(". ")
+    known = _version_of("driver")
+    if compiler[0] <= known[0]:
+        return ""  # an older driver of the same number takes them, too
+    return f"the driver knows CUDA {_dotted(known)}, and the compiler makes kernels for CUDA {compiler[0]}"
+
+
+def _version_of(what: str) -> tuple[int, int]:
+    """The newest CUDA that the driver knows, or that of the compiler ("runtime")."""
+    module: Any = importlib.import_module(f"{cuda.__name__}.cudadrv.{what}")
+    major, minor = getattr(module, what).get_version()
+    return major, minor
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
 def describe() -> dict[str, Any]:
     """What `halfbyte doctor` shows: the package that serves, and the GPUs; or why there are none."""
     found: dict[str, Any] = {"package": f"{PACKAGE} {FOUND.version}" if cuda is not None else None}
     if reason := FOUND.reason if cuda is None else _problem():
         return {**found, "not used": reason}
-    return {**found, "driver": _driver(), "devices": [_device(number) for number in range(len(cuda.gpus))]}
+    devices = [_device(number) for number in range(len(cuda.gpus))]
+    return {**found, "driver": _driver(), "compiler": _compiler(), "devices": devices}
+
+
+def _compiler() -> str:
+    """CUDA of the compiler, or why it does not serve."""
+    return "simulator" if SIMULATED else _compiler_problem() or f"CUDA {_dotted(_version_of('runtime'))}"
 
 
 def _driver() -> str:
     """The driver's own version, where a package tells it, and the newest CUDA that it knows."""
     if SIMULATED:
         return "simulator"
-    known = importlib.import_module(f"{cuda.__name__}.cudadrv.driver").driver.get_version()
-    return f"{_own_version()} for CUDA {'.'.join(map(str, known))}".strip()
+    return f"{_own_version()} for CUDA {_dotted(_version_of('driver'))}".strip()
 
 
 def _own_version() -> str:
