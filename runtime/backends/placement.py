@@ -9,10 +9,12 @@ of experts, and their sum, is computed where these are.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ...formats.errors import InvalidRequest
 from ..graph.ir import Graph, Node
@@ -32,8 +34,8 @@ class Placement:
     places: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if any(not share >= 0 for share in self.split) or (self.split and not sum(self.split) > 0):
-            raise InvalidRequest(f"tensor_split={self.split}: shares are at least 0, and one is above")
+        if self.split and not _are_shares(self.split):
+            raise InvalidRequest(f"tensor_split={self.split}: shares are numbers of at least 0, and one is above")
         for pattern, device in self.places:
             if not _DEVICE.fullmatch(device):
                 raise InvalidRequest(f"place {pattern}={device}: a device is cpu, cuda or cuda:N")
@@ -41,6 +43,13 @@ class Placement:
                 re.compile(pattern)
             except re.error as error:
                 raise InvalidRequest(f"place {pattern}={device}: this is no regular expression: {error}") from None
+
+    @property
+    def gpus(self) -> set[int]:
+        """Numbers of the GPUs that must be there. AUTO by itself asks for none."""
+        shared = {number for number, share in enumerate(self.split) if share > 0}
+        named = {number_of(device) for _, device in self.places if device != CPU}
+        return named | shared | ({0} if not self.split and self.gpu_layers not in (0, AUTO) else set())
 
     def of(self, graph: Graph) -> list[str]:
         """The device of each node: "cpu" or "cuda:N"."""
@@ -56,12 +65,8 @@ class Placement:
 
     def _gpu(self, index: int, count: int) -> str:
         """Of layer `index` of `count`."""
-        total, below = sum(self.split) or 1.0, 0.0
-        for number, share in enumerate(self.split or (1.0,)):
-            below += share
-            if index < count * below / total:
-                return f"cuda:{number}"
-        return f"cuda:{max(0, len(self.split) - 1)}"
+        below = list(accumulate(self.split or (1.0,)))
+        return f"cuda:{next(number for number, share in enumerate(below) if index < count * (share / below[-1]))}"
 
     def _overridden(self, node: Node) -> str:
         for pattern, device in self.places:
@@ -104,6 +109,18 @@ def _neighbours(graph: Graph) -> list[list[tuple[int, int]]]:
     return found
 
 
+def _are_shares(split: tuple[float, ...]) -> bool:
+    try:
+        return all(share >= 0 for share in split) and 0 < sum(split) < math.inf
+    except TypeError:
+        return False
+
+
+def number_of(device: str) -> int:
+    """0 of "cuda:0", and of "cuda"."""
+    return int(device.partition(":")[2] or 0)
+
+
 def layers_of(graph: Graph) -> list[int]:
     """The layer of each node: -1 before the first one, and one more than the last behind it."""
     found = [int(match[1]) if (match := _LAYER.match(node.name)) else None for node in graph.nodes]
@@ -126,7 +143,13 @@ def placement_of(gpu_layers: int | str, split: Sequence[float], place: Sequence[
     if not is_number or (not isinstance(gpu_layers, str) and gpu_layers < 0):
         raise InvalidRequest(f'gpu_layers={gpu_layers!r}: a number of layers, "all" or "auto" is wanted')
     assert number is not None
-    return Placement(number, tuple(split), tuple(map(parse_place, place))) if number or place else None
+    wanted = Placement(number, tuple(split), tuple(map(parse_place, place)))
+    if split and number == 0:
+        raise InvalidRequest(
+            f"tensor_split={wanted.split}: these are shares of layers on GPUs, and gpu_layers puts none there; "
+            'gpu_layers="all" does'
+        )
+    return wanted if number or place else None
 
 
 def parse_place(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from halfbyte.formats.errors import InvalidRequest
 from halfbyte.runtime.backends.cpu import CPUBackend
 from halfbyte.runtime.backends.mixed import MixedBackend
-from halfbyte.runtime.backends.placement import ALL, Placement, layers_of, parse_place
+from halfbyte.runtime.backends.placement import ALL, Placement, layers_of, parse_place, placement_of
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.graph.ir import Graph
 from halfbyte.runtime.graph.parts import cut
@@ -108,6 +108,9 @@ def test_layers_are_shared_in_proportion(tmp_path: Path) -> None:
     found = devices(graph, Placement(ALL, split=(3, 2)))
     assert found == {-1: {"cuda:0"}, 0: {"cuda:0"}, 1: {"cuda:0"}, 2: {"cuda:1"}, 3: {"cuda:1"}}
     assert devices(graph, Placement(2, split=(0, 1)))[2] == {"cuda:1"}
+    assert set().union(*devices(graph, Placement(ALL, split=(0.1, 0.2, 0.3, 0.7, 0))).values()) <= {
+        f"cuda:{number}" for number in range(4)
+    }
 
 
 def test_names_decide_last(tmp_path: Path) -> None:
@@ -180,12 +183,20 @@ def test_places_that_hold_values_do_not_hand_them_to_themselves(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"split": (-1.0, 2.0)}, "shares"), ({"split": (0.0,)}, "shares"), ({"places": (("a", "gpu"),)}, "cuda:N"),
+    [({"split": (-1.0, 2.0)}, "shares"), ({"split": (0.0,)}, "shares"), ({"split": (1e308, 1e308)}, "shares"),
+     ({"split": ("a",)}, "shares"), ({"places": (("a", "gpu"),)}, "cuda:N"),
      ({"places": (("a(", "cpu"),)}, "regular expression")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(wrong: dict, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         Placement(**wrong)
+
+
+def test_shares_are_of_layers_that_are_on_gpus() -> None:
+    assert placement_of("all", (3, 1), ()) == Placement(ALL, (3, 1))
+    for place in ((), ("ffn=cuda:1",)):
+        with pytest.raises(InvalidRequest, match=r"tensor_split=\(3, 1\): .* gpu_layers puts none there"):
+            placement_of(0, (3, 1), place)
 
 
 @pytest.mark.parametrize("text", ["ffn", "=cpu"])

@@ -31,12 +31,18 @@ class CUDABackend:
     def compile(
         self, graph: Graph, *, n_pages: int, max_tokens: int, threads: int = 1, progress: Progress | None = None
     ) -> CUDAExecutor:
-        """See base.Backend.compile. Raises ResourceError where the device has no room."""
+        """See base.Backend.compile. Raises DeviceFull where the device has no room."""
         before = self._shared
         if before is not None and (before.is_closed or before.max_tokens != max_tokens):
             before = None
         executor = CUDAExecutor(repacked(rewrite(graph)), n_pages, max_tokens, self._device, before)
         self._shared = executor.shared
+        try:
+            if not package.SIMULATED:  # there is nothing to compile there
+                executor.warm_up(progress)
+        except BaseException:
+            executor.close()
+            raise
         return executor
 
 

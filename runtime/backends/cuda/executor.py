@@ -12,8 +12,8 @@ from ....formats.errors import Cancelled
 from ...graph.ir import Graph, Value
 from ...graph.plan import Arena, Buffer, place
 from ...step import Step
-from ..base import CancelFlag, Values, rows_in
-from .allocate import Array, DeviceMemory
+from ..base import CancelFlag, Progress, Values, rows_in
+from .allocate import Array, DeviceMemory, return_memory
 from .kernels.fragments import CAPABILITY
 from .lower import Lowering, Run
 from .memory import Inputs, Pages, Weights
@@ -21,6 +21,7 @@ from .now import Now
 from .package import SIMULATED, cuda
 from .recorded import Recorder
 from .shared import Shared
+from .warm_up import warm_up_steps
 
 
 class Plan:
@@ -67,6 +68,8 @@ class Plan:
             self.decode, self.prompt = (
                 self._bind(low, arena, outside) for low, arena in zip(lowered, arenas, strict=True)
             )
+        for low in lowered:
+            low.calls.clear()  # they and what they were made of hold each other, and device memory as long
 
     def _bind(self, low: Lowering, arena: Arena, outside: tuple[Value, ...]) -> list[Run]:
         own = {low.buffer(value): self.outside[value.id] for value in outside}
@@ -79,6 +82,11 @@ class Plan:
 
         return [call.bind(array) for call in low.calls]
 
+    def close(self) -> None:
+        """Give up what others may still hold."""
+        self.pages.close()
+        self.decode, self.prompt = [], []
+
 
 class CUDAExecutor:
     """See base.Executor. Two programs over one arena: one for tokens just generated, one for prompts."""
@@ -88,11 +96,11 @@ class CUDAExecutor:
     ) -> None:
         """shared: with other executors of this device, of other parts of the model."""
         self.max_tokens = max_tokens
-        self._graph, self._device = graph, cuda.gpus[device]
-        with self._device:
+        self._graph, self._device, self._memory = graph, cuda.gpus[device], DeviceMemory()
+        with self._device, self._memory.asking():
             self.shared = shared or Shared(DeviceMemory(), max_tokens)
             self.shared.prepare(graph)
-            self._stream, self._memory = self.shared.stream, DeviceMemory()
+            self._stream = self.shared.stream
             self._plan = Plan(
                 graph,
                 n_pages,
@@ -102,6 +110,7 @@ class CUDAExecutor:
                 shared=self.shared,
             )
         self._leave = weakref.finalize(self, _leave, self._device, self.shared.join())
+        self._leave.atexit = False  # the driver may have ended before
         self.recorder = Recorder(self._stream)
         self.kv = self._plan.pages
 
@@ -130,26 +139,56 @@ class CUDAExecutor:
         return self._memory.n_bytes
 
     def close(self) -> None:
-        """Give the device memory back."""
-        self._leave()
-        self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
+        """Give the device memory back, to the driver as well."""
+        if self._plan is None:
+            return
+        with self._device:
+            self._stream.synchronize()
+            self.recorder.close()
+            self._plan.close()
+            self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
+            self._leave()
+            return_memory()
+
+    def warm_up(self, progress: Progress | None = None) -> None:
+        """Launch what steps launch, so that no token waits for a kernel to be compiled: all but those of several
+        generated tokens at once. Reports the stage "compile" with a count of launches.
+        """
+        steps = warm_up_steps(self.max_tokens)
+        total, done = sum(len(self._program(step)) for step in steps), 0
+        with self._device, self._memory.asking():
+            for step in steps:
+                now = self._send(step, {value.id: _zeros(value, step) for value in self._graph.given})
+                for launch in self._program(step):
+                    launch(now)
+                    done += 1
+                    if progress is not None:
+                        progress("compile", done, total)
+                self._stream.synchronize()
+
+    def _program(self, step: Step) -> list[Run]:
+        return self._plan.prompt if step.is_prompt else self._plan.decode
 
     def _launch(self, step: Step, given: Values) -> None:
+        now, program = self._send(step, given), self._program(step)
+        if step.is_prompt:
+            _launch_all(program, now)
+        else:
+            self.recorder.run(now, lambda: _launch_all(program, now))
+
+    def _send(self, step: Step, given: Values) -> Now:
+        """What a step is given goes over to the device."""
         stream, plan = self._stream, self._plan
         tiles = plan.inputs.write(step, stream)
         for value in self._graph.given:
             flat = np.ascontiguousarray(given[value.id]).reshape(-1)
             if flat.size:
-                over = self._plan.crossing[value.id][: flat.size]
+                over = plan.crossing[value.id][: flat.size]
                 if over.size == flat.size:  # it is pinned: the copy runs beside the host
                     over[:] = flat
                     flat = over
                 plan.outside[value.id][: flat.size].copy_to_device(flat, stream=stream)
-        now = Now(step.n_tokens, len(step.outputs), len(step.pages), tiles, stream)
-        if step.is_prompt:
-            _launch_all(plan.prompt, now)
-        else:
-            self.recorder.run(now, lambda: _launch_all(plan.decode, now))
+        return Now(step.n_tokens, len(step.outputs), len(step.pages), tiles, stream)
 
     def _download(self, value: Value, step: Step) -> NDArray[Any]:
         """The rows that a value has in a step; they are there when the stream has come so far, until the next step."""
@@ -170,6 +209,10 @@ def has_tensor_cores(device: Any) -> bool:
 def _leave(device: Any, shared: Shared) -> None:
     with device:
         shared.leave()
+
+
+def _zeros(value: Value, step: Step) -> NDArray[Any]:
+    return np.zeros((rows_in(value, step.n_tokens, len(step.outputs)), value.cols), value.element)
 
 
 def _launch_all(program: list[Run], now: Now) -> None:
