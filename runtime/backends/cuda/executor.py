@@ -102,6 +102,7 @@ class CUDAExecutor:
                 shared=self.shared,
             )
         self._leave = weakref.finalize(self, _leave, self._device, self.shared.join())
+        self._leave.atexit = False  # the driver may have ended before
         self.recorder = Recorder(self._stream)
         self.kv = self._plan.pages
 
