@@ -27,6 +27,8 @@ COLS, HEADS, N = (24, 3, 7) if SIMULATED else (4096, 32, 519)
 KEY_DIM, VALUE_DIM, WINDOW = (8, 40, 5) if SIMULATED else (128, 128, 777)
 ROUTES, USED = (5, 2) if SIMULATED else (64, 8)
 EXPERTS = 5
+# Sums in another order. Of 4,096 products: between the CPU backend and NumPy 2.1e-5 was seen, of gate and up.
+TOLERANCE = 2e-5 if SIMULATED else 1e-4
 RNG = np.random.default_rng(11)
 FREQUENCIES = np.array([1.0, 0.3, 0.01], np.float32) if SIMULATED else 0.01 ** np.linspace(0, 2, 48, dtype=np.float32)
 
@@ -127,7 +129,7 @@ def compare(node: Node, state: tuple[KVSpec, ...] = ()) -> None:
         found, expected = (executor.run_part(step, given) for executor in executors)
         for output in node.outputs:
             assert np.isfinite(found[output.id]).all()
-            assert np.allclose(found[output.id], expected[output.id], rtol=1e-5, atol=2e-5), output
+            assert np.allclose(found[output.id], expected[output.id], rtol=1e-5, atol=TOLERANCE), output
 
 
 def random_input(one: Value, step: Step) -> np.ndarray:
