@@ -31,7 +31,7 @@ class Timed:
 
 def measure(launch: Launch, turns: int = 1, stream: Any = None) -> Timed:
     """The time of launch(i, stream), for i from 0 to turns - 1 over and over."""
-    stream = stream or cuda.stream()
+    stream = cuda.stream() if stream is None else stream
     if package.SIMULATED:
         begin = time.perf_counter()
         launch(0, stream)

@@ -130,7 +130,7 @@ def offload(board: Board, args: argparse.Namespace) -> None:
     logits, texts, times = [], [], []
     try:
         for count in sorted({0, 1, max(1, layers // 2), layers}):
-            engine = Ours(path, context=256 + args.generated, threads=args.threads, gpu_layers=count)
+            engine = Ours(path, context=256 + 2 * args.generated, threads=args.threads, gpu_layers=count)
             try:
                 logits.append(np.array(engine.logits(IDS)))
                 texts.append(greedy(engine, IDS, args.generated, frozenset()).ids)  # and compiles what steps launch

@@ -6,6 +6,7 @@ Its parts themselves run in tests/cuda/checks/check_benchmark.py.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -107,6 +108,34 @@ def test_results_are_written_after_each_part(tmp_path: Path, monkeypatch: pytest
 def test_torch_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert cuda_torch.missing() == "torch is missing: pip install torch"
+
+
+def test_torch_is_timed_by_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what stands for it: 20 products at least, of matrices that take turns, between two events of 4 ms."""
+    products: list[int] = []
+    nothing = argparse.Namespace(wait_stream=lambda _: None)
+    torch = argparse.Namespace(
+        bfloat16="bf16",
+        randn=lambda rows, cols, **_: argparse.Namespace(T=(rows, cols)),
+        empty=lambda *shape, **_: shape,
+        matmul=lambda x, w, out: products.append(out),
+        cuda=argparse.Namespace(
+            Stream=lambda: nothing,
+            current_stream=lambda: nothing,
+            stream=lambda _: contextlib.nullcontext(),
+            graph=lambda _: contextlib.nullcontext(),
+            CUDAGraph=lambda: argparse.Namespace(replay=lambda: None),
+            Event=lambda enable_timing: argparse.Namespace(
+                record=lambda: None, synchronize=lambda: None, elapsed_time=lambda _: 4.0
+            ),
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    cuda_torch.seconds.cache_clear()
+    found = cuda_torch.seconds(4096, 14336, 512)
+    cuda_torch.seconds.cache_clear()
+    assert products == [(512, 4096)] * 40, "20 on another stream, 20 that are recorded"
+    assert found == pytest.approx(4e-3 / 20)
 
 
 class Clock:

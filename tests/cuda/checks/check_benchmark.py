@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ WAYS = ("ROWS", "TILES", "TENSOR_CORES", "BLAS")
 TINY = Shape(32, 32, 2, 1, 1, 259, context=64)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write(path, TINY, RECIPES["Q4_0"])
+def written(folder: Path, layers: int) -> Path:
+    path = folder / "tiny.gguf"
+    write(path, replace(TINY, n_layer=layers), RECIPES["Q4_0"])
     return path
 
 
@@ -68,9 +68,9 @@ def test_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert product["seconds"].keys() == {getattr(cuda_kernels, way) for way in WAYS}
 
 
-def test_a_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warm_up_less(monkeypatch)
-    found = measured(tmp_path, "--only", "model", "--model", str(model))
+    found = measured(tmp_path, "--only", "model", "--model", str(written(tmp_path, 1)))
     results = found["results"]["model"]
     assert results["launches"] == ("one by one: not in the simulator" if SIMULATED else "recorded")
     assert min(results["prompt_seconds"], results["token_seconds"], results["not_recorded_seconds"]) > 0
@@ -81,10 +81,10 @@ def test_a_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert "pip install" in goals[cuda_goals.PROMPT]["measured"]
 
 
-def test_offload(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warm_up_less(monkeypatch)
     monkeypatch.setattr(cuda_models, "IDS", (5, 6))
-    found = measured(tmp_path, "--only", "offload", "--offloaded", str(model))
+    found = measured(tmp_path, "--only", "offload", "--offloaded", str(written(tmp_path, 2)))
     assert all(found["results"][f"offload {count}"]["seconds"] > 0 for count in (0, 1, 2))
     goals = {goal["what"]: goal["met"] for goal in found["goals"]}
     assert goals.keys() == {cuda_goals.LOGITS, cuda_goals.TEXT, cuda_goals.FALLS}

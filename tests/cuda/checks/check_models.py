@@ -32,6 +32,7 @@ from ...models.running import N_PAGES, distance, run_in_chunks
 from ...tolerances import GELU_INT8_LOGITS, INT8_LOGITS
 
 LAYERS, MAX_TOKENS, SIZES = (2, 8, [2, 1]) if SIMULATED else (4, 256, [150, 100, 1, 1])
+COUNTED_TOKENS = 8  # of a step where memory is only counted: it must be small beside these weights
 LESS = {"vocab_size": 41, "num_hidden_layers": LAYERS, "n_layer": LAYERS}
 # Rows of whole groups of 32, and heads of one or more: what is quantized is int8 everywhere.
 GROUPS = {
@@ -163,14 +164,14 @@ def test_what_is_counted_is_what_is_taken(tmp_path: Path) -> None:
 
 def offload(layers: int, room: int, graph: Graph) -> list[str]:
     chosen = Offload(Placement(layers), lambda device: room + MARGIN, needed_bytes)
-    places, pages = chosen.places(graph, N_PAGES, MAX_TOKENS)
+    places, pages = chosen.places(graph, N_PAGES, COUNTED_TOKENS)
     assert pages == N_PAGES
     return places
 
 
 def test_as_many_layers_as_fit(tmp_path: Path) -> None:
     graph = rewrite(open_case(CASES["llama"], tmp_path).graph)
-    whole = needed_bytes(graph, N_PAGES, MAX_TOKENS)
+    whole = needed_bytes(graph, N_PAGES, COUNTED_TOKENS)
     counts = [sum(place != "cpu" for place in offload(AUTO, room, graph)) for room in (whole, whole - 1, whole // 2, 0)]
     assert counts[0] == len(graph.nodes) > counts[1] > counts[2] > counts[3] == 0
 
@@ -179,17 +180,17 @@ def test_pages_make_room_for_layers(tmp_path: Path) -> None:
     """Down to those that one request needs."""
     graph = rewrite(open_case(CASES["llama"], tmp_path).graph)
     for wanted, least in ((9, 2), (9, 9), (3, 2)):
-        room = needed_bytes(graph, 5, MAX_TOKENS) + MARGIN
+        room = needed_bytes(graph, 5, COUNTED_TOKENS) + MARGIN
         chosen = Offload(Placement(AUTO), lambda device: room, needed_bytes, least)  # noqa: B023
-        places, pages = chosen.places(graph, wanted, MAX_TOKENS)
+        places, pages = chosen.places(graph, wanted, COUNTED_TOKENS)
         assert least <= pages <= wanted
-        assert needed_bytes(graph, pages, MAX_TOKENS) <= room - MARGIN or "cpu" in places
+        assert needed_bytes(graph, pages, COUNTED_TOKENS) <= room - MARGIN or "cpu" in places
         assert ("cpu" in places) == (least > 5)
 
 
 def test_too_many_layers_say_how_many_fit(tmp_path: Path) -> None:
     graph = rewrite(open_case(CASES["llama"], tmp_path).graph)
-    room = needed_bytes(graph, N_PAGES, MAX_TOKENS) - 1
+    room = needed_bytes(graph, N_PAGES, COUNTED_TOKENS) - 1
     with pytest.raises(ResourceError, match=r"3 layers do not fit .*, 2 would; load with gpu_layers=2"):
         offload(ALL, room, graph)
     assert "cuda:0" in offload(2, room, graph)
@@ -209,7 +210,7 @@ def test_a_device_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_devices_that_are_not_there() -> None:
     assert free_bytes() > 0
-    with pytest.raises(CUDAError, match="cuda:99 was asked for"):
+    with pytest.raises(CUDAError, match="number 99 was asked for"):
         require(99)
 
 
