@@ -107,10 +107,12 @@ class CUDAExecutor:
         if self._plan is None:
             return
         with self._device:
-            self._stream.synchronize()
-            self.recorder.close()
-            self._plan.close()
-            self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
+            try:
+                self._stream.synchronize()
+                self.recorder.close()
+            finally:
+                self._plan.close()
+                self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
             return_memory()
 
     def warm_up(self, progress: Progress | None = None) -> None:
