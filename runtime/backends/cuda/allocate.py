@@ -45,7 +45,7 @@ class DeviceMemory:
         except Exception as error:  # each driver package has its own
             if "OUT_OF_MEMORY" not in str(error) or isinstance(error, DeviceFull):
                 raise
-            more = f"{size / (1 << 20):,.0f} MiB more" if size else "what running takes"
+            more = f"{size / (1 << 20):,.1f} MiB more" if size else "what running takes"
             raise DeviceFull(
                 f"the GPU has no room for {more} beside the {self.n_bytes / (1 << 20):,.0f} MiB that this model has "
                 "already; put fewer layers there"

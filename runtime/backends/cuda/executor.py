@@ -143,11 +143,13 @@ class CUDAExecutor:
         if self._plan is None:
             return
         with self._device:
-            self._stream.synchronize()
-            self.recorder.close()
-            self._plan.close()
-            self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
-            self._leave()
+            try:
+                self._stream.synchronize()
+                self.recorder.close()
+            finally:
+                self._plan.close()
+                self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
+                self._leave()
             return_memory()
 
     def warm_up(self, progress: Progress | None = None) -> None:
