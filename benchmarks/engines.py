@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 from halfbyte.formats.gguf import GGUFFile
+from halfbyte.runtime.backends.base import Executor
+from halfbyte.runtime.backends.mixed import MixedExecutor
 from halfbyte.runtime.loading import LoadOptions, choose_backend
 from halfbyte.runtime.models import build_model
 from halfbyte.runtime.step import PAGE, Step
@@ -84,6 +86,11 @@ class Ours:
 
     def close(self) -> None:
         self._executor.close()
+
+    @property
+    def executors(self) -> list[Executor]:
+        """One for each part of the model; one in all where nothing is on a GPU."""
+        return self._executor.executors if isinstance(self._executor, MixedExecutor) else [self._executor]
 
     def peak(self) -> tuple[str, float]:
         """What multiplies a prompt, and multiply-adds per second when it does nothing else."""

@@ -24,7 +24,7 @@ class Goal:
 
 @dataclass
 class Report:
-    """Collects results; `finish` prints and stores them under `name`."""
+    """Collects results; `write` stores them under `name`, `finish` prints them, too."""
 
     name: str
     title: str
@@ -50,7 +50,12 @@ class Report:
         self.goals.append(Goal(what, measured, "yes", met))
 
     def finish(self, folder: Path) -> int:
-        """Print the report and write NAME.md and NAME.json. The exit code: 0 when every goal was met, else 1."""
+        """Print the report and write it. The exit code: 0 when every goal was met, else 1."""
+        print(self.write(folder))
+        return 0 if all(goal.met for goal in self.goals) else 1
+
+    def write(self, folder: Path) -> str:
+        """Store what there is so far, as NAME.md and NAME.json; the text of the former."""
         about = {
             **machine.facts(),
             "date": time.strftime("%Y-%m-%d"),
@@ -58,13 +63,12 @@ class Report:
             "busy_at_start": self._busy_before,
         }
         text = self._markdown(about)
-        print(text)
         folder.mkdir(parents=True, exist_ok=True)
         goals = [vars(goal) for goal in self.goals]
         content = {"benchmark": self.name, "machine": about, "goals": goals, "results": self.data}
         (folder / f"{self.name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (folder / f"{self.name}.md").write_text(text + "\n", encoding="utf-8")
-        return 0 if all(goal.met for goal in self.goals) else 1
+        return text
 
     def _goal(self, what: str, value: float, word: str, limit: float, unit: str, digits: int, met: bool) -> None:
         measured, wanted = (f"{x:.{digits}f} {unit}".strip() for x in (value, limit))

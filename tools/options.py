@@ -120,8 +120,10 @@ def chosen_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
 def load_model(name: str, choices: LoadChoices, progress: Progress) -> Model:
     """Download, if need be, and load. The download runs on this, the main thread, so that Ctrl-C cleans up after it."""
     from ..runtime import hub
+    from ..runtime.loading import LoadOptions
     from ..runtime.model import Model  # imports NumPy and, for the CPU backend, Numba
 
+    LoadOptions(**vars(choices))  # what cannot be is refused before a download
     path = hub.resolve(name, progress=progress)
     return Model.load(path, **vars(choices), progress=progress)
 

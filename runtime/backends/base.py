@@ -8,11 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ...formats.errors import ResourceError
 from ..graph.ir import Graph, Rows, Value
 from ..step import Step
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 Values = Mapping[int, NDArray[Any]]  # by the ids that they have in a graph, [rows, cols]
+
+
+class DeviceFull(ResourceError):
+    """A device has no room for what a plan needs there."""
 
 
 def rows_in(value: Value, n_tokens: int, n_outputs: int) -> int:

@@ -108,7 +108,8 @@ class Graph:
     """Nodes in execution order, the logits value [OUTPUTS, vocabulary], and the state each layer keeps.
 
     A part of a graph (parts.py) is given values that other parts make, and keeps some for those that follow; its
-    `logits` are then the last of these.
+    `logits` are then the last of these. Values that are held stay where it runs: parts before it at the same place have
+    made them or were given them, or parts behind it read them.
     """
 
     nodes: tuple[Node, ...]
@@ -116,11 +117,12 @@ class Graph:
     state: tuple[KVSpec, ...]
     given: tuple[Value, ...] = ()
     kept: tuple[Value, ...] = ()
+    held: tuple[Value, ...] = ()
 
     @property
     def outside(self) -> tuple[Value, ...]:
         """Values that others read or write: they live outside of a plan's own memory."""
-        return (*self.given, *self.results)
+        return tuple(dict.fromkeys((*self.given, *self.results, *self.held)))
 
     @property
     def results(self) -> tuple[Value, ...]:

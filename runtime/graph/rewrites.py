@@ -112,8 +112,8 @@ class _Uses:
     def __init__(self, graph: Graph) -> None:
         self._makers = {value.id: node for node in graph.nodes for value in node.outputs}
         self._reads = Counter(value.id for node in graph.nodes for value in node.inputs)
-        self._reads.update(value.id for value in graph.results)
-        self.free_id = 1 + max([*self._makers, *(value.id for value in graph.given)])
+        self._reads.update(value.id for value in dict.fromkeys((*graph.results, *graph.held)))
+        self.free_id = 1 + max([*self._makers, *(value.id for value in graph.outside)])
 
     def only_maker(self, value: Value, ops: Collection[str]) -> Node | None:
         """The node that makes a value, if it is one of these ops and the value is read exactly once."""

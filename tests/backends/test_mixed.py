@@ -10,7 +10,7 @@ import pytest
 from halfbyte.formats.errors import InvalidRequest
 from halfbyte.runtime.backends.cpu import CPUBackend
 from halfbyte.runtime.backends.mixed import MixedBackend
-from halfbyte.runtime.backends.placement import ALL, Placement, layers_of, parse_place
+from halfbyte.runtime.backends.placement import ALL, Placement, layers_of, parse_place, placement_of
 from halfbyte.runtime.backends.reference import ReferenceBackend
 from halfbyte.runtime.graph.ir import Graph
 from halfbyte.runtime.graph.parts import cut
@@ -108,6 +108,9 @@ def test_layers_are_shared_in_proportion(tmp_path: Path) -> None:
     found = devices(graph, Placement(ALL, split=(3, 2)))
     assert found == {-1: {"cuda:0"}, 0: {"cuda:0"}, 1: {"cuda:0"}, 2: {"cuda:1"}, 3: {"cuda:1"}}
     assert devices(graph, Placement(2, split=(0, 1)))[2] == {"cuda:1"}
+    assert set().union(*devices(graph, Placement(ALL, split=(0.1, 0.2, 0.3, 0.7, 0))).values()) <= {
+        f"cuda:{number}" for number in range(4)
+    }
 
 
 def test_names_decide_last(tmp_path: Path) -> None:
@@ -122,14 +125,78 @@ def test_names_decide_last(tmp_path: Path) -> None:
     assert found["blk.0.attn_q.weight"] == "cuda:1" and found["blk.1.attn_q.weight"] == "cuda:0"
 
 
+def is_gpu(device: str) -> bool:
+    return device != "cpu"
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen2moe"])
+def test_activations_cross_once_each_way_where_experts_stay(name: str, tmp_path: Path) -> None:
+    """Of each layer: the router's values and the input of the experts come down, and their sum goes up."""
+    graph = rewrite(open_case(CASES[name], tmp_path).graph)
+    parts = cut(graph, Placement(ALL, places=(("ffn_.*_exps", "cpu"),)).of(graph), is_gpu)
+    assert [device for device, _ in parts] == ["cuda:0", "cpu"] * 3 + ["cuda:0"]
+    for number, (device, part) in enumerate(parts):
+        ops = {node.op for node in part.nodes}
+        assert ("expert_linear" in ops) == (device == "cpu") and not (device == "cpu" and part.state)
+        assert len(part.given) == (2 if device == "cpu" else min(number, 1))
+        assert device != "cpu" or ops >= {"glu", "expert_combine"}
+
+
+PLACES = [
+    ("blk.1", "cuda:1", {"rope", "attention", "glu"}),  # a whole layer
+    ("attn_(q|k|v)", "cpu", set()),  # what is stored stays where attention is
+    ("attn_q", "cpu", set()),
+    ("token_embd", "cpu", set()),
+]
+
+
+@pytest.mark.parametrize(("pattern", "device", "expected"), PLACES)
+def test_nodes_without_weights_follow(pattern: str, device: str, expected: set[str], tmp_path: Path) -> None:
+    graph = open_case(CASES["mixtral"], tmp_path).graph
+    placement = Placement(ALL, places=((pattern, device),))
+    nodes = [node for node, place in zip(graph.nodes, placement.of(graph), strict=True) if place == device]
+    assert {node.op for node in nodes if not node.weights} >= expected
+    assert expected or all(node.weights for node in nodes)
+    if "attention" not in expected:
+        assert all(node.op != "attention" for node in nodes)
+
+
+def test_places_that_hold_values_do_not_hand_them_to_themselves(tmp_path: Path) -> None:
+    graph = rewrite(open_case(CASES["qwen2moe"], tmp_path).graph)
+    places = ["cuda:0" if i % 3 else "cpu" for i in range(len(graph.nodes))]
+    parts, here, made = cut(graph, places, is_gpu), set(), set()
+    for i, (device, part) in enumerate(parts):
+        given, kept, held = ({value.id for value in values} for values in (part.given, part.kept, part.held))
+        own = {value.id for node in part.nodes for value in node.outputs}
+        read = {value.id for node in part.nodes for value in node.inputs}
+        later = {value.id for other, behind in parts[i + 1 :] if other == "cpu" for value in behind.given}
+        if device == "cpu":
+            assert not held and given == read - own and given <= made
+            made |= kept
+        else:
+            assert not given & here and read <= given | held | own and given <= made
+            assert kept - {graph.logits.id} == own & later
+            here |= given | own
+            made |= kept
+    assert sum(len(part.given) for device, part in parts if device != "cpu") < len(here)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"split": (-1.0, 2.0)}, "shares"), ({"split": (0.0,)}, "shares"), ({"places": (("a", "gpu"),)}, "cuda:N"),
+    [({"split": (-1.0, 2.0)}, "shares"), ({"split": (0.0,)}, "shares"), ({"split": (1e308, 1e308)}, "shares"),
+     ({"split": ("a",)}, "shares"), ({"places": (("a", "gpu"),)}, "cuda:N"),
      ({"places": (("a(", "cpu"),)}, "regular expression")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(wrong: dict, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         Placement(**wrong)
+
+
+def test_shares_are_of_layers_that_are_on_gpus() -> None:
+    assert placement_of("all", (3, 1), ()) == Placement(ALL, (3, 1))
+    for place in ((), ("ffn=cuda:1",)):
+        with pytest.raises(InvalidRequest, match=r"tensor_split=\(3, 1\): .* gpu_layers puts none there"):
+            placement_of(0, (3, 1), place)
 
 
 @pytest.mark.parametrize("text", ["ffn", "=cpu"])

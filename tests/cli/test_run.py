@@ -128,6 +128,18 @@ def test_wrong_sampling_values_are_usage_errors(halfbyte: Any) -> None:
     assert "temperature" in done.stderr
 
 
+WRONG_SHARES = [(("--tensor-split", "3,1"), "gpu_layers puts none there"),
+                (("-ngl", "all", "--tensor-split", "0,0"), "shares are numbers")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG_SHARES)
+def test_wrong_shares_of_gpus_are_usage_errors(options: tuple[str, ...], said: str, halfbyte: Any) -> None:
+    """Of a model that would have to be downloaded, too."""
+    done = halfbyte("run", "smollm2", "x", "--backend", "cpu", *options)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "tensor_split" in done.stderr and said in done.stderr and not done.stdout
+
+
 def test_ascii_consoles_get_escapes(halfbyte: Any, chat_model: Path) -> None:
     env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = halfbyte("run", "stories260k", "日本 é", "--raw", "--seed", 1, "--max-tokens", 30, *REFERENCE, env=env)

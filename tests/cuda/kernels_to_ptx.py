@@ -19,6 +19,7 @@ from typing import Any
 
 from halfbyte.runtime.backends.cuda.kernels import (
     attention,
+    dequantize,
     elementwise,
     fragments,
     linear,
@@ -52,12 +53,18 @@ def kernels(capability: tuple[int, int]) -> Iterator[tuple[str, Any, tuple[Any, 
             yield f"tensor_tiles.{name}", tensor_tiles.tensor_tiles(name), (*product, N, F4, FLAG, F4, FLAG, F4)
         if name in tensor_floats.TYPES and capability >= fragments.CAPABILITY:
             yield f"tensor_floats.{name}", tensor_floats.tensor_floats(name), (*product, N, F4, FLAG, F4, FLAG, F4)
+        if name in UNPACK and capability >= fragments.CAPABILITY:
+            yield f"dequantize.{name}", dequantize.dequantize(name), (U1, N, I4, N, N, N, U1)
         part = (U1, N, F4, FLAG, F4)
         yield f"together.{name}", linear.together(name, 1), (*part, *part, *part, N, I4, N, x, F4, F4, N)
         glu = (U1, *product, N, F4, FLAG, F4, FLAG, F4)
         yield f"gated.{name}", linear.gated(name, 1, "silu"), glu
         yield f"experts.{name}", linear.experts(name), (*product, I4, N, FLAG, F4, FLAG, F4)
         yield f"embed.{name}", rows.embed(name), (U1, N, I4, N, N, I4, N, REAL, F4)
+    if capability >= fragments.CAPABILITY:
+        yield "to_brain", dequantize.to_brain, (F4, N, I4)
+        yield "halves_to_brain", dequantize.halves_to_brain, (U1, N, N, I4)
+    yield "begin", dequantize.begin, (F4, FLAG, F4, FLAG, N, N, F4)
     yield "quantize", quantize.quantize, (F4, I1, F4, F4, N, N)
     yield "take_rows", rows.take_rows, (F4, N, I4, N, F4)
     for name in ("rms_norm", "layer_norm"):
@@ -92,19 +99,20 @@ def to_ptx(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int, int])
     return str(ptx)
 
 
-def assembled(ptx: str, capability: tuple[int, int]) -> str:
-    """What the assembler says of a kernel. SystemExit where it refuses it."""
+def assembled(ptx: str, capability: tuple[int, int]) -> tuple[str, bytes]:
+    """What the assembler says of a kernel, and what it makes of it. SystemExit where it refuses it."""
     ptx = re.sub(r"\.version \d+\.\d+", ".version 9.0", ptx)  # nothing newer is used: assemblers of CUDA 13.0 take it
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
+        source, made = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         source.write_text(ptx)
         target = f"-arch=sm_{capability[0]}{capability[1]}"
-        command = ["ptxas", target, "-v", "-o", str(Path(folder) / "kernel.cubin"), str(source)]
+        command = ["ptxas", target, "-v", "-o", str(made), str(source)]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
-    if told.returncode:
-        raise SystemExit(told.stderr)
+        if told.returncode:
+            raise SystemExit(told.stderr)
+        cubin = made.read_bytes()
     words = re.findall(r"\d+ bytes (?:stack|spill stores|smem)|\d+ registers", told.stderr)
-    return ", ".join(word for word in words if not word.startswith("0 "))
+    return ", ".join(word for word in words if not word.startswith("0 ")), cubin
 
 
 def main() -> int:
@@ -122,7 +130,7 @@ def main() -> int:
                 continue
             ptx = to_ptx(kernel, arguments, capability)
             local = "local" if ".local " in ptx else ""
-            told = assembled(ptx, capability) if args.ptxas else ""
+            told = assembled(ptx, capability)[0] if args.ptxas else ""
             is_spilling |= "spill" in told
             print(text, name, len(ptx), local, told, flush=True)
     return int(is_spilling)

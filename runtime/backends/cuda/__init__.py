@@ -5,8 +5,10 @@
     weights/         for every block type a function that unpacks 32 weights
     kernels/         for every op a kernel
     lower*.py        from graph nodes to launches
-    allocate.py      device memory, for real or only counted; memory.py says what lies in it
+    cublas.py        products of prompts of many tokens by cuBLAS, where nvmath-python is there
+    allocate.py      device memory, for real or only counted; memory.py says what lies in it, shared.py what parts share
     recorded.py      launches of generated tokens as one CUDA graph
+    warm_up.py       steps that launch every kernel once, while a model is loaded
     executor.py      runs steps
 
 Importing this package imports nothing: machines without a GPU need no CUDA package.

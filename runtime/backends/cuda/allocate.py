@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ....formats.errors import ResourceError
+from ..base import DeviceFull
 from .package import cuda
 
 Array = Any  # in device memory, flat
 PIECE = 16 << 20  # bytes on their way to the device at once
 CROSSING = 16 << 20  # bytes of a value that are kept pinned: logits of a whole prompt, which few ask for, take more
-ALIGNMENT = 512  # what drivers round sizes up to
+ALIGNMENT, LARGE_ALIGNMENT = 512, 2 << 20  # what drivers round sizes up to: small ones, and those from LARGE on
+LARGE = 1 << 20
 LOAD = 16  # bytes of the largest load
 
 
@@ -28,18 +31,29 @@ class DeviceMemory:
     def empty(self, count: int, dtype: DTypeLike) -> Array:
         """Room for `count` elements."""
         size = max(1, count) * np.dtype(dtype).itemsize
-        self.n_bytes += -(-size // ALIGNMENT) * ALIGNMENT
-        if self.dry:
-            return None
+        if not self.dry:
+            with self.asking(size):
+                array = cuda.device_array(max(1, count), dtype)
+        self.n_bytes += rounded(size)
+        return None if self.dry else array
+
+    @contextmanager
+    def asking(self, size: int = 0) -> Iterator[None]:
+        """What needs memory, of this size if it is known. Raises DeviceFull where the driver has none."""
         try:
-            return cuda.device_array(max(1, count), dtype)
+            yield
         except Exception as error:  # each driver package has its own
-            if "OUT_OF_MEMORY" not in str(error):
+            if "OUT_OF_MEMORY" not in str(error) or isinstance(error, DeviceFull):
                 raise
-            raise ResourceError(
-                f"the GPU has no room for {size / (1 << 20):,.0f} MiB more beside the {self.n_bytes / (1 << 20):,.0f} "
-                "MiB that this model has already; put fewer layers there"
+            more = f"{size / (1 << 20):,.1f} MiB more" if size else "what running takes"
+            raise DeviceFull(
+                f"the GPU has no room for {more} beside the {self.n_bytes / (1 << 20):,.0f} MiB that this model has "
+                "already; put fewer layers there"
             ) from error
+
+    def forget(self, size: int) -> None:
+        """An array of so many bytes, which `empty` gave, is not there any more."""
+        self.n_bytes -= rounded(size)
 
     def zeros(self, count: int, dtype: DTypeLike) -> Array:
         array = self.empty(count, dtype)
@@ -70,8 +84,15 @@ class DeviceMemory:
 
     def crossing(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
         """Pinned main memory for what goes over in a step: `count` elements, or as many as are worth it."""
-        count = min(count, CROSSING // np.dtype(dtype).itemsize)
-        return np.empty(0, dtype) if self.dry else cuda.pinned_array(max(1, count), dtype)
+        return self.pinned(min(count, CROSSING // np.dtype(dtype).itemsize), dtype)
+
+    def pinned(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
+        """Main memory that copies go to and from beside the host; not counted."""
+        if self.dry:
+            return np.empty(0, dtype)
+        with self.asking():
+            found: NDArray[Any] = cuda.pinned_array(max(1, count), dtype)
+        return found
 
     def finish(self) -> None:
         """Wait for all uploads; the pinned memory is given back."""
@@ -81,13 +102,30 @@ class DeviceMemory:
 
     def _stream(self) -> Any:
         if not self._pinned:
-            self._pinned = [(cuda.pinned_array(PIECE, np.uint8), cuda.event()) for _ in range(2)]
+            self._pinned = [(self.pinned(PIECE, np.uint8), cuda.event()) for _ in range(2)]
             self._uploads = cuda.stream()
         return self._uploads
 
 
+def rounded(size: int) -> int:
+    """What drivers take for so many bytes."""
+    unit = LARGE_ALIGNMENT if size >= LARGE else ALIGNMENT
+    return -(-size // unit) * unit
+
+
+def return_memory() -> None:
+    """Give the driver of the current device what nobody holds any more: the package collects it before it does so."""
+    pending = getattr(getattr(cuda.current_context(), "memory_manager", None), "deallocations", None)
+    if pending is not None:
+        pending.clear()
+
+
 def free_bytes(device: int = 0) -> int:
-    """What is free on a device."""
-    with cuda.gpus[device]:
-        free = cuda.current_context().get_memory_info().free
-        return int(min(free, 1 << 62))  # the simulator has no end of it
+    """What is free on a device: none where there is not even room for a context."""
+    try:
+        with DeviceMemory().asking(), cuda.gpus[device]:
+            return_memory()
+            free = cuda.current_context().get_memory_info().free
+    except DeviceFull:
+        return 0
+    return int(min(free, 1 << 62))  # the simulator has no end of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,45 +12,64 @@ from ....formats.errors import Cancelled
 from ...graph.ir import Graph, Value
 from ...graph.plan import Arena, Buffer, place
 from ...step import Step
-from ..base import CancelFlag, Values, rows_in
-from .allocate import Array, DeviceMemory
+from ..base import CancelFlag, Progress, Values, rows_in
+from .allocate import Array, DeviceMemory, return_memory
 from .kernels.fragments import CAPABILITY
 from .lower import Lowering, Run
 from .memory import Inputs, Pages, Weights
 from .now import Now
 from .package import SIMULATED, cuda
 from .recorded import Recorder
+from .shared import Shared
+from .warm_up import warm_up_steps
 
 
 class Plan:
     """Weights, pages and programs of a graph in the memory of the current device; or what they would take (dry)."""
 
     def __init__(
-        self, graph: Graph, n_pages: int, max_tokens: int, memory: DeviceMemory, *, has_tensor_cores: bool = False
+        self,
+        graph: Graph,
+        n_pages: int,
+        max_tokens: int,
+        memory: DeviceMemory,
+        *,
+        has_tensor_cores: bool = False,
+        shared: Shared | None = None,
     ) -> None:
         self.pages, self.inputs = Pages(memory, graph.state, n_pages), Inputs(memory, max_tokens, n_pages)
         self.weights = Weights(memory)
         lowered = [
-            Lowering(graph, self.pages, self.weights, self.inputs, max_tokens, prompt, has_tensor_cores).run()
+            Lowering(
+                graph, self.pages, self.weights, self.inputs, max_tokens, prompt, has_tensor_cores,
+                shared.blas if prompt and shared is not None else None,
+            ).run()
             for prompt in (False, True)
-        ]
+        ]  # fmt: skip
         outside = graph.outside
         arenas = [
             place([call.access for call in low.calls], outside=[low.buffer(value) for value in outside])
             for low in lowered
         ]
         self.arena = memory.empty(max(arena.n_bytes for arena in arenas), np.uint8)
+        between = {} if shared is None else shared.values
         self.outside = {
-            value.id: memory.empty(max_tokens * value.repeat * value.cols, value.element) for value in outside
+            value.id: between[value.id]
+            if value.id in between
+            else memory.empty(max_tokens * value.repeat * value.cols, value.element)
+            for value in outside
         }
         self.crossing = {
-            value.id: memory.crossing(max_tokens * value.repeat * value.cols, value.element) for value in outside
+            value.id: memory.crossing(max_tokens * value.repeat * value.cols, value.element)
+            for value in (*graph.given, *graph.results)
         }
         memory.finish()
         if not memory.dry:
             self.decode, self.prompt = (
                 self._bind(low, arena, outside) for low, arena in zip(lowered, arenas, strict=True)
             )
+        for low in lowered:
+            low.calls.clear()  # they and what they were made of hold each other, and device memory as long
 
     def _bind(self, low: Lowering, arena: Arena, outside: tuple[Value, ...]) -> list[Run]:
         own = {low.buffer(value): self.outside[value.id] for value in outside}
@@ -62,18 +82,35 @@ class Plan:
 
         return [call.bind(array) for call in low.calls]
 
+    def close(self) -> None:
+        """Give up what others may still hold."""
+        self.pages.close()
+        self.decode, self.prompt = [], []
+
 
 class CUDAExecutor:
     """See base.Executor. Two programs over one arena: one for tokens just generated, one for prompts."""
 
-    def __init__(self, graph: Graph, n_pages: int, max_tokens: int, device: int = 0) -> None:
+    def __init__(
+        self, graph: Graph, n_pages: int, max_tokens: int, device: int = 0, shared: Shared | None = None
+    ) -> None:
+        """shared: with other executors of this device, of other parts of the model."""
         self.max_tokens = max_tokens
-        self._graph, self._device = graph, cuda.gpus[device]
-        with self._device:
-            self._stream = cuda.stream()
+        self._graph, self._device, self._memory = graph, cuda.gpus[device], DeviceMemory()
+        with self._device, self._memory.asking():
+            self.shared = shared or Shared(DeviceMemory(), max_tokens)
+            self.shared.prepare(graph)
+            self._stream = self.shared.stream
             self._plan = Plan(
-                graph, n_pages, max_tokens, DeviceMemory(), has_tensor_cores=has_tensor_cores(self._device)
+                graph,
+                n_pages,
+                max_tokens,
+                self._memory,
+                has_tensor_cores=has_tensor_cores(self._device),
+                shared=self.shared,
             )
+        self._leave = weakref.finalize(self, _leave, self._device, self.shared.join())
+        self._leave.atexit = False  # the driver may have ended before
         self.recorder = Recorder(self._stream)
         self.kv = self._plan.pages
 
@@ -96,26 +133,64 @@ class CUDAExecutor:
             raise Cancelled("cancelled while a step was running")
         return found
 
+    @property
+    def n_bytes(self) -> int:
+        """Device memory that was taken, but for what is shared."""
+        return self._memory.n_bytes
+
     def close(self) -> None:
-        """Give the device memory back."""
-        self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
+        """Give the device memory back, to the driver as well."""
+        if self._plan is None:
+            return
+        with self._device:
+            try:
+                self._stream.synchronize()
+                self.recorder.close()
+            finally:
+                self._plan.close()
+                self._plan = self.kv = self.recorder = None  # type: ignore[assignment]
+                self._leave()
+            return_memory()
+
+    def warm_up(self, progress: Progress | None = None) -> None:
+        """Launch what steps launch, so that no token waits for a kernel to be compiled: all but those of several
+        generated tokens at once. Reports the stage "compile" with a count of launches.
+        """
+        steps = warm_up_steps(self.max_tokens)
+        total, done = sum(len(self._program(step)) for step in steps), 0
+        with self._device, self._memory.asking():
+            for step in steps:
+                now = self._send(step, {value.id: _zeros(value, step) for value in self._graph.given})
+                for launch in self._program(step):
+                    launch(now)
+                    done += 1
+                    if progress is not None:
+                        progress("compile", done, total)
+                self._stream.synchronize()
+
+    def _program(self, step: Step) -> list[Run]:
+        return self._plan.prompt if step.is_prompt else self._plan.decode
 
     def _launch(self, step: Step, given: Values) -> None:
+        now, program = self._send(step, given), self._program(step)
+        if step.is_prompt:
+            _launch_all(program, now)
+        else:
+            self.recorder.run(now, lambda: _launch_all(program, now))
+
+    def _send(self, step: Step, given: Values) -> Now:
+        """What a step is given goes over to the device."""
         stream, plan = self._stream, self._plan
         tiles = plan.inputs.write(step, stream)
         for value in self._graph.given:
             flat = np.ascontiguousarray(given[value.id]).reshape(-1)
             if flat.size:
-                over = self._plan.crossing[value.id][: flat.size]
+                over = plan.crossing[value.id][: flat.size]
                 if over.size == flat.size:  # it is pinned: the copy runs beside the host
                     over[:] = flat
                     flat = over
                 plan.outside[value.id][: flat.size].copy_to_device(flat, stream=stream)
-        now = Now(step.n_tokens, len(step.outputs), len(step.pages), tiles, stream)
-        if step.is_prompt:
-            _launch_all(plan.prompt, now)
-        else:
-            self.recorder.run(now, lambda: _launch_all(plan.decode, now))
+        return Now(step.n_tokens, len(step.outputs), len(step.pages), tiles, stream)
 
     def _download(self, value: Value, step: Step) -> NDArray[Any]:
         """The rows that a value has in a step; they are there when the stream has come so far, until the next step."""
@@ -131,6 +206,15 @@ class CUDAExecutor:
 def has_tensor_cores(device: Any) -> bool:
     """Whether a GPU has those that kernels use; the simulator's are slower than what they stand for."""
     return not SIMULATED and tuple(device.compute_capability) >= CAPABILITY
+
+
+def _leave(device: Any, shared: Shared) -> None:
+    with device:
+        shared.leave()
+
+
+def _zeros(value: Value, step: Step) -> NDArray[Any]:
+    return np.zeros((rows_in(value, step.n_tokens, len(step.outputs)), value.cols), value.element)
 
 
 def _launch_all(program: list[Run], now: Now) -> None:

@@ -1,6 +1,7 @@
 """Loads and instructions as LLVM writes them, for a GPU. Their forms for the simulator: simulated.py.
 
-Addresses are byte offsets into a uint8 array. A word may start at any even one: blocks of 18 bytes have no better.
+Addresses are byte offsets into a uint8 array. What ends in `_at` takes an index into an array of words or floats:
+Numba's own indexing looks whether an index is negative, which costs more than some loads.
 """
 
 from __future__ import annotations
@@ -17,8 +18,35 @@ _I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 
 
 def _at(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: ir.Type) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
+    data = builder.bitcast(context.make_array(array_type)(context, builder, array).data, ir.PointerType(_I8))
     return builder.bitcast(builder.gep(data, [offset]), ir.PointerType(element))
+
+
+def _elements(element: ir.Type, count: int, result: Any) -> Any:
+    """A load of elements `count` * i and those behind it, `count` together; the array begins at a multiple of 16."""
+
+    @intrinsic
+    def load(typing: Any, array: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data, index = args
+            offset = builder.mul(index, ir.Constant(index.type, 4 * count))
+            vector = element if count == 1 else ir.VectorType(element, count)
+            found = builder.load(_at(context, builder, signature.args[0], data, offset, vector), align=4 * count)
+            if count == 1:
+                return found
+            parts = [builder.extract_element(found, ir.Constant(_I32, k)) for k in range(count)]
+            return context.make_tuple(builder, signature.return_type, parts)
+
+        return result(array, types.int64), codegen
+
+    return load
+
+
+word_at = _elements(_I32, 1, types.int32)
+float_at = _elements(ir.FloatType(), 1, types.float32)
+pair_at = _elements(ir.FloatType(), 2, types.UniTuple(types.float32, 2))
+four_at = _elements(_I32, 4, types.UniTuple(types.int32, 4))
+floats_at = _elements(ir.FloatType(), 4, types.UniTuple(types.float32, 4))
 
 
 def _load(element: ir.IntType, align: int) -> Any:
@@ -35,7 +63,7 @@ def _load(element: ir.IntType, align: int) -> Any:
     return load
 
 
-byte, short, word = _load(_I8, 1), _load(_I16, 2), _load(_I32, 2)
+byte, short, word = _load(_I8, 1), _load(_I16, 2), _load(_I32, 4)
 
 
 @intrinsic
@@ -109,6 +137,17 @@ def bits_of(typing: Any, value: Any) -> Any:
     return types.int32(types.float32), codegen
 
 
+@intrinsic
+def brain_pair(typing: Any, low: Any, high: Any) -> Any:
+    """Two float32, rounded to bfloat16: `low` in the lower bits. From compute capability 8.0 on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = ir.FunctionType(_I32, [ir.FloatType()] * 2)
+        return builder.asm(function, "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", args, False)
+
+    return types.int32(types.float32, types.float32), codegen
+
+
 def _assembly(text: str) -> Any:
     """An instruction with three operands of 32 bits."""
 
@@ -168,5 +207,6 @@ def products_of_floats(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return floats(bits, types.UniTuple(types.int32, 2), floats), codegen
 
 
+funnel = _assembly("shf.r.wrap.b32")  # the lowest 32 bits of b and a side by side, moved down by c of 0 to 31
 dp4a = _assembly("dp4a.s32.s32")  # c plus the products of the four signed bytes of a and b
 prmt = _assembly("prmt.b32")  # four of the eight bytes of a and b, by the lowest three bits of the four nibbles of c

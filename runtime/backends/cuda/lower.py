@@ -20,6 +20,7 @@ from ...graph.ir import Graph, Node, Value, Weight
 from ...graph.plan import Access, Buffer
 from ..base import rows_in
 from .allocate import Array
+from .cublas import CuBLAS
 from .kernels.linear import FLOATS
 from .memory import Inputs, Pages, Weights
 from .now import Now
@@ -60,9 +61,11 @@ class Lowering:
     max_tokens: int
     prompt: bool
     has_tensor_cores: bool = False
+    blas: CuBLAS | None = None  # for prompts
     calls: list[Call] = field(default_factory=list)
     _buffers: dict[int, Buffer] = field(default_factory=dict)
     _quantized: dict[int, tuple[Buffer, ...]] = field(default_factory=dict)
+    brains: dict[int, Buffer] = field(default_factory=dict)  # values as bfloat16
     layers: dict[int, Buffer] = field(default_factory=dict)  # stand for the pages of each
     done: set[int] = field(default_factory=set)  # first outputs of nodes that were lowered with others
 
@@ -95,12 +98,14 @@ class Lowering:
         return value.id not in self._outside
 
     def reads_codes(self, value: Value) -> bool:
-        """Whether a product takes the value as int8."""
-        return any(_takes_codes(node, value) for node in self.readers(value))
+        """Whether whoever makes the value is to write it as int8; before cuBLAS that is seen when a step comes."""
+        return self.blas is None and any(_takes_codes(node, value) for node in self.readers(value))
 
     def reads_floats(self, value: Value) -> bool:
         """Whether anything takes it as float32."""
-        return not self.is_own(value) or not all(_takes_codes(node, value) for node in self.readers(value))
+        if self.blas is not None or not self.is_own(value):
+            return True
+        return not all(_takes_codes(node, value) for node in self.readers(value))
 
     def buffer(self, value: Value) -> Buffer:
         """Where a value lives."""
@@ -119,10 +124,11 @@ class Lowering:
             x = self.buffer(value)
             return Operand((x, x, x), (np.float32,) * 3, value.cols)
         if value.id not in self._quantized:
+            from .lower_cublas import codes_until
             from .lower_linear import quantize
 
             x, made = self.buffer(value), self.codes(value)
-            self.add((x,), made, quantize(value, x, made))
+            self.add((x,), made, quantize(value, x, made, codes_until(self, value)))
         return Operand(self._quantized[value.id], (np.int32, np.float32, np.float32), value.cols // 32)
 
     def codes(self, value: Value) -> tuple[Buffer, ...]:

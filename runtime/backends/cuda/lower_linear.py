@@ -15,6 +15,7 @@ from .kernels import quantize as quantizing
 from .kernels.linear import FLOATS
 from .kernels.tiles import ACROSS, DOWN, ROWS, TOKENS, tiles
 from .lower import Lowering, Operand, Place, Run, count_of, elements
+from .lower_cublas import dense
 from .now import Now
 from .package import SIMULATED
 from .simt import WARP, WARPS, blocks
@@ -25,18 +26,20 @@ FEW = 0 if SIMULATED else SEVERAL[-1]  # of a prompt, that are no work for tiles
 _F4, _I4 = np.float32, np.int32
 
 
-def quantize(value: Value, x: Buffer, made: tuple[Buffer, ...]) -> Callable[[Place], Run]:
-    """Groups of 32 of a value to int8."""
+def quantize(value: Value, x: Buffer, made: tuple[Buffer, ...], until: int) -> Callable[[Place], Run]:
+    """Groups of 32 of a value to int8, in steps in which it has fewer than `until` rows."""
     count, groups = count_of(value), value.cols // 32
 
     def bind(place: Place) -> Run:
         source, codes, scale, sums = place(x, _F4), place(made[0], np.int8), place(made[1], _F4), place(made[2], _F4)
 
         def run(now: Now) -> None:
-            n = count(now) * groups
-            quantizing.quantize[blocks(-(-n // WARPS)), (WARP, WARPS), now.stream](
-                source, codes, scale, sums, groups, n
-            )
+            rows = count(now)
+            n = rows * groups
+            if rows < until:
+                quantizing.quantize[blocks(-(-n // WARPS)), (WARP, WARPS), now.stream](
+                    source, codes, scale, sums, groups, n
+                )
 
         return run
 
@@ -87,7 +90,7 @@ def _products_together(low: Lowering, nodes: list[Node]) -> None:
             if m == 0:
                 return
             several = at_once(m)
-            grid = blocks(-(-total // WARPS)), -(-m // several)
+            grid = blocks(-(-total // (linear.ROWS * WARPS))), -(-m // several)
             kernel = linear.together(name, several)[grid, (WARP, WARPS), now.stream]
             kernel(*given, row_bytes, table, operand.shares, *arrays, m)
 
@@ -109,14 +112,20 @@ def _product(
     operand, count, on_outputs = low.operand(x, weight), count_of(x), x.rows is Rows.OUTPUTS
     w, row_bytes, table = low.matrix(weight)
     offset, none = low.weights.vector(bias), low.weights.none
+    by_blas = dense(low, x, weight, bias, out, residual)
+    reads = (*operand.buffers, *(by_blas.reads if by_blas else ()), *([] if residual is None else [residual]))
 
     def bind(place: Place) -> Run:
         codes, scale, sums = _arrays(place, operand)
         before, to = none if residual is None else place(residual, _F4), place(out, _F4)
+        multiply, least = (by_blas.bind(place), by_blas.least) if by_blas else (None, 0)
 
         def run(now: Now) -> None:
             m = count(now)
             if m == 0:
+                return
+            if multiply is not None and m >= least:
+                multiply(now, m)
                 return
             # Logits are wanted of the last token of each prompt, or of every token.
             few = not low.prompt or m <= FEW or (on_outputs and m <= now.n_sequences)
@@ -128,7 +137,7 @@ def _product(
 
         return run
 
-    low.add((*operand.buffers, *([] if residual is None else [residual])), (out,), bind)
+    low.add(reads, (out,), bind)
 
 
 def _arrays(place: Place, operand: Operand) -> tuple[Array, ...]:
@@ -142,7 +151,7 @@ def at_once(m: int) -> int:
 
 def _few(name: str, m: int, n: int, now: Now) -> Any:
     several = at_once(m)
-    grid = blocks(-(-n // WARPS)), -(-m // several)
+    grid = blocks(-(-n // (linear.ROWS * WARPS))), -(-m // several)
     return linear.rows(name, several)[grid, (WARP, WARPS), now.stream]
 
 
@@ -207,7 +216,7 @@ def lower_expert_linear(low: Lowering, node: Node) -> None:
         def run(now: Now) -> None:
             slots = count(now) * ids.cols
             if slots:
-                kernel[(blocks(-(-n // WARPS)), slots), (WARP, WARPS), now.stream](
+                kernel[(blocks(-(-n // (linear.ROWS * WARPS))), slots), (WARP, WARPS), now.stream](
                     w, row_bytes, table, n, operand.shares, codes, scale, sums, which, ids.cols, x.repeat == 1, offset,
                     bias is not None, to,
                 )  # fmt: skip

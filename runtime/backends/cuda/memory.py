@@ -8,53 +8,70 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....formats.errors import UnsupportedError
 from ....formats.quants import decode
 from ...graph.ir import KVSpec, Weight
 from ...step import PAGE, Step
 from .allocate import Array, DeviceMemory
 
 Kind = tuple[int, bool]  # of tiles: most tokens, and whether attention is causal
+MOST_KINDS = 8  # most have two: of prompts, and of generated tokens
+_OF_TOKENS = ("tokens", "positions", "sequence", "outputs")  # a number for each
 
 
 class Inputs:
-    """The arrays of a step, at the same addresses in every step: so launches can be recorded."""
+    """The arrays of a step, at the same addresses in every step: so launches can be recorded.
+
+    They are views of one buffer, and there is a pinned one like it: what a step fills lies side by side, and goes over
+    as one copy. Tiles lie before tokens, the first kind last, as it is not known how many kinds will come; behind
+    tokens are pages, of which one sequence needs few; and then zeros, which no step fills.
+    """
 
     def __init__(self, memory: DeviceMemory, max_tokens: int, max_pages: int) -> None:
-        self._memory, self._max_tokens, self.per_sequence = memory, max_tokens, max_pages
-        self.tokens, self.positions, self.sequence, self.outputs, self.first = (
-            memory.zeros(max_tokens, np.int32) for _ in range(5)
+        self._max_tokens, self.per_sequence = max_tokens, max_pages
+        self._first = self._tokens = MOST_KINDS * 3 * max_tokens
+        self._pages = self._tokens + len(_OF_TOKENS) * max_tokens
+        zeros = self._pages + max_tokens * max_pages
+        self._host, self._device = memory.pinned(zeros, np.int32), memory.zeros(zeros + max_tokens, np.int32)
+        self._host[:] = 0
+        self.tokens, self.positions, self.sequence, self.outputs = (
+            self._view(self._tokens + i * max_tokens, max_tokens) for i in range(len(_OF_TOKENS))
         )
-        self.pages = memory.zeros(max_tokens * max_pages, np.int32)
-        self._tiles: dict[Kind, Array] = {}
+        self.pages = self._view(self._pages, max_tokens * max_pages)
+        self.first = self._view(zeros, max_tokens)
+        self._tiles: dict[Kind, tuple[int, Array]] = {}
+
+    def _view(self, start: int, count: int) -> Array:
+        return None if self._device is None else self._device[start : start + count]
 
     def tiles_of(self, tokens: int, causal: bool) -> Array:
         """Where the tiles of up to `tokens` tokens will be."""
         kind = tokens, causal
         if kind not in self._tiles:
-            self._tiles[kind] = self._memory.zeros(3 * self._max_tokens, np.int32)
-        return self._tiles[kind]
+            if len(self._tiles) == MOST_KINDS:
+                raise UnsupportedError(f"more than {MOST_KINDS} kinds of attention in a model have no room on a GPU")
+            self._first -= 3 * self._max_tokens
+            self._tiles[kind] = self._first, self._view(self._first, 3 * self._max_tokens)
+        return self._tiles[kind][1]
 
     def write(self, step: Step, stream: Any) -> tuple[tuple[Kind, int], ...]:
-        """Returns how many tiles there are of each kind."""
-        for name in ("tokens", "positions", "sequence", "outputs"):
-            _put(getattr(self, name), getattr(step, name), stream)
-        pages = np.full((len(step.pages), self.per_sequence), -1, np.int32)
-        width = min(step.pages.shape[1], self.per_sequence)
-        pages[:, :width] = step.pages[:, :width]
-        _put(self.pages, pages, stream)
+        """Returns how many tiles there are of each kind. What the step before wrote must have gone over."""
+        for i, name in enumerate(_OF_TOKENS):
+            self._put(self._tokens + i * self._max_tokens, getattr(step, name))
         counts = []
-        for kind, array in self._tiles.items():
+        for kind, (start, _) in self._tiles.items():
             tiles = tiles_of(step, *kind)
-            _put(array, tiles, stream)
+            self._put(start, tiles)
             counts.append((kind, len(tiles)))
+        end = self._pages + len(step.pages) * self.per_sequence
+        pages = self._host[self._pages : end].reshape(len(step.pages), self.per_sequence)
+        width = min(step.pages.shape[1], self.per_sequence)
+        pages[:, :width], pages[:, width:] = step.pages[:, :width], -1
+        self._device[self._first : end].copy_to_device(self._host[self._first : end], stream=stream)
         return tuple(counts)
 
-
-def _put(array: Array, values: NDArray[np.integer], stream: Any) -> None:
-    """Copy to the beginning of an array."""
-    flat = np.ascontiguousarray(values, np.int32).reshape(-1)
-    if flat.size:
-        array[: flat.size].copy_to_device(flat, stream=stream)
+    def _put(self, start: int, values: NDArray[np.integer]) -> None:
+        self._host[start : start + values.size] = values.reshape(-1)
 
 
 def tiles_of(step: Step, most: int, causal: bool) -> NDArray[np.int32]:
@@ -94,6 +111,11 @@ class Pages:
             for pages, dim in ((self.keys, spec.key_dim), (self.values, spec.value_dim)):
                 size, mine = spec.n_head_kv * PAGE * dim, pages[spec.layer]
                 mine[target * size : (target + 1) * size].copy_to_device(mine[source * size : (source + 1) * size])
+
+    def close(self) -> None:
+        """Give them back, whoever still holds this."""
+        self.keys.clear()
+        self.values.clear()
 
     @property
     def n_bytes(self) -> int:

@@ -35,7 +35,9 @@ if SIMULATED:
         simulated.byte, simulated.short, simulated.word, simulated.half, simulated.half_of,
     )  # fmt: skip
     four, put_four, float_of, bits_of = simulated.four, simulated.put_four, simulated.float_of, simulated.bits_of
-    dp4a, prmt, wrapped = simulated.dp4a, simulated.prmt, simulated.wrapped
+    word_at, float_at, pair_at = simulated.word_at, simulated.float_at, simulated.pair_at
+    four_at, floats_at, brain_pair = simulated.four_at, simulated.floats_at, simulated.brain_pair
+    dp4a, prmt, funnel, wrapped = simulated.dp4a, simulated.prmt, simulated.funnel, simulated.wrapped
 
     @_on_gpu
     def _of_warp(x):  # type: ignore[no-untyped-def]
@@ -95,12 +97,12 @@ if SIMULATED:
         lane, words = _together((*a, *b))
         return simulated.products_of_floats(lane, words, c)
 
-    def shared_bytes(size: int) -> Any:
-        """A function that gives a kernel `size` bytes of shared memory, at an address that is a multiple of 16."""
+    def shared(size: int, dtype: Any) -> Any:
+        """A function that gives a kernel an array in shared memory, at an address that is a multiple of 16."""
 
         @_on_gpu
         def get():  # type: ignore[no-untyped-def]
-            return cuda.shared.array(size, np.uint8)
+            return cuda.shared.array(size, dtype)
 
         return get
 
@@ -108,12 +110,18 @@ else:
     device = _on_gpu
     from .instructions import (
         bits_of,
+        brain_pair,
         byte,
         dp4a,
+        float_at,
         float_of,
+        floats_at,
         four,
+        four_at,
+        funnel,
         half,
         half_of,
+        pair_at,
         prmt,
         products_of_16,
         products_of_32,
@@ -121,14 +129,15 @@ else:
         put_four,
         short,
         word,
+        word_at,
     )  # fmt: skip
 
-    def shared_bytes(size: int) -> Any:
-        """A function that gives a kernel `size` bytes of shared memory, at an address that is a multiple of 16."""
+    def shared(size: int, dtype: Any) -> Any:
+        """A function that gives a kernel an array in shared memory, at an address that is a multiple of 16."""
 
         @cuda.jit(device=True, inline="always")
         def get():  # type: ignore[no-untyped-def]
-            return cuda.shared.array(size, np.uint8, alignment=16)
+            return cuda.shared.array(size, dtype, alignment=16)
 
         return get
 
@@ -157,6 +166,10 @@ else:
         cuda.syncwarp()
 
 
+def shared_bytes(size: int) -> Any:
+    return shared(size, np.uint8)
+
+
 def blocks(count: int) -> int:
     """Of a grid, for `count` of them or more to do."""
     return max(1, min(count, MOST_BLOCKS))
@@ -178,7 +191,8 @@ def block_sum(x):  # type: ignore[no-untyped-def]
 
 
 __all__ = [
-    "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "byte", "device", "dp4a", "float_of", "four", "half",
-    "half_of", "meet", "prmt", "products_of_16", "products_of_32", "products_of_floats", "put_four", "shared_bytes",
-    "short", "warp_max", "warp_sum", "word", "wrapped",
+    "THREADS", "WARP", "WARPS", "bits_of", "block_sum", "blocks", "brain_pair", "byte", "device", "dp4a", "float_at",
+    "float_of", "floats_at", "four", "four_at", "funnel", "half", "half_of", "meet", "pair_at", "prmt",
+    "products_of_16", "products_of_32", "products_of_floats", "put_four", "shared", "shared_bytes", "short", "warp_max",
+    "warp_sum", "word", "word_at", "wrapped",
 ]  # fmt: skip

@@ -27,16 +27,16 @@ NONE = np.zeros(1, np.float32)
 class Matrix:
     """A random one: its bytes, what they mean, and the arguments of kernels that it makes."""
 
-    def __init__(self, name: str, n: int = N, seed: int = 0) -> None:
+    def __init__(self, name: str, n: int = N, seed: int = 0, cols: int = COLS) -> None:
         rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
         type_ = GGMLType[name]
-        self.name, self.n, self.shares = name, n, COLS if name in FLOATS else COLS // 32
-        weights = rng.standard_normal((n, COLS)).astype(np.float32)
+        self.name, self.n, self.shares = name, n, cols if name in FLOATS else cols // 32
+        weights = rng.standard_normal((n, cols)).astype(np.float32)
         if name in FLOATS:
             codec = codec_for(type_)
             self.data = codec.encode(weights)
         else:
-            self.data = codec_for(type_).encode(weights, rng.random(COLS).astype(np.float32) + np.float32(0.1))
+            self.data = codec_for(type_).encode(weights, rng.random(cols).astype(np.float32) + np.float32(0.1))
         self.values = decode(self.data, type_)
         memory = DeviceMemory()
         self.w, self.table = (memory.upload(array) for array in (self.data, table_of(name)))
@@ -47,30 +47,22 @@ class Matrix:
         return self.w, self.data.shape[1], self.table, self.n, self.shares
 
 
-def activations(name: str, m: int, seed: int = 3) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """float32 [m, COLS] as kernels see them, and what they are given."""
-    x = np.random.default_rng(seed).standard_normal((m, COLS)).astype(np.float32)
+def activations(name: str, m: int, seed: int = 3, cols: int = COLS) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """float32 [m, cols] as kernels see them, and what they are given."""
+    x = np.random.default_rng(seed).standard_normal((m, cols)).astype(np.float32)
     x[0, :32] = 0
     device = cuda.to_device(x.reshape(-1))
     if name in FLOATS:
         return x, (device, device, device)
-    groups, per_row = x.size // 32, COLS // 32
+    groups, per_row = x.size // 32, cols // 32
     codes = cuda.to_device(np.zeros(x.size, np.int8))
     scale, sums = cuda.to_device(np.zeros(groups, np.float32)), cuda.to_device(np.zeros(2 * groups, np.float32))
     quantize[blocks(-(-groups // WARPS)), (WARP, WARPS)](device, codes, scale, sums, per_row, groups)
-    found = in_order(codes.copy_to_host(), per_row) * scale.copy_to_host()[:, None]
+    found = codes.copy_to_host().reshape(-1, 32) * scale.copy_to_host()[:, None]
     assert np.abs(found - x.reshape(-1, 32)).max() <= np.abs(x).max() / 127 * 0.51
     halves = found.reshape(-1, 16).sum(axis=1)
     assert np.allclose(sums.copy_to_host(), halves, atol=1e-4)
     return found.reshape(x.shape), (codes.view(np.int32), scale, sums)
-
-
-def in_order(codes: np.ndarray, per_row: int) -> np.ndarray:
-    """int8 [groups, 32], of codes as kernels read them: of 32 groups first all first words, then all second ones."""
-    rows = codes.reshape(-1, per_row, 32)
-    parts = [rows[:, first : first + 32] for first in range(0, per_row, 32)]
-    turned = [part.reshape(len(rows), 8, -1, 4).swapaxes(1, 2).reshape(len(rows), -1, 32) for part in parts]
-    return np.concatenate(turned, axis=1).reshape(-1, 32)
 
 
 def is_near(found: Any, expected: np.ndarray, tolerance: float) -> bool:
@@ -103,6 +95,18 @@ def test_products_of_few_rows(name: str) -> None:
     launch(*matrix.start, *given, TOKENS, cuda.to_device(bias), True, cuda.to_device(before), True, out)
     expected = before.reshape(TOKENS, N) + (x @ matrix.values.T + bias)
     assert is_near(out, expected, ROUNDED.get(name, 2e-6))
+
+
+@pytest.mark.parametrize(("name", "cols"), [
+    ("Q4_0", 1120), ("Q8_0", 2080), ("Q6_K", 1280), ("MXFP4", 1056), ("F16", 520), ("BF16", 67), ("F32", 132),
+])  # fmt: skip
+@pytest.mark.parametrize("n", [1, 3])
+def test_rows_begin_and_end_anywhere(name: str, cols: int, n: int) -> None:
+    """Several times 1,024 weights and a rest; rows that begin at no multiple of 16 bytes; a last row alone."""
+    matrix, (x, given) = Matrix(name, n=n, cols=cols), activations(name, 1, cols=cols)
+    out = empty(1, n)
+    linear.rows(name, 1)[(1, 1), (WARP, WARPS)](*matrix.start, *given, 1, NONE, False, NONE, False, out)
+    assert is_near(out, x @ matrix.values.T, 2e-6)
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -1,22 +1,11 @@
-"""Activations to int8, for products with quantized weights.
-
-The codes of 32 groups of 32 lie word by word: the first four of each group, then the next four of each, so that the
-lanes of a warp, which take a group each, read neighbouring words. The last groups of a row may be fewer than 32.
-"""
+"""Activations to int8, for products with quantized weights. Codes keep the order of the activations."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..package import cuda
-from ..simt import WARP, device, warp_max, warp_sum
-
-
-@device
-def word_of(row, groups, group):  # type: ignore[no-untyped-def]
-    """(the first word of a group of a row, how far apart its words are), for rows of so many groups."""
-    begin = group // WARP * WARP
-    return 8 * (row * groups + begin) + group - begin, min(WARP, groups - begin)
+from ..simt import WARP, warp_max, warp_sum
 
 
 @cuda.jit(device=True)
@@ -28,10 +17,9 @@ def put(value, row, groups, group, codes, scale, sums):  # type: ignore[no-untyp
     code = np.int32(round(value / d)) if most > np.float32(0.0) else np.int32(0)
     low = warp_sum(np.float32(code) if lane < 16 else np.float32(0.0))
     high = warp_sum(np.float32(code) if lane >= 16 else np.float32(0.0))
-    first, step = word_of(row, groups, group)
-    codes[4 * (first + lane // 4 * step) + lane % 4] = np.int8(code)
+    own = row * groups + group
+    codes[32 * own + lane] = np.int8(code)
     if lane == 0:
-        own = row * groups + group
         scale[own] = d
         sums[2 * own] = d * low
         sums[2 * own + 1] = d * high

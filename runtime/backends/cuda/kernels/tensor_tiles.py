@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..package import cuda
-from ..simt import float_of, products_of_16, products_of_32
+from ..simt import float_of, floats_at, products_of_16, products_of_32, shared, word_at
 from ..weights import HALVES, PLAIN
 from .fragments import ACROSS, DOWN, ROOM, ROWS, SIDES, TOKENS, clear, store
 from .panels import filler
@@ -22,33 +22,36 @@ from .panels import filler
 GROUPS = 4  # of 32 columns, at a time
 LINE = 8 * GROUPS + 4  # words of a row in shared memory: 4 more, so that the words of a fragment lie in 32 banks
 # Whole numbers up to 2^22 added to these bits make the float 1.5 * 2^23 + the number: a subtraction converts them.
-BITS, OFFSET = 0x4B400000, np.float32(12582912.0)
-# Sizes of shared memory: Numba takes names of constants only.
-_LEFT, _LEFT_SCALES = max(ROOM, ROWS * LINE), ROWS * GROUPS * 4
-_RIGHT, _RIGHT_SCALES = TOKENS * LINE, TOKENS * GROUPS * 3
+OFFSET, _NONE = np.float32(12582912.0), (np.int32(0x4B400000),) * 4
+# Sizes: Numba takes names of constants only.
+_LEFT, _RIGHT, _OWN_WORDS, _OWN_SCALES = max(ROOM, ROWS * LINE), TOKENS * LINE, 4 * DOWN, 8 * DOWN
+_LEFT_SCALES = ROWS * GROUPS * 4
+_SCALES = shared(_LEFT_SCALES + TOKENS * GROUPS * 4, np.float32)
 
 
 @cache
 def tensor_tiles(name: str) -> Any:
     """The arguments of `rows` in linear.py. Block (i, j) makes rows i of the weight and tokens j of the result."""
-    fill, has_halves, has_offsets = filler(name, ROWS, TOKENS, LINE), name in HALVES, name not in PLAIN
+    fill, has_halves, has_offsets = filler(name, ROWS, TOKENS, GROUPS, LINE, 4), name in HALVES, name not in PLAIN
 
     @cuda.jit
     def linear_tensor_tiles(  # type: ignore[no-untyped-def]
         w, row_bytes, table, n, groups, x, scale, sums, m, bias, has_bias, residual, has_residual, out
     ):
         left = cuda.shared.array(_LEFT, np.int32)
-        left_scales = cuda.shared.array(_LEFT_SCALES, np.float32)
         right = cuda.shared.array(_RIGHT, np.int32)
-        right_scales = cuda.shared.array(_RIGHT_SCALES, np.float32)
+        both = _SCALES()
+        left_scales, right_scales = both[:_LEFT_SCALES], both[_LEFT_SCALES:]
         acc = cuda.local.array((DOWN, ACROSS, 4), np.float32)
-        lane, warp = cuda.threadIdx.x, cuda.threadIdx.y
-        quad, member = lane // 4, lane % 4
-        own_row, own_token = warp // SIDES * DOWN * 16 + quad, warp % SIDES * ACROSS * 8
-        none = (np.int32(BITS), np.int32(BITS), np.int32(BITS), np.int32(BITS))
+        a = cuda.local.array(_OWN_WORDS, np.int32)
+        own = cuda.local.array(_OWN_SCALES, np.float32)
+        lane, warp = np.int32(cuda.threadIdx.x), np.int32(cuda.threadIdx.y)
+        quad, member = lane >> 2, lane & 3
+        own_row, own_token = np.int32(warp // SIDES * DOWN * 16 + quad), np.int32(warp % SIDES * ACROSS * 8)
+        left_at, right_at = np.int32(own_row * LINE + member), np.int32((own_token + quad) * LINE + member)
         clear(acc)
         for begin in range(0, groups, GROUPS):
-            count = min(GROUPS, groups - begin)
+            count = np.int32(min(GROUPS, groups - begin))
             cuda.syncthreads()
             fill(
                 w, row_bytes, table, n, groups, x, scale, sums, m, begin, count, left, left_scales, right, right_scales
@@ -56,31 +59,37 @@ def tensor_tiles(name: str) -> Any:
             cuda.syncthreads()
             for g in range(count):
                 for i in range(DOWN):
-                    row = own_row + 16 * i
-                    at, lower = row * LINE + 8 * g + member, (row + 8) * LINE + 8 * g + member
-                    upper_at, lower_at = (g * ROWS + row) * 4, (g * ROWS + row + 8) * 4
-                    for j in range(ACROSS):
-                        word = (own_token + 8 * j + quad) * LINE + 8 * g + member
-                        token_at = (g * TOKENS + own_token + 8 * j + 2 * member) * 3
+                    for k in range(4):  # words k and k + 4 of rows r and r + 8
+                        at = left_at + (16 * i + 8 * (k % 2)) * LINE + 4 * (k // 2)
+                        a[4 * i + k] = word_at(left, np.int32(at + 8 * g))
+                    for h in range(2):
+                        four_scales = floats_at(left_scales, np.int32(g * ROWS + own_row + 16 * i + 8 * h))
+                        for k in range(4):
+                            own[8 * i + 4 * h + k] = four_scales[k]
+                for j in range(ACROSS):
+                    at = np.int32(right_at + 8 * j * LINE + 8 * g)
+                    b, b_high = word_at(right, at), word_at(right, at + 4)
+                    token = np.int32(g * TOKENS + own_token + 8 * j + 2 * member)
+                    of_tokens = floats_at(right_scales, token) + floats_at(right_scales, token + 1)
+                    for i in range(DOWN):
                         if has_halves:
-                            low = products_of_16((left[at], left[lower]), (right[word],), none)
-                            high = products_of_16((left[at + 4], left[lower + 4]), (right[word + 4],), none)
+                            low = products_of_16((a[4 * i], a[4 * i + 1]), (b,), _NONE)
+                            high = products_of_16((a[4 * i + 2], a[4 * i + 3]), (b_high,), _NONE)
                         else:
                             low = products_of_32(
-                                (left[at], left[lower], left[at + 4], left[lower + 4]),
-                                (right[word], right[word + 4]), none,
-                            )  # fmt: skip
+                                (a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3]), (b, b_high), _NONE
+                            )
                             high = low
                         for e in range(4):
-                            own_scales = upper_at if e < 2 else lower_at
-                            own_sums = token_at + 3 * (e % 2)
-                            product = left_scales[own_scales] * (float_of(low[e]) - OFFSET)
+                            row, t = 8 * i + 4 * (e // 2), 4 * (e % 2)
+                            product = own[row] * (float_of(low[e]) - OFFSET)
                             if has_halves:
-                                product += left_scales[own_scales + 1] * (float_of(high[e]) - OFFSET)
-                            value = right_scales[own_sums] * product
-                            if has_offsets:
-                                value += left_scales[own_scales + 2] * right_scales[own_sums + 1]
-                                value += left_scales[own_scales + 3] * right_scales[own_sums + 2]
+                                product += own[row + 1] * (float_of(high[e]) - OFFSET)
+                            value = of_tokens[t] * product
+                            if has_offsets and has_halves:
+                                value += own[row + 2] * of_tokens[t + 1] + own[row + 3] * of_tokens[t + 2]
+                            elif has_offsets:
+                                value += own[row + 2] * (of_tokens[t + 1] + of_tokens[t + 2])
                             acc[i, j, e] += value
         store(acc, left, n, m, bias, has_bias, residual, has_residual, out)
 

@@ -2,7 +2,7 @@
 
 Along the inner dimension a block goes 256 columns at a time. Its threads unpack that part of the weight's rows into
 shared memory, with their scales, and copy the same part of the activations next to it; then each thread multiplies its
-own few rows with its own few tokens. The arithmetic is that of linear.py; what is unpacked is used for TOKENS tokens.
+own few rows with its own few tokens. The arithmetic is that of products.py; what is unpacked is used for TOKENS tokens.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from ..package import SIMULATED, cuda
 from ..simt import device, dp4a
-from .linear import FLOAT_WEIGHTS, FLOATS
 from .panels import filler
+from .products import FLOAT_WEIGHTS, FLOATS
 
 ROWS, TOKENS, ACROSS, DOWN = (8, 8, 4, 4) if SIMULATED else (64, 64, 16, 16)  # of a tile; and threads of a block
 OWN_ROWS, OWN_TOKENS = ROWS // DOWN, TOKENS // ACROSS
@@ -58,7 +58,7 @@ def _store(acc, n, m, bias, has_bias, residual, has_residual, out):  # type: ign
 
 
 def _tiles(name: str) -> Any:
-    fill = filler(name, ROWS, TOKENS, LINE)
+    fill = filler(name, ROWS, TOKENS, GROUPS, LINE, 3)
 
     @cuda.jit
     def linear_tiles(  # type: ignore[no-untyped-def]

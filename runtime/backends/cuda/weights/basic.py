@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..simt import device, half, word
-from .bits import LOW, same, spread
+from .bits import LOW, eight_words, even_word, four_words, same, spread
 
 
 @device
 def nibbles(w, at, codes):  # type: ignore[no-untyped-def]
     """16 bytes, which hold codes j and j + 16 in the halves of byte j."""
+    four_words(w, at, 0, codes)
     for j in range(4):
-        both = word(w, at + 4 * j)
-        codes[j] = both & LOW
-        codes[j + 4] = both >> 4 & LOW
+        codes[j + 4] = codes[j] >> 4 & LOW
+        codes[j] &= LOW
 
 
 @device
@@ -42,7 +42,7 @@ def q4_1(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 def q5_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
     at = row + 22 * group
     nibbles(w, at + 6, codes)
-    _fifth_bits(word(w, at + 2), codes)
+    _fifth_bits(even_word(w, at + 2), codes)
     d = half(w, at)
     same(scales, d, np.float32(-16.0) * d)
 
@@ -58,6 +58,5 @@ def q5_1(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 @device
 def q8_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
     at = row + 34 * group
-    for j in range(8):
-        codes[j] = word(w, at + 2 + 4 * j)
+    eight_words(w, at + 2, 0, codes)
     same(scales, half(w, at), np.float32(0.0))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from ..simt import device, prmt, word, wrapped
+from ..simt import device, funnel, prmt, short, word, wrapped
 
 LOW, TWO, ONE = 0x0F0F0F0F, 0x03030303, 0x01010101  # the lowest 4, 2 and 1 bits of each byte
 EVEN = 0x00FF00FF  # every second byte
@@ -35,35 +37,49 @@ def negated(levels, signs):  # type: ignore[no-untyped-def]
 def looked_up(nibbles, first, second, third, fourth):  # type: ignore[no-untyped-def]
     """Of eight codes, two a byte, the levels: those of the low halves of the bytes, and those of the high halves.
 
-    The table has sixteen bytes. prmt looks three bits up; which half of the table it is the fourth says.
+    The table has sixteen bytes. prmt looks three bits of four codes up at once, in each half of the table; a third
+    says by their fourth bit which half it is.
     """
-    upper = (nibbles & 0x08080808) >> 1
-    upper_high = nibbles >> 5 & 0x04040404
-    low, high = nibbles & 0x07070707, nibbles >> 4 & 0x07070707
-    return (
-        _chosen(_selector(low), _selector(upper), first, second, third, fourth),
-        _chosen(_selector(high), _selector(upper_high), first, second, third, fourth),
-    )
+    places, halves = nibbles & 0x77777777, nibbles >> 1 & 0x44444444 | 0x32103210
+    begin = prmt(prmt(first, second, places), prmt(third, fourth, places), halves)
+    places, halves = places >> 16, halves >> 16
+    end = prmt(prmt(first, second, places), prmt(third, fourth, places), halves)
+    return prmt(begin, end, 0x6420), prmt(begin, end, 0x7531)
 
 
 @device
-def _selector(halves):  # type: ignore[no-untyped-def]
-    """The low halves of four bytes side by side."""
-    together = halves | halves >> 4
-    return together & 0xFF | together >> 8 & 0xFF00
+def even_word(w, at):  # type: ignore[no-untyped-def]
+    """A word at any even address: not negative where there are 64 bits."""
+    return short(w, at) | short(w, at + 2) << 16
 
 
-@device
-def _chosen(selector, upper, first, second, third, fourth):  # type: ignore[no-untyped-def]
-    below, above = prmt(first, second, selector), prmt(third, fourth, selector)
-    return prmt(below, above, 0x3210 | upper)
+def _reader(count: int, mask: int = -1, up: int | None = None) -> Any:
+    """With `up` what is read comes to what is there, so many bits above it."""
+    adds, distance = up is not None, up or 0
+
+    @device
+    def put(words, j, bits):  # type: ignore[no-untyped-def]
+        words[j] = words[j] | (bits & mask) << distance if adds else bits & mask
+
+    @device
+    def read(w, at, shift, words):  # type: ignore[no-untyped-def]
+        """Words from byte `at` on, wherever that is, moved down by `shift` bits, up to 7: without a mask bytes then
+        have bits of their neighbours at the top. What is loaded are the words that these lie in, each once.
+        """
+        begin, end = at - (at & 3), at + 4 * count - 1
+        shift += 8 * (at & 3)
+        before = word(w, begin)
+        for j in range(count - 1):
+            after = word(w, begin + 4 * j + 4)
+            put(words, j, funnel(before, after, shift))
+            before = after
+        put(words, count - 1, funnel(before, word(w, end - (end & 3)), shift))
+
+    return read
 
 
-@device
-def two_bits(w, at, shift, codes):  # type: ignore[no-untyped-def]
-    """Codes of two bits of 32 neighbouring bytes."""
-    for j in range(8):
-        codes[j] = word(w, at + 4 * j) >> shift & TWO
+four_words, eight_words, nibbles_of, two_bits = _reader(4), _reader(8), _reader(8, LOW), _reader(8, TWO)
+third_bits, upper_pairs = _reader(8, ONE, 2), _reader(8, TWO, 4)
 
 
 @device

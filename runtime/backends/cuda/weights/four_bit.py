@@ -14,7 +14,7 @@ from .....formats.quants.four_bit import EIGHT_BIT_UNITS, levels_of
 from .....formats.quants.fp4 import E2M1_DOUBLED
 from .....formats.quants.iq import IQ4_LEVELS
 from ..simt import byte, device, float_of, half, short, word
-from .bits import as_words, looked_up, same
+from .bits import LOW, as_words, eight_words, four_words, looked_up, same
 
 _I0, _I1, _I2, _I3 = as_words(IQ4_LEVELS)
 _E0, _E1, _E2, _E3 = as_words(E2M1_DOUBLED)
@@ -22,8 +22,9 @@ _E0, _E1, _E2, _E3 = as_words(E2M1_DOUBLED)
 
 @device
 def _iq4(w, at, codes):  # type: ignore[no-untyped-def]
+    four_words(w, at, 0, codes)
     for j in range(4):
-        codes[j], codes[j + 4] = looked_up(word(w, at + 4 * j), _I0, _I1, _I2, _I3)
+        codes[j], codes[j + 4] = looked_up(codes[j], _I0, _I1, _I2, _I3)
 
 
 @device
@@ -35,35 +36,28 @@ def iq4_nl(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 
 @device
 def iq4_xs(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, sub = row + 136 * (group // 8), group % 8
+    at, sub = row + 136 * (group >> 3), group & 7
     _iq4(w, at + 8 + 16 * sub, codes)
-    six = byte(w, at + 4 + sub // 2) >> 4 * (sub % 2) & 15 | (short(w, at + 2) >> 2 * sub & 3) << 4
+    six = byte(w, at + 4 + (sub >> 1)) >> 4 * (sub & 1) & 15 | (short(w, at + 2) >> 2 * sub & 3) << 4
     same(scales, half(w, at) * np.float32(six - 32), np.float32(0.0))
 
 
 @device
 def mxfp4(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
     at = row + 17 * group  # odd, in every second block
+    four_words(w, at + 1, 0, codes)
     for j in range(4):
-        first = at + 1 + 4 * j
-        bits = byte(w, first) | byte(w, first + 1) << 8 | byte(w, first + 2) << 16
-        codes[j], codes[j + 4] = looked_up(bits | _top(byte(w, first + 3)), _E0, _E1, _E2, _E3)
+        codes[j], codes[j + 4] = looked_up(codes[j], _E0, _E1, _E2, _E3)
     e = byte(w, at)
     bits = (e - 1) << 23 if e > 1 else (1 << 21) << e  # 2^-128 and 2^-127 lie below the smallest exponent
     same(scales, float_of(bits), np.float32(0.0))
 
 
 @device
-def _top(bits):  # type: ignore[no-untyped-def]
-    """A byte as the highest of an int32."""
-    return (bits - ((bits & 128) << 1)) << 24
-
-
-@device
 def nvfp4(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at = row + 36 * (group // 2)
+    at = row + 36 * (group >> 1)
     for k in range(2):
-        sub = 2 * (group % 2) + k
+        sub = 2 * (group & 1) + k
         first = at + 4 + 8 * sub
         codes[4 * k], codes[4 * k + 2] = looked_up(word(w, first), _E0, _E1, _E2, _E3)
         codes[4 * k + 1], codes[4 * k + 3] = looked_up(word(w, first + 4), _E0, _E1, _E2, _E3)
@@ -90,16 +84,18 @@ def _of_levels(kind: str, block: int) -> Any:
     @device
     def unpack_32(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
         at = row + 18 * group
+        four_words(w, at + 2, 0, codes)
         for j in range(4):
-            codes[j], codes[j + 4] = looked_up(word(w, at + 2 + 4 * j), l0, l1, l2, l3)
+            codes[j], codes[j + 4] = looked_up(codes[j], l0, l1, l2, l3)
         same(scales, half(w, at) * one, np.float32(0.0))
 
     @device
     def unpack_64(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-        at = row + 34 * (group // 2)
-        for j in range(8):
-            low, high = looked_up(word(w, at + 2 + 4 * j), l0, l1, l2, l3)
-            codes[j] = high if group % 2 else low
+        at = row + 34 * (group >> 1)
+        eight_words(w, at + 2, 4 * (group & 1), codes)
+        for j in range(0, 8, 2):
+            both = codes[j] & LOW | (codes[j + 1] & LOW) << 4
+            codes[j], codes[j + 1] = looked_up(both, l0, l1, l2, l3)
         same(scales, half(w, at) * one, np.float32(0.0))
 
     return unpack_64 if block == 64 else unpack_32

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..simt import byte, device, half, half_of, short, word
-from .bits import negated, same
+from ..simt import byte, device, half, half_of, short
+from .bits import even_word, negated, same
 
 
 @device
@@ -38,8 +38,8 @@ def _quarters(w, at, sub, d, scales):  # type: ignore[no-untyped-def]
 
 @device
 def iq2_xxs(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    block, at = row + 66 * (group // 8), row + 66 * (group // 8) + 2 + 8 * (group % 8)
-    signs = word(w, at + 4)
+    block, at = row + 66 * (group >> 3), row + 66 * (group >> 3) + 2 + 8 * (group & 7)
+    signs = even_word(w, at + 4)
     for k in range(4):
         _eight(table, byte(w, at + k), _all_signs(signs >> 7 * k & 127), 2 * k, codes)
     scale = half(w, block) * (np.float32(0.5) + np.float32(signs >> 28 & 15)) * np.float32(0.25)
@@ -48,7 +48,7 @@ def iq2_xxs(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def
 
 @device
 def iq2_xs(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, sub = row + 74 * (group // 8), group % 8
+    at, sub = row + 74 * (group >> 3), group & 7
     for k in range(4):
         bits = short(w, at + 2 + 8 * sub + 2 * k)
         _eight(table, bits & 511, _all_signs(bits >> 9), 2 * k, codes)
@@ -57,7 +57,7 @@ def iq2_xs(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 
 @device
 def iq2_s(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, sub = row + 82 * (group // 8), group % 8
+    at, sub = row + 82 * (group >> 3), group & 7
     upper = byte(w, at + 66 + sub)
     for k in range(4):
         point = byte(w, at + 2 + 4 * sub + k) | (upper >> 2 * k & 3) << 8
@@ -67,8 +67,8 @@ def iq2_s(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 
 @device
 def iq3_xxs(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, sub = row + 98 * (group // 8), group % 8
-    signs = word(w, at + 66 + 4 * sub)
+    at, sub = row + 98 * (group >> 3), group & 7
+    signs = even_word(w, at + 66 + 4 * sub)
     for k in range(8):
         eight = _all_signs(signs >> 7 * (k // 2) & 127)
         codes[k] = negated(table[byte(w, at + 2 + 8 * sub + k)], eight >> 4 * (k % 2) & 15)
@@ -78,18 +78,18 @@ def iq3_xxs(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def
 
 @device
 def iq3_s(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, sub = row + 110 * (group // 8), group % 8
+    at, sub = row + 110 * (group >> 3), group & 7
     upper = byte(w, at + 66 + sub)
     for k in range(8):
         point = byte(w, at + 2 + 8 * sub + k) | (upper >> k & 1) << 8
         codes[k] = negated(table[point], byte(w, at + 74 + 4 * sub + k // 2) >> 4 * (k % 2) & 15)
-    four = byte(w, at + 106 + sub // 2) >> 4 * (sub % 2) & 15
+    four = byte(w, at + 106 + (sub >> 1)) >> 4 * (sub & 1) & 15
     same(scales, half(w, at) * np.float32(1 + 2 * four), np.float32(0.0))
 
 
 @device
 def iq1_s(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, sub = row + 50 * (group // 8), group % 8
+    at, sub = row + 50 * (group >> 3), group & 7
     bits = short(w, at + 34 + 2 * sub)
     for k in range(4):
         point = byte(w, at + 2 + 4 * sub + k) | (bits >> 3 * k & 7) << 8
@@ -102,7 +102,7 @@ def iq1_s(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 @device
 def iq1_m(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
     """Points are shifted eight by eight: their codes are eighths, shifted up, and behind them all shifted down."""
-    at, sub = row + 56 * (group // 8), group % 8
+    at, sub = row + 56 * (group >> 3), group & 7
     bits = np.int32(0)
     for k in range(4):
         bits |= short(w, at + 48 + 2 * k) >> 12 << 4 * k
@@ -111,7 +111,7 @@ def iq1_m(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
         codes[2 * k] = table[2 * point]
         codes[2 * k + 1] = table[2 * point + 1]
     d = half_of(bits) * np.float32(0.125)
-    four = short(w, at + 48 + 2 * (sub // 2)) >> 6 * (sub % 2)
+    four = short(w, at + 48 + 2 * (sub >> 1)) >> 6 * (sub & 1)
     scales[0] = d * np.float32(1 + 2 * (four & 7))
     scales[1] = d * np.float32(1 + 2 * (four >> 3 & 7))
     scales[2] = np.float32(0.0)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..simt import byte, device, half, word
-from .bits import EVEN, same, spread, spread_pairs, two_bits
+from ..simt import byte, device, half
+from .bits import EVEN, even_word, same, spread, spread_pairs, two_bits
 
 
 @device
 def tq2_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, sub = row + 66 * (group // 8), group % 8
-    two_bits(w, at + 32 * (sub // 4), 2 * (sub % 4), codes)
+    at, sub = row + 66 * (group >> 3), group & 7
+    two_bits(w, at + 32 * (sub >> 2), 2 * (sub & 3), codes)
     d = half(w, at + 64)
     same(scales, d, -d)
 
@@ -30,7 +30,7 @@ def _trits(w, at, i):  # type: ignore[no-untyped-def]
         place, digit = 48, (i - 240) // 4
     # Digits fall out of a multiplication by 3, each after those before it. Two bytes at a time have room above them.
     power = 1 if digit == 0 else 3 if digit == 1 else 9 if digit == 2 else 27 if digit == 3 else 81
-    four = word(w, at + place)
+    four = even_word(w, at + place)
     even = ((four & EVEN) * power & EVEN) * 3 >> 8 & EVEN
     odd = ((four >> 8 & EVEN) * power & EVEN) * 3 >> 8 & EVEN
     return even | odd << 8
@@ -38,7 +38,7 @@ def _trits(w, at, i):  # type: ignore[no-untyped-def]
 
 @device
 def tq1_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at, first = row + 54 * (group // 8), 32 * (group % 8)
+    at, first = row + 54 * (group >> 3), 32 * (group & 7)
     for j in range(8):
         codes[j] = _trits(w, at, first + 4 * j)
     d = half(w, at + 52)
@@ -47,8 +47,8 @@ def tq1_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 
 @device
 def q1_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at = row + 18 * (group // 4)
-    bits = word(w, at + 2 + 4 * (group % 4))
+    at = row + 18 * (group >> 2)
+    bits = even_word(w, at + 2 + 4 * (group & 3))
     for j in range(8):
         codes[j] = spread(bits >> 4 * j)
     d = half(w, at)
@@ -57,8 +57,8 @@ def q1_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
 
 @device
 def q2_0(w, row, group, table, codes, scales):  # type: ignore[no-untyped-def]
-    at = row + 18 * (group // 2)
+    at = row + 18 * (group >> 1)
     for j in range(8):
-        codes[j] = spread_pairs(byte(w, at + 2 + 8 * (group % 2) + j))
+        codes[j] = spread_pairs(byte(w, at + 2 + 8 * (group & 1) + j))
     d = half(w, at)
     same(scales, d, -d)
