@@ -20,7 +20,8 @@ class Step:
     pages       int32 [S, P]  page table: ids of the pages of each sequence in position order, -1 where there is none
     outputs     int32 [R]     token rows (0..T-1, ascending) whose logits are wanted; R may be 0
     is_prompt   bool          pieces of prompts, not tokens just generated: a backend may use other kernels for them, so
-                              this, and never the number of tokens, decides how sums are rounded
+                              this decides how sums are rounded, and the number of tokens only does on GPUs that take
+                              another way for long prompts (docs/cuda.md)
     """
 
     tokens: NDArray[np.int32]

@@ -36,13 +36,13 @@ class CUDABackend:
         if before is not None and (before.is_closed or before.max_tokens != max_tokens):
             before = None
         executor = CUDAExecutor(repacked(rewrite(graph)), n_pages, max_tokens, self._device, before)
-        self._shared = executor.shared
         try:
             if not package.SIMULATED:  # there is nothing to compile there
                 executor.warm_up(progress)
         except BaseException:
             executor.close()
             raise
+        self._shared = executor.shared
         return executor
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -99,19 +100,19 @@ class CUDAExecutor:
         self._graph, self._device, self._memory = graph, cuda.gpus[device], DeviceMemory()
         with self._device, self._memory.asking():
             self.shared = shared or Shared(DeviceMemory(), max_tokens)
-            self.shared.prepare(graph)
-            self._stream = self.shared.stream
-            self._plan = Plan(
-                graph,
-                n_pages,
-                max_tokens,
-                self._memory,
-                has_tensor_cores=has_tensor_cores(self._device),
-                shared=self.shared,
-            )
-        self._leave = weakref.finalize(self, _leave, self._device, self.shared.join())
-        self._leave.atexit = False  # the driver may have ended before
-        self.recorder = Recorder(self._stream)
+            self._leave = weakref.finalize(self, _leave, self._device, self.shared.join())
+            self._leave.atexit = False  # the driver may have ended before
+            try:
+                self._stream = self.shared.stream
+                self.shared.prepare(graph)
+                self._plan = Plan(
+                    graph, n_pages, max_tokens, self._memory, has_tensor_cores=has_tensor_cores(self._device),
+                    shared=self.shared,
+                )  # fmt: skip
+            except BaseException:
+                self._leave()
+                raise
+        self.recorder = Recorder(self._stream, nullcontext if SIMULATED else cuda.defer_cleanup)
         self.kv = self._plan.pages
 
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
@@ -208,13 +209,13 @@ def has_tensor_cores(device: Any) -> bool:
     return not SIMULATED and tuple(device.compute_capability) >= CAPABILITY
 
 
+def _zeros(value: Value, step: Step) -> NDArray[Any]:
+    return np.zeros((rows_in(value, step.n_tokens, len(step.outputs)), value.cols), value.element)
+
+
 def _leave(device: Any, shared: Shared) -> None:
     with device:
         shared.leave()
-
-
-def _zeros(value: Value, step: Step) -> NDArray[Any]:
-    return np.zeros((rows_in(value, step.n_tokens, len(step.outputs)), value.cols), value.element)
 
 
 def _launch_all(program: list[Run], now: Now) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .now import Now
@@ -22,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The recordings of one program on one stream."""
+    """The recordings of one program on one stream. `guard` keeps memory from being given back while one is made."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._seen = stream, set[Now]()
+    def __init__(self, stream: Any, guard: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        self._stream, self._guard, self._seen = stream, guard, set[Now]()
         self._recorded: OrderedDict[Now, Recording] = OrderedDict()
         self.failure = "not in the simulator" if SIMULATED else ""  # why launches go one by one
 
@@ -52,7 +53,8 @@ class Recorder:
 
     def _record(self, now: Now, launches: Launches) -> None:
         try:
-            made = recording(self._stream, launches)
+            with self._guard():
+                made = recording(self._stream, launches)
         except Exception as error:  # a package or a driver that cannot: slower, and as right
             self.failure = f"{type(error).__name__}: {error}"
             _log.warning("launches on the GPU go out one by one, which is slower: recording failed: %s", self.failure)
