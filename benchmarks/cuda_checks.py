@@ -34,7 +34,7 @@ def checks(board: Board, args: argparse.Namespace) -> None:
         board.leave_out("checks", "there is no such tool for the simulator")
         return
     tool = found()
-    before = [tool, "--tool", "memcheck", "--target-processes", "all"] if tool else []
+    before = [tool, "--tool", "memcheck", "--report-api-errors", "no", "--target-processes", "all"] if tool else []
     rows, errors, passed = [], 0, True
     for name in CHECKS:
         common.note(f"running {name}{f' under {TOOL}' if tool else ''}")

@@ -60,7 +60,9 @@ def _all(launches: Callable[[], None], stream: Any) -> tuple[float, str]:
     except Exception as error:  # a package or a driver that cannot
         return _held_back(launches, stream), f"held back by a waiting kernel, not recorded: {told(error)}"
     stream.synchronize()
-    return statistics.median(_elapsed(recorded, stream) for _ in range(REPEATS)), RECORDED
+    found = statistics.median(_elapsed(recorded, stream) for _ in range(REPEATS))
+    recorded.close()
+    return found, RECORDED
 
 
 def _elapsed(launches: Callable[[], object], stream: Any) -> float:

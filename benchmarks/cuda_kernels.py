@@ -12,7 +12,7 @@ from halfbyte.runtime.backends.cuda import package
 
 from tests.builders_quants import random_blocks
 
-from .cuda_device import Launch, Timed, measure
+from .cuda_device import MOST, Launch, Timed, measure
 from .cuda_goals import Board, of_copies, told
 
 COPIED = 1 << 16 if package.SIMULATED else 1 << 30  # bytes
@@ -49,7 +49,7 @@ class Matrices:
 
         data = random_blocks(GGMLType[name], (n, cols), np.random.default_rng(1))
         self.name, self.n, self.cols, self.n_bytes, self._row_bytes = name, n, cols, data.nbytes, data.shape[1]
-        self.turns = 1 if package.SIMULATED else -(-L2_BYTES // data.nbytes) + 1
+        self.turns = 1 if package.SIMULATED else min(MOST, -(-L2_BYTES // data.nbytes) + 1)
         memory = DeviceMemory()
         self._arrays = [memory.upload(data) for _ in range(self.turns)]
         memory.finish()

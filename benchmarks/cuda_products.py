@@ -45,8 +45,9 @@ def products(board: Board, args: argparse.Namespace) -> None:
 def ways(name: str, cols: int) -> tuple[str, ...]:
     """To make products with a type of weight here."""
     from halfbyte.runtime.backends.cuda import cublas
-    from halfbyte.runtime.backends.cuda.executor import has_brain, has_tensor_cores
+    from halfbyte.runtime.backends.cuda.executor import has_tensor_cores
     from halfbyte.runtime.backends.cuda.kernels import linear, tensor_floats
+    from halfbyte.runtime.backends.cuda.shared import has_brain
 
     gpu = cuda.gpus[0]
     on_tensor_cores = name not in linear.FLOATS or name in tensor_floats.TYPES

@@ -6,7 +6,7 @@ import statistics
 from functools import cache
 from typing import Any
 
-from .cuda_device import REPEATS
+from .cuda_device import MOST, REPEATS
 
 L2_BYTES, LAUNCHES = 256 << 20, 20  # more than any GPU's cache; of a recording, at least
 
@@ -27,7 +27,7 @@ def seconds(n: int, cols: int, m: int) -> float:
     """Of m rows times a matrix [n, cols], by events around many of them in one recording; matrices take turns."""
     import torch
 
-    turns = L2_BYTES // (2 * n * cols) + 2
+    turns = min(MOST, L2_BYTES // (2 * n * cols) + 2)
     rounds = -(-LAUNCHES // turns)
     x, *weights = (torch.randn(r, cols, device="cuda", dtype=torch.bfloat16) for r in (m, *(n for _ in range(turns))))
     out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from halfbyte.runtime.backends.cpu.features import LEVELS, Isa, choose_level, rejected_levels
 from halfbyte.runtime.backends.cpu.kernels.linear.dots import RowProducts
-from halfbyte.runtime.backends.cpu.kernels.linear.part import SIZES, Part
+from halfbyte.runtime.backends.cpu.kernels.linear.part import SIZES, Part, Row
 from halfbyte.runtime.backends.cpu.kernels.linear.table import QUANTIZED
 from halfbyte.runtime.backends.cpu.simd import tiles
 from halfbyte.runtime.backends.cpu.simd.dot import dot, dot_pairs
@@ -124,10 +124,10 @@ def test_row_products_use_it(level: str, kind: str, tokens: str) -> None:
         products = RowProducts(e, QUANTIZED[kind])
         if tokens == "one":
             return [products.of_one(*args[:4])]
-        products.of_part(Part(*args[:8]), SIZES[-1])
+        products.of_part(Part((Row(*args[:3]), Row(*args[3:6])), *args[6:12]), SIZES[-1])
         return []
 
-    text = assembly(NAMES[level], triple, cpu, body, 8)
+    text = assembly(NAMES[level], triple, cpu, body, 13)
     assert re.search(wanted, text), text
     assert unwanted is None or not re.search(unwanted, text)
     assert not re.search(r"\tcallq?\s|\tbl\s", text), "a call into a library"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ CROSSING = 16 << 20  # bytes of a value that are kept pinned: logits of a whole 
 ALIGNMENT, LARGE_ALIGNMENT = 512, 2 << 20  # what drivers round sizes up to: small ones, and those from LARGE on
 LARGE = 1 << 20
 LOAD = 16  # bytes of the largest load
+LEGACY = threading.RLock()  # held where the legacy stream is used, which must not be while launches are recorded
 
 
 class DeviceMemory:
@@ -58,7 +60,8 @@ class DeviceMemory:
     def zeros(self, count: int, dtype: DTypeLike) -> Array:
         array = self.empty(count, dtype)
         if array is not None:
-            array[:] = 0
+            with LEGACY:
+                array[:] = 0
         return array
 
     def upload(self, data: NDArray[Any]) -> Array:

@@ -8,7 +8,6 @@
         .multiply(...)          out [m, n] = x [m, cols] times the transpose of a weight of any type, with what is added
         .close()                ends the handle
     opened(memory, stream)      the same, or None where the package cannot reach the library
-    opened(memory, stream)      the same, or None where the package cannot reach the library
 
 A product with a quantized weight is made in parts of rows: a kernel writes them as bfloat16 to memory that all products
 share, then cuBLAS multiplies them with activations of bfloat16, and sums in float32. That needs compute capability 8.0.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ...graph.ir import Graph, Value
 from ...graph.plan import Arena, Buffer, place
 from ...step import Step
 from ..base import CancelFlag, Progress, Values, rows_in
-from .allocate import Array, DeviceMemory, return_memory
+from .allocate import LEGACY, Array, DeviceMemory, return_memory
 from .kernels.fragments import CAPABILITY
 from .lower import Lowering, Run
 from .memory import Inputs, Pages, Weights
@@ -37,8 +38,11 @@ class Plan:
         *,
         has_tensor_cores: bool = False,
         shared: Shared | None = None,
+        device: AbstractContextManager[Any] | None = None,
     ) -> None:
-        self.pages, self.inputs = Pages(memory, graph.state, n_pages), Inputs(memory, max_tokens, n_pages)
+        stream = shared.stream if shared is not None and shared.stream is not None else 0
+        self.pages = Pages(memory, graph.state, n_pages, stream, device)
+        self.inputs = Inputs(memory, max_tokens, n_pages)
         self.weights = Weights(memory)
         lowered = [
             Lowering(
@@ -107,12 +111,12 @@ class CUDAExecutor:
                 self.shared.prepare(graph)
                 self._plan = Plan(
                     graph, n_pages, max_tokens, self._memory, has_tensor_cores=has_tensor_cores(self._device),
-                    shared=self.shared,
+                    shared=self.shared, device=self._device,
                 )  # fmt: skip
             except BaseException:
                 self._leave()
                 raise
-        self.recorder = Recorder(self._stream, nullcontext if SIMULATED else cuda.defer_cleanup)
+        self.recorder = Recorder(self._stream, nullcontext if SIMULATED else alone)
         self.kv = self._plan.pages
 
     def run(self, step: Step, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
@@ -127,9 +131,11 @@ class CUDAExecutor:
         if cancel:
             raise Cancelled("cancelled before a step began")
         with self._device:
-            self._launch(step, given)
-            found = {value.id: self._download(value, step) for value in self._graph.results}
-            self._stream.synchronize()
+            try:
+                self._launch(step, given)
+                found = {value.id: self._download(value, step) for value in self._graph.results}
+            finally:  # what is on its way must be there before the next step writes to where it comes from
+                self._stream.synchronize()
         if cancel:
             raise Cancelled("cancelled while a step was running")
         return found
@@ -207,6 +213,13 @@ class CUDAExecutor:
 def has_tensor_cores(device: Any) -> bool:
     """Whether a GPU has those that kernels use; the simulator's are slower than what they stand for."""
     return not SIMULATED and tuple(device.compute_capability) >= CAPABILITY
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """While launches are recorded no memory is given back, and nobody uses the legacy stream."""
+    with LEGACY, cuda.defer_cleanup():
+        yield
 
 
 def _zeros(value: Value, step: Step) -> NDArray[Any]:

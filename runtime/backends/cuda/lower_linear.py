@@ -23,6 +23,7 @@ from .simt import WARP, WARPS, blocks
 TOGETHER = 3  # weights that one launch multiplies with
 SEVERAL = (1, 2, 4, 8)  # rows of activations that a product takes at once
 FEW = 0 if SIMULATED else SEVERAL[-1]  # of a prompt, that are no work for tiles
+MOST_ACROSS = (1 << 16) - 1  # blocks of a grid in its second direction
 _F4, _I4 = np.float32, np.int32
 
 
@@ -216,7 +217,7 @@ def lower_expert_linear(low: Lowering, node: Node) -> None:
         def run(now: Now) -> None:
             slots = count(now) * ids.cols
             if slots:
-                kernel[(blocks(-(-n // (linear.ROWS * WARPS))), slots), (WARP, WARPS), now.stream](
+                kernel[(slots, min(blocks(-(-n // (linear.ROWS * WARPS))), MOST_ACROSS)), (WARP, WARPS), now.stream](
                     w, row_bytes, table, n, operand.shares, codes, scale, sums, which, ids.cols, x.repeat == 1, offset,
                     bias is not None, to,
                 )  # fmt: skip

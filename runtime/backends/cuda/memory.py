@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,12 @@ def tiles_of(step: Step, most: int, causal: bool) -> NDArray[np.int32]:
 class Pages:
     """Keys and values of the layers on a device, as float16; see cache.kv.KVPool, whose layout they have."""
 
-    def __init__(self, memory: DeviceMemory, specs: Sequence[KVSpec], n_pages: int) -> None:
+    def __init__(
+        self, memory: DeviceMemory, specs: Sequence[KVSpec], n_pages: int, stream: Any = 0,
+        device: AbstractContextManager[Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Pages are copied on `stream`, in order with the steps there. device: theirs, whichever is the current one."""
+        self._stream, self._device = stream, device or nullcontext()
         self.n_pages, self.dtype, self._specs = n_pages, np.dtype(np.float16), specs
         self.keys: dict[int, Array] = {}
         self.values: dict[int, Array] = {}
@@ -107,10 +113,12 @@ class Pages:
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy one page in every layer."""
-        for spec in self._specs:
-            for pages, dim in ((self.keys, spec.key_dim), (self.values, spec.value_dim)):
-                size, mine = spec.n_head_kv * PAGE * dim, pages[spec.layer]
-                mine[target * size : (target + 1) * size].copy_to_device(mine[source * size : (source + 1) * size])
+        with self._device:
+            for spec in self._specs:
+                for pages, dim in ((self.keys, spec.key_dim), (self.values, spec.value_dim)):
+                    size, mine = spec.n_head_kv * PAGE * dim, pages[spec.layer]
+                    to, of = (mine[page * size : (page + 1) * size] for page in (target, source))
+                    to.copy_to_device(of, stream=self._stream)
 
     def close(self) -> None:
         """Give them back, whoever still holds this."""

@@ -23,7 +23,7 @@ class Shared:
         self.stream: Any = None if memory.dry else cuda.stream()
         self.values: dict[int, Array] = {}
         self._memory, self._users = memory, 0
-        uses_blas = is_used(max_tokens) and (memory.dry or _has_brain())
+        uses_blas = is_used(max_tokens) and (memory.dry or has_brain(cuda.get_current_device()))
         self.blas: CuBLAS | None = opened(memory, self.stream) if uses_blas else None
 
     @property
@@ -54,6 +54,6 @@ class Shared:
                 self.blas.close()
 
 
-def _has_brain() -> bool:
-    device: Any = cuda.get_current_device()
+def has_brain(device: Any) -> bool:
+    """Whether a GPU has instructions for bfloat16."""
     return SIMULATED or tuple(device.compute_capability) >= BRAIN_CAPABILITY

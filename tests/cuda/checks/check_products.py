@@ -25,6 +25,8 @@ TYPES = sorted({*UNPACK, *FLOATS})
 N, COLS, TOKENS = (5, 256, 3) if SIMULATED else (1237, 4096 + 256, 517)
 # NF4 and FP4 have levels of eight bits. Of the others some weights lie on the border between two bfloat16, and fall to
 # either, by how they are computed. Relative to the largest result.
+# Tensor cores cut bits off of the sums that they carry through a row of exact numbers.
+EXACT = 2e-6 if SIMULATED else 5e-5
 TOLERANCE, ROUNDED = 2e-3, dict.fromkeys(("NF4", "NF4_32", "FP4", "FP4_32"), 1.2e-2)
 
 if not SIMULATED and not (cublas.is_used(cublas.LEAST) and tuple(cuda.gpus[0].compute_capability) >= BRAIN_CAPABILITY):
@@ -78,7 +80,7 @@ def test_every_type(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         blas.multiply(matrix, given, TOKENS, out, adds=adds)
         stream.synchronize()
         found = out.copy_to_host().reshape(TOKENS, N)
-        tolerance = 2e-6 if name in FLOATS else ROUNDED.get(name, TOLERANCE)
+        tolerance = EXACT if name in FLOATS else ROUNDED.get(name, TOLERANCE)
         assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
     blas.close()
 

@@ -168,7 +168,7 @@ def test_experts(name: str, shared: bool) -> None:
     """Two tokens with two of three experts each; x has a row a token, or one for each of their experts."""
     stack, (x, given) = Matrix(name, n=3 * N), activations(name, 2 if shared else 4)
     ids, out = np.array([2, 0, 1, 1], np.int32), empty(4, N)
-    launch = linear.experts(name)[(blocks(-(-N // WARPS)), 4), (WARP, WARPS)]
+    launch = linear.experts(name)[(4, blocks(-(-N // WARPS))), (WARP, WARPS)]
     w, row_bytes, table, _, shares = stack.start
     launch(w, row_bytes, table, N, shares, *given, cuda.to_device(ids), 2, shared, NONE, False, out)
     matrices = stack.values.reshape(3, N, COLS)

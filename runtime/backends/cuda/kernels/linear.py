@@ -143,10 +143,10 @@ def experts(name: str) -> Any:
         w, row_bytes, table, n, groups, x, scale, sums, ids, n_used, shared, bias, has_bias, out
     ):
         acc = cuda.local.array(ROWS, np.float32)
-        slot = cuda.blockIdx.y
+        slot = cuda.blockIdx.x
         expert = np.int64(ids[slot])
         source = slot // n_used if shared else slot
-        begin, step = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y, cuda.gridDim.x * cuda.blockDim.y
+        begin, step = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, cuda.gridDim.y * cuda.blockDim.y
         for row in range(ROWS * begin, n, ROWS * step):
             at, next_at = (expert * n + row) * row_bytes, (expert * n + min(row + 1, n - 1)) * row_bytes
             multiply(w, at, w, next_at, row_bytes, table, x, scale, sums, source, groups, 0, acc)
