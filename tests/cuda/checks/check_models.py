@@ -210,7 +210,7 @@ def test_a_device_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_devices_that_are_not_there() -> None:
     assert free_bytes() > 0
-    with pytest.raises(CUDAError, match="number 99 was asked for"):
+    with pytest.raises(CUDAError, match="cuda:99 was asked for"):
         require(99)
 
 
