@@ -14,6 +14,7 @@ import stat
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -184,18 +185,19 @@ def use_recording(monkeypatch: pytest.MonkeyPatch, recording: Any) -> None:
 
 
 def test_a_recording_of_many_launches_is_timed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = []
+    sent: list[int] = []
+    made = Mock(side_effect=lambda: sent.append(len(clock.launched)))
 
     def recording(stream: object, launches: Any) -> Any:
         clock.launched.clear()
         launches()
-        return lambda: sent.append(len(clock.launched))
+        return made
 
     use_recording(monkeypatch, recording)
     timed = cuda_device.measure(clock.launch, 4)
     assert clock.launched == [0, 1, 2, 3], "what takes turns does so; 2 ms are enough for a recording"
     assert timed == cuda_device.Timed(3e-3 / 4, "recorded")
-    assert sent == [4] * (1 + cuda_device.REPEATS)
+    assert sent == [4] * (1 + cuda_device.REPEATS) and made.close.called
 
 
 def test_launches_that_cannot_be_recorded_are_held_back(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
