@@ -18,6 +18,7 @@ from halfbyte.formats.gguf import GGMLType
 from halfbyte.runtime.backends.cpu import objects
 from halfbyte.runtime.backends.cpu.backend import kernel_names
 from halfbyte.runtime.backends.cpu.compile import ensure_compiled
+from halfbyte.runtime.backends.cpu.kernels.linear.ahead import OF_CODES
 from halfbyte.runtime.backends.cpu.matrices import FLOATS, KERNEL_TYPES
 
 from tests.builders_quants import random_blocks
@@ -30,9 +31,12 @@ from .report import Report
 TYPES = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "F16", "F32")
 ROUNDS = 200
 Requests = tuple[tuple[int, bool], ...]
-# Bytes ahead, and whether into the first-level cache.
+# Bytes ahead, and whether into the first-level cache; first how codes are read here.
 WAYS: dict[str, Requests] = {
+    "as kernels do": OF_CODES,
     "2 kB near, 8 kB far": ((2048, True), (8192, False)),
+    "4 kB near, 6 kB far": ((4096, True), (6144, False)),
+    "5 kB near, 6 kB far": ((5120, True), (6144, False)),
     "3 kB near": ((3072, True),),
     "6 kB far": ((6144, False),),
     "2 kB near": ((2048, True),),

@@ -123,7 +123,7 @@ def test_row_products_use_it(level: str, kind: str, tokens: str) -> None:
     def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
         products = RowProducts(e, QUANTIZED[kind])
         if tokens == "one":
-            return [products.of_one(*args[:4])]
+            return [products.of_one(*args[:4], is_whole=False)]
         products.of_part(Part((Row(*args[:3]), Row(*args[3:6])), *args[6:12]), SIZES[-1])
         return []
 

@@ -178,6 +178,11 @@ class Emitter:
         mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
         return Vec(self, self.b.shuffle_vector(a.ll, b.ll, mask))
 
+    def pick_bytes(self, source: Vec, places: Sequence[int]) -> Vec:
+        """Bytes of a register of 64 in any order (AVX-512 VBMI), with anything behind the last that is wanted."""
+        index = self.const(I8, [*places, *[0] * (64 - len(places))])
+        return self.call("llvm.x86.avx512.permvar.qi.512", source.ll.type, source, index)
+
     def concat(self, parts: Sequence[Vec]) -> Vec:
         """Vectors (a power of two of them) end to end."""
         while len(parts) > 1:

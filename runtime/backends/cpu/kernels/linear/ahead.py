@@ -3,8 +3,10 @@
 Rows follow each other in the file, so this crosses into the next rows. A line comes into the second-level cache first,
 from far ahead, because many requests to memory can be open there, then into the first-level cache.
 
-Zen reads ahead well by itself where whole lines are read in order: there, requests only take the places of its own.
-`python -m benchmarks.ahead` compares this with other ways; its table is benchmarks/results/ahead.md.
+Zen reads ahead well by itself where whole lines are read in order: there, requests only take the places of its own. The
+distances of others are those of a Sapphire Rapids, where the two should be near each other, and nearest for numbers
+that are read as they are. `python -m benchmarks.ahead` compares this with other ways; its tables are ahead.md in
+benchmarks/results and in its folder sapphire-rapids.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from ...features import target
 from ...simd.emit import Emitter
 
 # Bytes ahead, and whether into the first-level cache.
-OF_CODES = ((2048, True), (8192, False))
-OF_NUMBERS = () if target().cpu.startswith("znver") else OF_CODES
+if target().cpu.startswith("znver"):
+    OF_CODES: tuple[tuple[int, bool], ...] = ((2048, True), (8192, False))
+    OF_NUMBERS: tuple[tuple[int, bool], ...] = ()
+else:
+    OF_CODES, OF_NUMBERS = ((4096, True), (6144, False)), ((5120, True), (6144, False))
 
 
 def ask_ahead(e: Emitter, at: ir.Value, n_bytes: int, *, numbers: bool = False) -> None:

@@ -35,8 +35,8 @@ class RowProducts:
     def __init__(self, e: Emitter, kind: type[WeightType]) -> None:
         self.e, self.kind = e, kind
 
-    def of_one(self, w: ir.Value, tail: ir.Value, cols: ir.Value, x: ir.Value) -> Vec:
-        """A row with one token."""
+    def of_one(self, w: ir.Value, tail: ir.Value, cols: ir.Value, x: ir.Value, *, is_whole: bool) -> Vec:
+        """A row with one token. `is_whole`: it is known to end with a whole packet."""
         e, packets = self.e, self.e.b.lshr(cols, ir.Constant(I64, 8))
 
         def add(weights: list[InLanes], i: ir.Value, sums: list[Vec]) -> list[Vec]:
@@ -46,7 +46,9 @@ class RowProducts:
             ask_ahead(e, at, self.kind.super_bytes())
 
         sums = self._whole([w], ir.Constant(I64, 0), packets, [e.zero(F32, 16)], add, ask)
-        return e.sums(self._rest([tail], cols, ir.Constant(I1, 1), sums, add)).lane(0)
+        if not is_whole:
+            sums = self._rest([tail], cols, ir.Constant(I1, 1), sums, add)
+        return e.sums(sums).lane(0)
 
     def of_part(self, part: Part, size: int) -> None:
         """A part of some rows with `size` tokens."""
@@ -151,11 +153,11 @@ class RowProducts:
         return [first, whole - first]
 
 
-def quantized_rows(kind: type[WeightType]) -> Any:
-    """Rows of weights with one row of packets, as part.rows_product says."""
+def quantized_rows(kind: type[WeightType], *, are_whole: bool) -> Any:
+    """Rows of weights with one row of packets, as part.rows_product says; `are_whole`: of whole packets alone."""
 
     def product(e: Emitter, w: ir.Value, tail: ir.Value, cols: ir.Value, x: ir.Value) -> Vec:
-        return RowProducts(e, kind).of_one(w, tail, cols, x)
+        return RowProducts(e, kind).of_one(w, tail, cols, x, is_whole=are_whole)
 
     return rows_product(product, kind.super_bytes())
 

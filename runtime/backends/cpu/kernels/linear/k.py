@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from ...simd.emit import F32, Emitter, Vec
+from ...simd.emit import F32, I64, Emitter, Vec
 from .lanes import in_lanes, spread
 from .weights import I8, I16, I32, InLanes, Unpacked, WeightType, halves, nibbles
 
@@ -109,6 +109,15 @@ def _spread_pairs(e: Emitter, at: ir.Value) -> tuple[list[Vec], list[Vec]]:
 _LOW_AND_HIGH = ((0, 2), (1, 3), (4, 6), (5, 7))
 
 
+def _nibble_lanes(e: Emitter, at: ir.Value, offset: int) -> list[Vec]:
+    """The halves of 128 bytes in the lanes of a packet: words of eight bytes are picked twice, for both halves, and a
+    shift of words tells these apart.
+    """
+    words, shifts = [e.load(I64, 8, at, offset + 64 * i) for i in (0, 1)], e.const(I64, [0, 4] * 4)
+    picked = [e.shuffle(*words, [4 * (i // 2) + m for i in range(8)]) for m in range(4)]
+    return [e.bitcast(word >> shifts, I8, 64) & 15 for word in picked]
+
+
 class Q4_K(WeightType):
     block_bytes, bits = 144, 4
 
@@ -120,8 +129,7 @@ class Q4_K(WeightType):
 
     @classmethod
     def in_lanes(cls, e: Emitter, at: ir.Value) -> InLanes:
-        codes = [part for i in (0, 1) for part in halves(e, e.load(I8, 64, at, 16 + 64 * i))]
-        return InLanes(in_lanes(codes, _LOW_AND_HIGH), *_spread_pairs(e, at))
+        return InLanes(_nibble_lanes(e, at, 16), *_spread_pairs(e, at))
 
 
 class Q5_K(WeightType):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from ...simd.emit import I8, I16, I64, Emitter, Vec
+from ...simd.emit import I1, I8, I64, Emitter, Vec
 
 IN_ORDER = ((0, 1), (2, 3), (4, 5), (6, 7))
 REGISTER = 64  # bytes
@@ -52,15 +52,12 @@ class Blocks:
     def runs(self, offset: int) -> tuple[Vec, Vec]:
         """Of the 16 bytes at `offset` of each block the first eight, and the second eight."""
         e = self.e
-        even, odd = range(0, 8, 2), range(1, 8, 2)
-        if e.isa.picks_bytes and 4 * self.block_bytes <= 2 * REGISTER:
-            halves = [e.bitcast(self._picked(h, offset, 16), I64, 8) for h in (0, 1)]
-            order = [[*odds, *(8 + k for k in odds)] for odds in (even, odd)]
-        else:
-            runs = [e.load(I8, 16, self.at, self.block_bytes * i + offset) for i in range(8)]
-            halves = [e.bitcast(e.concat([runs[i] for i in which]), I64, 8) for which in (even, odd)]
-            order = [[8 * (k % 2) + k // 2 * 2 + o for k in range(8)] for o in (0, 1)]
-        first, second = (e.bitcast(e.shuffle(*halves, o), I8, 64) for o in order)
+        if e.isa.picks_bytes and 2 * self.block_bytes <= REGISTER:
+            return self._picked(offset, 8), self._picked(offset + 8, 8)
+        runs = [e.load(I8, 16, self.at, self.block_bytes * i + offset) for i in range(8)]
+        even, odd = (e.bitcast(e.concat(runs[first::2]), I64, 8) for first in (0, 1))
+        order = [[8 * (k % 2) + k // 2 * 2 + o for k in range(8)] for o in (0, 1)]
+        first, second = (e.bitcast(e.shuffle(even, odd, o), I8, 64) for o in order)
         return first, second
 
     def fields(self, offset: int, element: ir.Type, copies: int = 1) -> Vec:
@@ -69,17 +66,24 @@ class Blocks:
         if not e.isa.picks_bytes:
             found = e.gather([e.load(element, 0, self.at, self.block_bytes * i + offset) for i in range(8)])
             return found.take([k // copies for k in range(8 * copies)])
-        parts = [e.bitcast(self._picked(h, offset, n, copies), element, 4 * copies) for h in (0, 1)]
-        return e.concat(parts)
+        return e.bitcast(self._picked(offset, n, copies).take(range(8 * n * copies)), element, 8 * copies)
 
-    def _picked(self, half: int, offset: int, n: int, copies: int = 1) -> Vec:
-        """n bytes at `offset` of each of four blocks, out of two registers that may overlap."""
+    def _picked(self, offset: int, n: int, copies: int = 1) -> Vec:
+        """n bytes at `offset` of each block, out of one register for as many blocks as it holds. Two registers that are
+        picked from at the same places become one instruction, or a pick that leaves the other lanes.
+        """
         e, size = self.e, self.block_bytes
-        start = 4 * size * half
-        where = [size * (i // copies) + offset for i in range(4 * copies)]
-        second = max(0, where[-1] + n - REGISTER)
-        a, b = (e.load(I8, REGISTER, self.at, start + s) for s in (0, second))
-        mask = [p if p < REGISTER else REGISTER + p - second for w in where for p in range(w, w + n)]
-        if size % 2 or offset % 2 or n % 2:
-            return e.shuffle(a, b, mask)
-        return e.shuffle(e.bitcast(a, I16, 32), e.bitcast(b, I16, 32), [p // 2 for p in mask[::2]])
+        per = 1 + (REGISTER - n) // size  # blocks of a register
+        result = None
+        for first in range(0, 8, per):
+            last = min(first + per, 8) - 1
+            # As near to the first block's begin as it can be: then others pick from the same register.
+            start = min(size * first + max(0, size * (last - first) + offset + n - REGISTER), 8 * size - REGISTER)
+            lanes = [(i // copies, k) for i in range(8 * copies) for k in range(n)]
+            there = [first <= block <= last for block, _ in lanes] + [False] * (REGISTER - len(lanes))
+            where = [size * block + offset + k - start for block, k in lanes]
+            places = [place if now else 0 for place, now in zip(where, there, strict=False)]
+            picked = e.pick_bytes(e.load(I8, REGISTER, self.at, start), places)
+            result = picked if result is None else e.select(e.const(I1, there), picked, result)
+        assert result is not None
+        return result
