@@ -65,6 +65,7 @@ class CPUExecutor:
         self._step["scratch"], self._step["scratch_bytes"] = self._scratch.ctypes.data, scratch
         self._never = CancelFlag()
         self._close = weakref.finalize(self, leave)
+        self._close.atexit = False  # an engine that still runs closes it later; without one, nobody need wait
 
     @property
     def team(self) -> Team:

@@ -65,6 +65,9 @@ class Team:
         for thread in self._threads:
             thread.start()
         self._finalizer = weakref.finalize(self, _shut_down, self._publish, self._words, self._locks)
+        # Not when Python ends: that comes before engines are closed, and their next step would wait for threads that
+        # are gone. These are daemons and end with the process.
+        self._finalizer.atexit = False
 
     def run(self, calls: np.ndarray, step: np.ndarray, cancel: np.ndarray, threads: int | None = None) -> int:
         """Walk `calls` (int64 [n, 3]: kernel, arguments, barrier before) for the step; 1 + the failed call, or 0.
