@@ -214,12 +214,12 @@ class Engine:
             return
         try:
             owner.take(chunk, rows)
-        except Exception as error:  # a sampler or a user's processor: its own request ends, the others go on
+        except BaseException as error:  # a user's processor, also sys.exit() there: its own request ends, others go on
             self._fail(chunk, error)
         if owner.is_ended:
             self.reap(owner)
 
-    def _fail(self, chunk: Chunk, error: Exception) -> None:
+    def _fail(self, chunk: Chunk, error: BaseException) -> None:
         chunk.sequence.owner.fail(error)
         self.reap(chunk.sequence.owner)
 

@@ -140,19 +140,22 @@ def test_an_error_of_ours_is_not_wrapped(make_engine):
         start(engine, prompt(5), 5).read()
 
 
-def test_a_failing_sampler_ends_its_own_request_only(make_engine):
+@pytest.mark.parametrize("kind", [KeyError, SystemExit, KeyboardInterrupt])
+def test_a_failing_sampler_ends_its_own_request_only(make_engine, kind):
     engine = make_engine()
 
     class Broken(Greedy):
         def take(self, chunk, rows) -> None:
-            raise KeyError("processor")
+            raise kind("processor")
 
     bad = Broken(prompt(5), 5)
     engine.submit(bad, 10)
     good = start(engine, prompt(5, 1), 20)
-    with pytest.raises(ExecutionError, match="processor"):
+    with pytest.raises(ExecutionError, match="processor") as caught:
         bad.read()
+    assert isinstance(caught.value.__cause__, kind)
     assert good.read() == continuation(prompt(5, 1), 20)
+    assert not engine.is_closed
 
 
 def test_a_request_that_can_never_fit_is_refused_before_any_work(make_engine):
