@@ -354,7 +354,11 @@ class Model:
     def session(
         self, *, messages: Sequence[Mapping[str, Any]] = (), tools: Sequence[Mapping[str, Any]] | None = None
     ) -> Session:
-        """A conversation that remembers; `messages` is how it begins, for instance with a system message."""
+        """A conversation that remembers; `messages` is how it begins, for instance with a system message.
+
+        Raises ModelClosed.
+        """
+        self._engine.check_open()
         return Session(self, messages, tools)
 
     def close(self) -> None:
@@ -362,6 +366,7 @@ class Model:
         self._engine.close()
 
     def __enter__(self) -> Model:
+        self._engine.check_open()  # here, not at the first request within the block
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

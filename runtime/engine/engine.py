@@ -69,13 +69,17 @@ class Engine:
     def is_closed(self) -> bool:
         return self._closing
 
+    def check_open(self) -> None:
+        """Raise ModelClosed once `close` was called."""
+        if self._closing:
+            raise ModelClosed("the model is closed; load it again")
+
     def submit(self, request: Request, n_tokens: int) -> None:
         """Queue a request that may grow to `n_tokens` tokens. Raises before any work when it can never be served."""
         self._check_caller()
         self.scheduler.check(n_tokens)
         with self._wakeup:
-            if self._closing:
-                raise ModelClosed("the model is closed; load it again")
+            self.check_open()
             self._start_thread()
             request.attach(self)
             self._live.add(request)

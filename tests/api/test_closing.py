@@ -33,7 +33,7 @@ def test_closing_while_others_generate_gives_them_an_error():
     model.close()
     thread.join(5)
     assert caught and model.is_closed
-    for call in (lambda: model.generate(STORY), lambda: model.logits([1])):
+    for call in (lambda: model.generate(STORY), lambda: model.logits([1]), model.session, model.__enter__):
         with pytest.raises(ModelClosed):
             call()
     model.close()
