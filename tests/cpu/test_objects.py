@@ -7,11 +7,13 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import halfbyte
 import pytest
+from halfbyte.runtime.backends.base import CancelFlag
 from halfbyte.runtime.backends.cpu import compile as compiler
 from halfbyte.runtime.backends.cpu import objects
 from halfbyte.runtime.settings import child_environment
@@ -226,6 +228,32 @@ def test_nothing_is_written_beside_the_package(tmp_path: Path) -> None:
 def test_a_kernel_that_does_not_exist_says_so(cache: Path) -> None:
     with pytest.raises(objects.KernelError, match=r"kernel nonsense did not compile: KeyError"):
         compiler.ensure_compiled(["nonsense"], workers=1)
+
+
+@pytest.fixture
+def patience() -> CancelFlag:
+    """Ends a wait that has no end."""
+    flag = CancelFlag()
+    timer = threading.Timer(120, flag.set)
+    timer.start()
+    yield flag
+    timer.cancel()
+
+
+def test_a_compiler_process_that_cannot_start_ends_the_wait(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, patience: CancelFlag
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(compiler.subprocess, "Popen", refuse)
+    with pytest.raises(objects.KernelError, match="Resource temporarily unavailable"):
+        compiler.ensure_compiled(["add", "scale"], workers=2, cancel=patience)
+
+
+def test_a_compiler_process_may_say_much(cache: Path, monkeypatch: pytest.MonkeyPatch, patience: CancelFlag) -> None:
+    monkeypatch.setenv("PYTHONVERBOSE", "1")  # more than a pipe holds
+    assert compiler.ensure_compiled(["add"], workers=1, cancel=patience) == 1
 
 
 def test_loading_kernels_does_not_import_numba(cache: Path) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import SimpleQueue
+from typing import IO
 
 from ....formats.errors import Cancelled
 from ...settings import child_environment
@@ -89,10 +91,14 @@ class _Compilation:
 
     def _serve(self) -> None:
         """Compile names until there are none left: in a child process, or here where a program cannot start one."""
-        if getattr(sys, "frozen", False):  # sys.executable is the application, not Python
-            self._compile_here()
-        else:
-            self._feed(_start_child())
+        try:
+            if getattr(sys, "frozen", False):  # sys.executable is the application, not Python
+                self._compile_here()
+            else:
+                with tempfile.TemporaryFile(dir=objects.kernel_dir()) as errors:
+                    self._feed(_start_child(errors), errors)
+        except Exception as error:  # whatever it is, the waiting thread has to know: nobody else would end its wait
+            self._events.put(objects.KernelError(f"the compiler process could not be used: {error}"))
 
     def _compile_here(self) -> None:
         from .jit import compile_kernel
@@ -104,8 +110,8 @@ class _Compilation:
         except Exception as error:  # whatever it is, the waiting thread has to know
             self._events.put(objects.KernelError(f"a kernel did not compile: {error}"))
 
-    def _feed(self, child: subprocess.Popen[str]) -> None:
-        """A name a line in, the name back when its file is in place."""
+    def _feed(self, child: subprocess.Popen[str], errors: IO[bytes]) -> None:
+        """A name a line in, the name back when its file is in place; `errors` is what else the child says."""
         watcher = threading.Thread(target=self._kill_when_stopped, args=(child,), daemon=True)
         watcher.start()
         try:
@@ -115,7 +121,7 @@ class _Compilation:
                 child.stdin.flush()
                 answer = child.stdout.readline().rstrip("\n")
                 if answer != name:
-                    self._events.put(_failure(name, answer, child))
+                    self._events.put(_failure(name, answer, child, errors))
                     return
                 self._events.put(None)
         except OSError as error:
@@ -126,7 +132,7 @@ class _Compilation:
             elif child.stdin:
                 child.stdin.close()
             child.wait()
-            for pipe in (child.stdin, child.stdout, child.stderr):
+            for pipe in (child.stdin, child.stdout):
                 if pipe:
                     pipe.close()
 
@@ -141,20 +147,23 @@ class _Compilation:
                 continue
 
 
-def _start_child() -> subprocess.Popen[str]:
+def _start_child(errors: IO[bytes]) -> subprocess.Popen[str]:
+    """`errors` is a file: a pipe that nobody reads stops a child that says much (PYTHONVERBOSE), for ever."""
     module = f"{__package__}.compile"
     arguments = (str(objects.kernel_dir()), objects.fingerprint())
     code = f"import importlib; importlib.import_module({module!r}).child_main(*{arguments!r})"
     environment = child_environment(PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment,
     )  # fmt: skip
 
 
-def _failure(name: str, answer: str, child: subprocess.Popen[str]) -> objects.KernelError:
+def _failure(name: str, answer: str, child: subprocess.Popen[str], errors: IO[bytes]) -> objects.KernelError:
     child.kill()
-    detail = child.stderr.read().strip() if child.stderr else ""
+    child.wait()
+    errors.seek(0)
+    detail = errors.read().decode(errors="replace").strip()
     last = detail.splitlines()[-1] if detail else answer or "no message"
     return objects.KernelError(f"kernel {name} did not compile: {last}")
 
