@@ -1,25 +1,19 @@
 """The state of `halfbyte chat` and its slash commands. Reading and showing are done elsewhere.
 
 `Conversation` holds the messages and the options; `run_command` changes them and returns what to say about it.
+Files of conversations are those of `saved.py`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ..formats.errors import HalfbyteError
+from . import saved
 from .options import SAMPLING
-
-Message = dict[str, str]
-ROLES = ("system", "user", "assistant")
-MAX_FILE = 64 << 20  # bytes of a saved conversation
+from .saved import CommandError, Message
 
 HELP = """\
 /help              show this
@@ -34,10 +28,6 @@ HELP = """\
 /exit              leave (Ctrl-D does too)
 A line that begins with // is sent with one slash less. A \\ at the end of a line continues it on the next.
 Ctrl-C stops an answer."""
-
-
-class CommandError(HalfbyteError):
-    """A slash command that cannot be carried out; the conversation is unchanged."""
 
 
 class Leave(Exception):
@@ -148,55 +138,18 @@ def _set(conversation: Conversation, argument: str) -> str:
 
 
 def _save(conversation: Conversation, argument: str) -> str:
-    path = _path(argument, "/save FILE")
+    path = saved.named(argument, "/save FILE")
     first = [{"role": "system", "content": conversation.system}] if conversation.system else []
-    document = json.dumps({"messages": first + conversation.messages}, indent=1, ensure_ascii=False)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(document + "\n", encoding="utf-8", errors="replace")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise CommandError(f"{path}: cannot write: {error.strerror}") from error
+    saved.write(path, first + conversation.messages)
     return f"{len(conversation.messages)} messages written to {path}"
 
 
 def _load(conversation: Conversation, argument: str) -> str:
-    path = _path(argument, "/load FILE")
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise CommandError(f"{path}: longer than {MAX_FILE:,} bytes; not a conversation")
-        messages = _checked(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise CommandError(f"{path}: cannot read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CommandError(f"{path}: not a saved conversation: {error}") from error
+    path = saved.named(argument, "/load FILE")
+    messages = saved.read(path)
     conversation.system = messages.pop(0)["content"] if messages and messages[0]["role"] == "system" else ""
     conversation.messages = messages
     return f"{len(messages)} messages read from {path}"
-
-
-def _checked(document: Any) -> list[Message]:
-    """The messages of a loaded document. ValueError says what is wrong; any file may be named."""
-    messages = document.get("messages") if isinstance(document, dict) else document
-    if not isinstance(messages, list):
-        raise ValueError('expected a list "messages"')
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise ValueError(f'message {i} needs a "role" of {", ".join(ROLES)}')
-        if not isinstance(message.get("content"), str):
-            raise ValueError(f'message {i} needs a "content" of text')
-        if message["role"] == "system" and i:
-            raise ValueError(f"message {i}: only the first may be a system message")
-    return [{"role": m["role"], "content": m["content"]} for m in messages]
-
-
-def _path(argument: str, usage: str) -> Path:
-    """A file name, quoted or not."""
-    words = shlex.split(argument) if argument[:1] in ("'", '"') and argument[-1:] == argument[:1] else [argument]
-    if len(words) != 1 or not words[0]:
-        raise CommandError(f"which file? {usage}")
-    return Path(words[0]).expanduser()
 
 
 _COMMANDS: dict[str, Callable[[Conversation, str], str]] = {

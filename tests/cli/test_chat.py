@@ -43,8 +43,10 @@ def test_the_conversation_is_sent_again(halfbyte: Any) -> None:
 
 
 def test_a_wrong_command_does_not_end_a_script_but_an_error_does(halfbyte: Any) -> None:
-    done = halfbyte("chat", "stories260k", *OPTIONS, stdin="/frobnicate\n/set temperature -5\nHello\nnever\n")
+    stdin = '/frobnicate\n/save ~nosuchuser/x\n/load "a"b"\n/set temperature -5\nHello\nnever\n'
+    done = halfbyte("chat", "stories260k", *OPTIONS, stdin=stdin)
     assert "error: there is no command /frobnicate" in done.stderr
+    assert done.stderr.count("names no file") == 2
     assert "temperature" in done.stderr.splitlines()[-1]
     assert done.returncode == 2
     assert done.stdout == ""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
-from halfbyte.tools.chat import HELP, CommandError, Conversation, Leave, Retry, run_command
+from halfbyte.tools.chat import HELP, Conversation, Leave, Retry, run_command
 from halfbyte.tools.options import SAMPLING
+from halfbyte.tools.saved import MAX_FILE, CommandError
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and links with names")
 
 
 @pytest.fixture
@@ -118,10 +123,71 @@ def test_a_wrong_file_changes_nothing(document: str, message: str, conversation:
     assert json.dumps(conversation.messages) == before
 
 
-@pytest.mark.parametrize("line", ["/save", "/load", "/load /no/such/file", "/save /no/such/folder/file"])
+WRONG_NAMES = ("", " ~nosuchuser/x", ' "it"s"', ' "a"b"', " a\0b", " " + "x" * 5000, " .")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/load /no/such/file",
+        "/save /no/such/folder/file",
+        *(c + name for c in ("/save", "/load") for name in WRONG_NAMES),
+    ],
+)
 def test_file_errors_are_told(line: str, conversation: Conversation) -> None:
     with pytest.raises(CommandError):
         run_command(conversation, line)
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["pipe", "link to pipe", "link to device"])
+@pytest.mark.parametrize("command", ["/save", "/load"])
+def test_pipes_and_devices_are_left_alone(command: str, name: str, conversation: Conversation, tmp_path: Path) -> None:
+    """/dev/zero has no end, a pipe without a writer no beginning, and neither may become a file.
+
+    The device has a link only: run by root, a /save that is wrong would take it away from the whole machine.
+    """
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link to pipe").symlink_to("pipe")
+    (tmp_path / "link to device").symlink_to("/dev/zero")
+    path = tmp_path / name
+    before = path.lstat().st_mode
+    with pytest.raises(CommandError, match="not a regular file"):
+        run_command(conversation, f"{command} {path}")
+    assert path.lstat().st_mode == before
+    assert len(conversation.messages) == 4
+
+
+@POSIX
+def test_a_file_is_read_to_its_bound_whatever_size_it_says(conversation: Conversation, tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    with open(path, "wb") as file:
+        file.truncate(MAX_FILE + 1)
+    with pytest.raises(CommandError, match="longer than"):
+        run_command(conversation, f"/load {path}")
+
+
+@POSIX
+def test_a_link_stays_one(conversation: Conversation, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    link, target = tmp_path / "link.json", tmp_path / "folder" / "talk.json"
+    link.symlink_to(target)
+    for _ in range(2):  # the file is new, then replaced
+        run_command(conversation, f"/save {link}")
+        assert link.is_symlink()
+        assert len(json.loads(target.read_text(encoding="utf-8"))["messages"]) == 5
+    assert [path.name for path in target.parent.iterdir()] == ["talk.json"]
+
+
+def test_what_lies_where_the_file_is_written_first_stays(conversation: Conversation, tmp_path: Path) -> None:
+    other = tmp_path / "talk.json.partial"
+    other.write_text("of somebody else", encoding="utf-8")
+    with pytest.raises(CommandError, match="something else is there"):
+        run_command(conversation, f"/save {tmp_path / 'talk.json'}")
+    assert other.read_text(encoding="utf-8") == "of somebody else"
+    other.write_text('{\n "messages": [\n  {"role"', encoding="utf-8")  # what a crash of ours leaves
+    run_command(conversation, f"/save {tmp_path / 'talk.json'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.json"]
 
 
 def test_set(conversation: Conversation) -> None:

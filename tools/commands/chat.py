@@ -8,9 +8,10 @@ import click
 
 from ...formats.errors import HalfbyteError
 from .. import answer, console
-from ..chat import CommandError, Conversation, Leave, Retry, run_command
+from ..chat import Conversation, Leave, Retry, run_command
 from ..lines import LineReader
 from ..options import LoadChoices, chosen_sampling, loading_options, open_model, sampling_options
+from ..saved import CommandError
 
 if TYPE_CHECKING:
     from ...runtime.engine.generation import Generation
