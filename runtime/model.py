@@ -29,7 +29,7 @@ from .engine.sampling import LogitsProcessor, Sampler, SamplingParams
 from .engine.stop import StopStrings
 from .loading import Loaded, LoadOptions, load
 from .session import Session
-from .tokenize import Tokenizer
+from .tokenize import Tokenizer, whole_numbers
 
 
 class Model:
@@ -421,9 +421,7 @@ class Model:
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
         """Token ids as plain ints, each of them a row of the embedding table."""
-        if isinstance(ids, str | bytes | bytearray):  # bytes would pass for token ids
-            raise TypeError(f"token ids or a str are needed, not {type(ids).__name__}: {ids!r:.40}")
-        tokens = [operator.index(i) for i in ids]
+        tokens = whole_numbers(ids)
         for token in tokens:
             if not 0 <= token < self.vocab_size:
                 raise InvalidRequest(f"token id {token} is not in the vocabulary of {self.vocab_size}")

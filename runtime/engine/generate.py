@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...formats.errors import InvalidRequest, TokenizerError
 from ..backends.base import CancelFlag
 from .request import End, Request
 from .sampling import SampledToken, Sampler
@@ -76,12 +77,18 @@ class GenerateRequest(Request):
             self._end("stop")
             return
         tokens.append(sampled.id)
-        text, stopped = self._stops.feed(self._stream.feed(sampled.id))
+        text, stopped = self._stops.feed(self._text(sampled.id))
         self.put(_token(sampled, text))
         if stopped:
             self.finish(End("stop"))
         elif len(tokens) >= self._limit:
             self._end("length")
+
+    def _text(self, token: int) -> str:
+        try:
+            return self._stream.feed(token)
+        except InvalidRequest as error:  # a row that only fills the matrix up: nobody asked for it
+            raise TokenizerError(f"the model chose a token that its tokenizer lacks: {error}") from error
 
     def _end(self, reason: str) -> None:
         """Finish with the text held back for an incomplete character or stop string."""

@@ -41,9 +41,10 @@ def resolve(
 
     progress(stage, done, total) is called with bytes; a true `cancel` ends the work with Cancelled within 0.2 s and
     keeps what has arrived. `check` verifies the SHA-256 of a file that is already there and replaces it if it is wrong.
-    Raises HalfbyteError (unknown name, no source reachable), ModelFileError (wrong bytes), ResourceError (disk).
+    Raises HalfbyteError (unknown name, no source reachable), ModelFileError (wrong bytes), ResourceError (disk), and
+    TypeError for what is neither a str nor a path.
     """
-    name, report = os.fspath(name_or_path), progress or no_progress
+    name, report = _spelled(name_or_path), progress or no_progress
     if name.startswith("hf:"):
         return _from_hub(name, report, cancel)
     entry = BY_NAME.get(name)
@@ -63,6 +64,13 @@ def cached_path(entry: Entry) -> Path | None:
         return ASSETS / entry.asset
     path = settings.models_dir() / entry.file_name
     return path if cache.has_size(path, entry.size) else None
+
+
+def _spelled(name_or_path: str | os.PathLike[str]) -> str:
+    name = os.fspath(name_or_path) if isinstance(name_or_path, os.PathLike) else name_or_path
+    if not isinstance(name, str):  # such as bytes, in which no name begins with "hf:"
+        raise TypeError(f"a model is named by a str or a path, not {type(name).__name__}: {name!r:.40}")
+    return name
 
 
 def _existing(name: str) -> Path:

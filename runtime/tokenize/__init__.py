@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from .load import load_tokenizer, tokenizer_from_metadata
 from .stream import StreamDecoder
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, whole_numbers
 
-__all__ = ["StreamDecoder", "Tokenizer", "load_tokenizer", "tokenizer_from_metadata"]
+__all__ = ["StreamDecoder", "Tokenizer", "load_tokenizer", "tokenizer_from_metadata", "whole_numbers"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from ...formats.errors import TokenizerError
+from ...formats.errors import InvalidRequest
 from . import bytelevel
 from .cleanup import clean_spaces as _clean_spaces
 from .hybriddna import KMER_MARK
@@ -19,6 +20,20 @@ from .stream import StreamDecoder
 from .vocabulary import BYTE, CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def whole_numbers(ids: Iterable[int]) -> list[int]:
+    """Token ids as plain ints, in a vocabulary or not. TypeError says what is none."""
+    if isinstance(ids, str | bytes | bytearray):  # bytes would pass for token ids
+        raise TypeError(f"a sequence of token ids is needed, not {type(ids).__name__}: {ids!r:.40}")
+    return [_whole_number(i) for i in ids]
+
+
+def _whole_number(value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"a token id is a whole number, not {type(value).__name__}: {value!r:.40}") from None
 
 
 class TextEncoder(Protocol):
@@ -90,8 +105,10 @@ class Tokenizer:
         add_special: put BOS before and EOS (or SEP) behind where the model wants them.
         parse_special: let texts like "<|im_end|>" become control tokens. Leave it off for text from users: with it,
         they can forge the turns of a chat. User-defined tokens are found either way.
-        A lone surrogate counts as U+FFFD. Raises TokenizerError.
+        A lone surrogate counts as U+FFFD. Raises TokenizerError, and TypeError for what is no str.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a str is needed, not {type(text).__name__}: {text!r:.40}")
         text = _SURROGATES.sub("\ufffd", text)
         ids = self._leading_ids() if add_special else []
         if isinstance(self._encoder, WholeTextEncoder):
@@ -117,8 +134,10 @@ class Tokenizer:
 
         For text that continues another use `stream()`. skip_special leaves control tokens out. clean_spaces removes
         spaces before punctuation; None does so for WordPiece, which cannot say where there were none.
-        Invalid UTF-8 becomes U+FFFD. Raises TokenizerError for ids outside the vocabulary.
+        Invalid UTF-8 becomes U+FFFD. Raises InvalidRequest for ids outside the vocabulary, and TypeError for what are
+        no whole numbers.
         """
+        ids = whole_numbers(ids)
         shown = [i for i in ids if not (skip_special and self.is_special(i))]
         data = b"".join([self.token_bytes(i) for i in shown])
         if self.adds_space:
@@ -142,7 +161,8 @@ class Tokenizer:
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that the id adds to a text; for special tokens the text of the token."""
-        data = self._bytes[self._checked(token)]
+        token = self._checked(token)
+        data = self._bytes[token]
         if data is None:
             data = self._bytes[token] = self._render(token)
         return data
@@ -176,8 +196,10 @@ class Tokenizer:
         return [self.special_ids[wanted]] if wanted in self.special_ids else []
 
     def _checked(self, token: int) -> int:
+        if type(token) is not int:  # once a generated token: the call is spared
+            token = _whole_number(token)
         if not 0 <= token < len(self._tokens):
-            raise TokenizerError(f"token id {token} is outside the vocabulary of {len(self._tokens):,} tokens")
+            raise InvalidRequest(f"token id {token} is outside the vocabulary of {len(self._tokens):,} tokens")
         return token
 
     def _render(self, token: int) -> bytes:

@@ -18,6 +18,7 @@ from halfbyte import (
     InvalidRequest,
     Model,
     ModelFileError,
+    TokenizerError,
 )
 from halfbyte.runtime.backends.reference import ReferenceExecutor
 
@@ -204,6 +205,32 @@ def test_a_prompt_is_text_or_token_ids(model, prompt):
 def test_max_tokens_is_a_whole_number(model, max_tokens):
     with pytest.raises(TypeError):
         model.generate(STORY, max_tokens=max_tokens)
+
+
+@pytest.mark.parametrize("name", [b"abc", None, 5, ["a"]])
+def test_a_name_is_a_str_or_a_path(name):
+    with pytest.raises(TypeError, match="a model is named by a str or a path, not"):
+        Model.load(name)
+
+
+@pytest.mark.parametrize("ids", [b"abc", "abc", [1.5], np.array([[1, 2]])])
+def test_ids_of_other_types_are_refused_alike(model, ids):
+    for call in (model.detokenize, model.logits, model.tokenizer.decode):
+        with pytest.raises(TypeError, match=r"token ids? is (needed|a whole number), not"):
+            call(ids)
+
+
+def test_an_id_outside_the_vocabulary_is_a_wrong_request(model):
+    for call in (model.detokenize, model.logits, model.tokenizer.decode):
+        with pytest.raises(InvalidRequest, match="token id 99999 is"):
+            call([99999])
+
+
+def test_a_chosen_token_that_the_tokenizer_lacks_is_no_request(model, monkeypatch):
+    """Matrices may have more rows than there are tokens; nobody asked for one of these."""
+    monkeypatch.setattr(model.tokenizer, "_tokens", model.tokenizer._tokens[:510])
+    with pytest.raises(TokenizerError, match="the model chose a token that its tokenizer lacks"):
+        model.generate("Once", max_tokens=1, temperature=0, logit_bias={511: 1000.0}).read()
 
 
 def test_a_name_that_is_too_long_for_a_file():

@@ -55,9 +55,10 @@ def test_decode(ids: str, halfbyte: Any) -> None:
     assert json.loads(halfbyte("tokenize", "stories260k", "--decode", ids, "--json").stdout) == {"text": "Once upon"}
 
 
-def test_an_id_outside_the_vocabulary(halfbyte: Any) -> None:
-    done = halfbyte("tokenize", "stories260k", "--decode", "99999")
-    assert done.returncode == 3
+@pytest.mark.parametrize("ids", ["99999", "-5"])
+def test_an_id_outside_the_vocabulary(ids: str, halfbyte: Any) -> None:
+    done = halfbyte("tokenize", "stories260k", "--decode", ids)
+    assert done.returncode == 2
     assert "vocabulary of 512" in done.stderr
 
 

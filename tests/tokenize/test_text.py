@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import numpy as np
 import pytest
-from halfbyte.formats.errors import TokenizerError
+from halfbyte.formats.errors import InvalidRequest
 from halfbyte.runtime.tokenize import Tokenizer, tokenizer_from_metadata
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,8 +144,25 @@ def test_long_words_are_unknown_to_bert() -> None:
 @pytest.mark.parametrize("bad", [-1, 50_257, 10**12])
 def test_ids_outside_of_the_vocabulary(gpt2: Tokenizer, bad: int) -> None:
     for call in (gpt2.token_bytes, gpt2.token_text, gpt2.is_special, gpt2.stream().feed, lambda i: gpt2.decode([i])):
-        with pytest.raises(TokenizerError, match=r"outside the vocabulary of 50,257"):
+        with pytest.raises(InvalidRequest, match=r"outside the vocabulary of 50,257"):
             call(bad)
+
+
+@pytest.mark.parametrize("ids", ["abc", b"abc", [1.5], ["1"], [None], np.array([[1, 2]]), np.array([1.0])])
+def test_ids_are_whole_numbers(gpt2: Tokenizer, ids: Any) -> None:
+    for skip_special in (True, False):
+        with pytest.raises(TypeError, match=r"token ids? is (needed|a whole number), not"):
+            gpt2.decode(ids, skip_special=skip_special)
+    for call in (gpt2.token_bytes, gpt2.token_text, gpt2.is_special, gpt2.stream().feed):
+        with pytest.raises(TypeError, match="a token id is a whole number, not"):
+            call(ids)
+    assert gpt2.decode(np.array([31373])) == gpt2.decode(iter([31373])) == gpt2.token_text(np.int64(31373)) == "hello"
+
+
+@pytest.mark.parametrize("text", [b"abc", None, 5, ["abc"]])
+def test_a_text_is_a_str(gpt2: Tokenizer, text: Any) -> None:
+    with pytest.raises(TypeError, match="a str is needed, not"):
+        gpt2.encode(text)
 
 
 def test_special_ids_and_templates() -> None:
