@@ -6,15 +6,14 @@
         for piece in model.generate("Once upon a time", max_tokens=64):
             print(piece, end="")
 
-Names are loaded when they are first used: importing the package costs milliseconds and brings neither NumPy nor Numba.
+Names are loaded when they are first used: importing the package brings no other module. So it costs no time, and the
+command (`__main__.py`) is there to answer Ctrl-C before anything takes any.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for typing's, which would take milliseconds
 if TYPE_CHECKING:
+    from typing import Any
+
     from .converters.convert import convert
     from .converters.quantize import quantize
     from .formats.errors import (
@@ -94,7 +93,9 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

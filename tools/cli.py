@@ -68,7 +68,7 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script. Never returns: it ends the process with a documented exit code."""
+    """What the console script calls. Never returns: it ends the process with a documented exit code."""
     console.prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments

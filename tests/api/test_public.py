@@ -26,7 +26,9 @@ def test_every_exported_name_exists():
 def test_type_checkers_see_the_names_that_exist_at_run_time():
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
     (block,) = [n for n in tree.body if isinstance(n, ast.If)]
-    seen = {(n.module, alias.name) for n in block.body if isinstance(n, ast.ImportFrom) for alias in n.names}
+    seen = {
+        (n.module, alias.name) for n in block.body if isinstance(n, ast.ImportFrom) and n.level for alias in n.names
+    }
     assert seen == {(module, name) for module, names in halfbyte._HOME.items() for name in names}
     assert {name for _, name in seen} | {"__version__"} == set(halfbyte.__all__)
     assert (ROOT / "py.typed").is_file()
@@ -53,6 +55,13 @@ def test_importing_brings_nothing_heavy(statement: str, unwanted: tuple[str, ...
     program = f"{statement}\nimport sys\nprint(*(n for n in {unwanted!r} if n in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
+
+
+def test_importing_brings_nothing_at_all():
+    """So that the command is within its `try` before anything takes time."""
+    program = "import sys\nbefore = set(sys.modules)\nimport halfbyte.__main__\nprint(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["halfbyte", "halfbyte.__main__"]
 
 
 METHODS = (halfbyte.Model.generate, halfbyte.Model.chat, halfbyte.Session.send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -188,6 +189,24 @@ def test_a_closed_stdout_is_no_error(arguments: str, environment: dict[str, str]
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "error" not in done.stderr
+
+
+CONSOLE_SCRIPT = "import sys; from {} import {} as main; sys.exit(main())"  # what pip writes
+
+
+@pytest.mark.parametrize("way", ["-m", "script"])
+def test_ctrl_c_is_answered_while_modules_are_loaded(way: str, environment: dict[str, str], tmp_path: Path) -> None:
+    """Here while click is: that is the first one, and as long as Python itself starts there is nobody to answer."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    text = Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8")
+    entry = re.search(r'^halfbyte = "(.+):(.+)"$', text, re.MULTILINE)
+    assert entry is not None
+    start = ["-m", "halfbyte"] if way == "-m" else ["-c", CONSOLE_SCRIPT.format(*entry.groups())]
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, *start, "--help"], capture_output=True, text=True, env={**environment, "PYTHONPATH": path}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_json_is_plain_ascii_and_strict(capsys: pytest.CaptureFixture[str]) -> None:
