@@ -28,7 +28,7 @@ Exit codes:
   1    a bug in Halfbyte
   2    wrong use: arguments, names, a request that cannot fit
   3    a damaged or unreadable file
-  4    not enough memory or disk, or a folder that cannot be written
+  4    not enough memory or disk, or a folder or output that cannot be written
   5    a valid file or request that this version does not support
   130  interrupted
   143  terminated
@@ -139,6 +139,9 @@ def _report(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, MemoryError):
         console.error(f"not enough memory{f': {error}' if str(error) else ''}; use a smaller --context or model")
+        return EXIT_RESOURCE
+    if isinstance(error, OSError) and error.errno == errno.EBADF and not error.filename:
+        console.error("standard output is closed: there is nowhere to write the answer")
         return EXIT_RESOURCE
     if isinstance(error, OSError):
         console.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))

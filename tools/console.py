@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -17,12 +17,14 @@ from .escape import one_line, visible
 def prepare() -> None:
     """Let no console encoding raise: what it cannot show becomes an escape. Show warnings of the library as notes.
 
-    A stream that was closed by whoever started us (`>&-`, a Windows program without a console) leads nowhere from here
-    on: Python would leave None there, and the next file opened would get its number.
+    Where a stream was closed by whoever started us (`>&-`), Python would leave None, and the next file opened would get
+    its number. stderr leads nowhere from here on. stdout takes nothing: an answer that is lost is an error (EBADF).
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
+    if sys.stdout is None:
+        # a Windows program without a console was never meant to show anything
+        sys.stdout = _nowhere(os.O_WRONLY if sys.platform == "win32" else os.O_RDONLY)
+    if sys.stderr is None:
+        sys.stderr = _nowhere(os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a replaced stream (a test, a GUI) may be anything
@@ -30,6 +32,11 @@ def prepare() -> None:
     logger = logging.getLogger(__package__.partition(".")[0])
     if not logger.handlers:
         logger.addHandler(NoteHandler(logging.WARNING))
+
+
+def _nowhere(flags: int) -> TextIO:
+    # closefd: like Python's own streams they stay for the life of the process, and nothing warns of that at its end
+    return open(os.open(os.devnull, flags), "w", encoding="utf-8", closefd=False)
 
 
 on_screen: list[Callable[[], None]] = []  # what removes lines that are rewritten in place

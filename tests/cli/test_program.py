@@ -184,11 +184,18 @@ def test_closed_standard_streams_do_not_crash(environment: dict[str, str]) -> No
 
 @POSIX
 @pytest.mark.parametrize("arguments", ["inspect stories260k --json", "run stories260k Once --max-tokens 3", "--help"])
-def test_a_closed_stdout_is_no_error(arguments: str, environment: dict[str, str]) -> None:
+def test_an_answer_that_a_closed_stdout_does_not_take(arguments: str, environment: dict[str, str]) -> None:
     command = f"{sys.executable} -m halfbyte {arguments} >&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "error" not in done.stderr
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.endswith("error: standard output is closed: there is nowhere to write the answer\n")
+
+
+@POSIX
+def test_a_closed_stdout_without_an_answer_is_no_error(environment: dict[str, str]) -> None:
+    command = f"echo /exit | {sys.executable} -m halfbyte chat stories260k --backend reference >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 CONSOLE_SCRIPT = "import sys; from {} import {} as main; sys.exit(main())"  # what pip writes
