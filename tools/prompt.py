@@ -15,13 +15,14 @@ MAX_STDIN = 64 << 20  # bytes; far more than any context holds
 def read_prompt(argument: str | None) -> str:
     """The prompt: the argument, then what is piped in, a blank line between them. "-" asks for the pipe alone.
 
-    A terminal is read only for "-", until end of file. Raises click.UsageError when there is nothing.
+    A terminal is read only for "-", until end of file. An argument counts also when it is empty.
+    Raises click.UsageError when there is nothing.
     """
     wants_stdin = argument == "-"
     written = "" if argument is None or wants_stdin else argument
     piped = read_stdin() if wants_stdin or not is_terminal(sys.stdin) else ""
     prompt = "\n\n".join(part for part in (written, piped) if part)
-    if not prompt:
+    if not prompt and (argument is None or wants_stdin):
         raise click.UsageError("no prompt: give one as an argument or through a pipe", click.get_current_context(True))
     return prompt
 

@@ -52,6 +52,13 @@ def test_a_wrong_command_does_not_end_a_script_but_an_error_does(halfbyte: Any) 
     assert done.stdout == ""
 
 
+def test_a_line_that_is_not_utf8_ends_a_script_after_the_answers_before_it(halfbyte: Any) -> None:
+    done = halfbyte("chat", "stories260k", *OPTIONS, stdin="\ufeffHellö\n".encode() + b"bad \xff\nnever\n")
+    assert done.returncode == 2
+    assert done.stdout.count("\n") == 1
+    assert done.stderr.endswith("error: standard input is not UTF-8 text (line 2); convert it first\n")
+
+
 def test_the_system_text_is_sent(halfbyte: Any) -> None:
     done = halfbyte("chat", "stories260k", "--system", "dog " * 20, *OPTIONS, stdin="Hi\n/stats\n/system\nHi\n/stats\n")
     with_system, without = (int(line.split()[0]) for line in done.stderr.splitlines() if "prompt tokens" in line)

@@ -63,6 +63,14 @@ def test_only_the_answer_goes_to_stdout(halfbyte: Any) -> None:
     assert done.stderr == "note: this model has no chat format; it continues the prompt (--raw hides this note)\n"
 
 
+def test_an_empty_prompt_is_one(halfbyte: Any, chat_model: Path) -> None:
+    done = halfbyte("run", "stories260k", "", "--raw", "--max-tokens", 3, "--json", *GREEDY)
+    assert (done.returncode, json.loads(done.stdout)["usage"]["prompt_tokens"]) == (0, 1)
+    refused = halfbyte("run", chat_model, "", *GREEDY)
+    assert refused.returncode == 2
+    assert "--raw continues an empty text" in refused.stderr
+
+
 def test_json(halfbyte: Any) -> None:
     done = halfbyte("run", "stories260k", START, "--max-tokens", 5, "--json", "--raw", "--logprobs", 2, *GREEDY)
     result = json.loads(done.stdout)

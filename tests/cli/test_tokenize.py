@@ -62,6 +62,12 @@ def test_an_id_outside_the_vocabulary(ids: str, halfbyte: Any) -> None:
     assert "vocabulary of 512" in done.stderr
 
 
+def test_an_empty_text_is_one(halfbyte: Any, vocabulary: Path) -> None:
+    done = halfbyte("tokenize", "stories260k", "")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["1", "<s>"], "1 tokens\n")
+    assert json.loads(halfbyte("tokenize", vocabulary, "", "--json").stdout) == {"count": 0, "ids": [], "pieces": []}
+
+
 def test_a_pipe(halfbyte: Any) -> None:
     piped = halfbyte("tokenize", "stories260k", "--ids", stdin="\ufeffOnce upon a time\r\n")
     assert piped.stdout == halfbyte("tokenize", "stories260k", "--ids", "Once upon a time").stdout

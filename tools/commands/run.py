@@ -62,6 +62,8 @@ def command(
 
 def _start(model: Model, text: str, system: str | None, raw: bool, options: dict[str, Any]) -> Generation:
     if not raw and model.tokenizer.chat_template() is not None:
+        if not text:
+            raise HalfbyteError("the prompt is empty, and so would the message be; --raw continues an empty text")
         messages = [{"role": "system", "content": system}] if system else []
         return model.chat([*messages, {"role": "user", "content": text}], **options)
     if system:
