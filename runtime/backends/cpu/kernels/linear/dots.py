@@ -18,7 +18,7 @@ from llvmlite import ir
 from ...args import PACKET_BYTES, PACKET_PARTS
 from ...features import target
 from ...simd.dot import dot, is_centred
-from ...simd.emit import F32, I1, I8, I32, I64, Emitter, Vec
+from ...simd.emit import F32, I8, I32, I64, Emitter, Vec
 from .ahead import ask_ahead, ask_rows_ahead
 from .part import Part, parts_product, rows_product
 from .weights import InLanes, WeightType
@@ -36,7 +36,7 @@ class RowProducts:
         self.e, self.kind = e, kind
 
     def of_one(self, w: ir.Value, tail: ir.Value, cols: ir.Value, x: ir.Value, *, is_whole: bool) -> Vec:
-        """A row with one token. `is_whole`: it is known to end with a whole packet."""
+        """A row with one token. `is_whole`: it ends with a whole packet; else it certainly does not."""
         e, packets = self.e, self.e.b.lshr(cols, ir.Constant(I64, 8))
 
         def add(weights: list[InLanes], i: ir.Value, sums: list[Vec]) -> list[Vec]:
@@ -46,9 +46,7 @@ class RowProducts:
             ask_ahead(e, at, self.kind.super_bytes())
 
         sums = self._whole([w], ir.Constant(I64, 0), packets, [e.zero(F32, 16)], add, ask)
-        if not is_whole:
-            sums = self._rest([tail], cols, ir.Constant(I1, 1), sums, add)
-        return e.sums(sums).lane(0)
+        return e.sums(sums if is_whole else self._rest([tail], cols, sums, add)).lane(0)
 
     def of_part(self, part: Part, size: int) -> None:
         """A part of some rows with `size` tokens."""
@@ -68,7 +66,11 @@ class RowProducts:
             ask_rows_ahead(e, at, self.kind.super_bytes(), part.row_bytes)
 
         sums = self._whole([row.w for row in part.rows], part.first, part.count, part.before(e, size), add, ask)
-        sums = self._rest([row.tail for row in part.rows], part.cols, part.is_last(e), sums, add)
+        if self.kind.block < 256:
+            tails, no_lanes = [row.tail for row in part.rows], ir.Constant(I64, 0)
+            there_are = e.b.icmp_unsigned("!=", self._lanes_left(part.cols), no_lanes)
+            wanted = e.b.and_(there_are, part.is_last(e))
+            sums = e.when(wanted, sums, lambda sums: self._rest(tails, part.cols, sums, add))
         part.after(e, sums, e.sums)
 
     def _whole(
@@ -86,22 +88,18 @@ class RowProducts:
 
         return e.loop(count, sums, one)
 
-    def _rest(self, tails: list[ir.Value], cols: ir.Value, wanted: ir.Value, sums: list[Vec], add: _Add) -> list[Vec]:
-        """Add the columns after the last whole packet's worth, if there are any and they are `wanted` (one bit)."""
-        e, b, kind = self.e, self.e.b, self.kind
-        if kind.block == 256:
-            return sums
-        packets = b.lshr(cols, ir.Constant(I64, 8))
-        lanes = b.lshr(b.and_(cols, ir.Constant(I64, 255)), ir.Constant(I64, 4))
+    def _rest(self, tails: list[ir.Value], cols: ir.Value, sums: list[Vec], add: _Add) -> list[Vec]:
+        """Add the columns after the last whole packet's worth."""
+        e, kind = self.e, self.kind
+        for tail in tails:
+            ask_ahead(e, tail, kind.super_bytes() // 2)
+        there = e.below(self._lanes_left(cols), 16)
+        packets = e.b.lshr(cols, ir.Constant(I64, 8))
+        return add([kind.in_lanes(e, tail).where(there) for tail in tails], packets, sums)
 
-        def some(sums: list[Vec]) -> list[Vec]:
-            for tail in tails:
-                ask_ahead(e, tail, kind.super_bytes() // 2)
-            there = e.below(lanes, 16)
-            return add([kind.in_lanes(e, tail).where(there) for tail in tails], packets, sums)
-
-        there_are = b.icmp_unsigned("!=", lanes, ir.Constant(I64, 0))
-        return e.when(b.and_(there_are, wanted), sums, some)
+    def _lanes_left(self, cols: ir.Value) -> ir.Value:
+        """Lanes of a packet that the columns after the last whole one take."""
+        return self.e.b.lshr(self.e.b.and_(cols, ir.Constant(I64, 255)), ir.Constant(I64, 4))
 
     def _add(self, w: InLanes, packet: ir.Value, total: Vec) -> Vec:
         """Add 256 columns of one token: first what biases are multiplied with, then the products of codes."""

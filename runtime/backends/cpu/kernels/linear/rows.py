@@ -40,7 +40,7 @@ def one_of(name: str) -> Any:
     if name in FLOATS:
         whole = any_ = float_rows(FLOATS[name])
     else:
-        # A branch behind each row costs reading from memory up to a fifth, though it always goes the same way.
+        # A branch in each row costs reading from memory up to a fifth, though it always goes the same way.
         whole = quantized_rows(QUANTIZED[name], are_whole=True)
         any_ = whole if QUANTIZED[name].block == 256 else quantized_rows(QUANTIZED[name], are_whole=False)
 
