@@ -133,6 +133,19 @@ def test_row_products_use_it(level: str, kind: str, tokens: str) -> None:
     assert not re.search(r"\tcallq?\s|\tbl\s", text), "a call into a library"
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_rows_of_one_token_have_no_branch_but_their_loop(is_whole: bool) -> None:
+    """Another one, though it always goes the same way, costs reading from memory up to a fifth."""
+    triple, cpu, *_ = TARGETS["avx512_vnni"]
+
+    def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:
+        return [RowProducts(e, QUANTIZED["Q4_0"]).of_one(*args[:4], is_whole=is_whole)]
+
+    text = assembly(NAMES["avx512_vnni"], triple, cpu, body, 5)
+    jumps = re.findall(r"^\tj(?!mp)\w+", text, re.MULTILINE)
+    assert len(jumps) <= 3, text  # whether there is a packet, whether two at once, and the loop
+
+
 def test_blocks_are_picked_out_of_registers() -> None:
     """With AVX-512 VBMI: two instructions for the codes of eight blocks, one for all their scales."""
     triple, cpu, *_ = TARGETS["avx512_vnni"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,33 @@ def test_views_are_not_copies_and_read_only(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="read-only"):
             data[0, 0] = 1
         assert np.shares_memory(data, file.tensors["f"].data)
+
+
+def _flags_of(path: Path) -> str:
+    """What the kernel is told of the mapping of a file."""
+    parts = Path("/proc/self/smaps").read_text(encoding="utf-8").partition(str(path))[2].partition("VmFlags:")
+    return parts[2].partition("\n")[0]
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="this system has no pages of 2 MB to ask for"
+)
+def test_maps_ask_for_huge_pages(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(model())
+    with GGUFFile.open(path) as file:
+        assert " hg" in _flags_of(path), file
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="only Linux is asked")
+def test_a_system_that_refuses_huge_pages_opens_files_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(model())
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 12345)
+    with GGUFFile.open(path) as file:
+        assert file.tensors["f"].shape == (3, 5)
 
 
 def test_views_survive_close_and_the_file_is_released_after_them(tmp_path: Path) -> None:
