@@ -84,7 +84,7 @@ def _ask_for_huge_pages(mapped: mmap.mmap) -> None:
 
     What other programs read before stays as it is. Systems that cannot say no.
     """
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+    if sys.platform == "linux":
         with contextlib.suppress(OSError):
             mapped.madvise(mmap.MADV_HUGEPAGE)
 
