@@ -36,13 +36,22 @@ def one_of(name: str) -> Any:
 
     `end` is the end of the matrix. `products_at(scratch, r)` is where the product of row r is, float32.
     """
-    tail_from = tail_of(name)
     if name in FLOATS:
-        whole = any_ = float_rows(FLOATS[name])
+        whole = float_rows(FLOATS[name])
     else:
-        # A branch in each row costs reading from memory up to a fifth, though it always goes the same way.
         whole = quantized_rows(QUANTIZED[name], are_whole=True)
-        any_ = whole if QUANTIZED[name].block == 256 else quantized_rows(QUANTIZED[name], are_whole=False)
+    if name in FLOATS or QUANTIZED[name].block == 256:
+
+        @inlined
+        def only(w, row_bytes, rows, cols, end, x, scratch):  # type: ignore[no-untyped-def]
+            some = at_once(rows, cols)
+            for r in range(0, rows, some):
+                first, sums = w + np.uint64(r * row_bytes), scratch + np.uint64(TAIL_BYTES + r * SUMS_BYTES)
+                whole(first, row_bytes, some, first, cols, x, sums)
+
+        return only
+    # A branch in each row costs reading from memory up to a fifth, though it always goes the same way.
+    other, tail_from = quantized_rows(QUANTIZED[name], are_whole=False), tail_of(name)
 
     @inlined
     def one(w, row_bytes, rows, cols, end, x, scratch):  # type: ignore[no-untyped-def]
@@ -53,7 +62,7 @@ def one_of(name: str) -> Any:
                 whole(first, row_bytes, some, first, cols, x, sums)
             else:
                 tail = tail_from(first + np.uint64((some - 1) * row_bytes), cols, end, scratch)
-                any_(first, row_bytes, some, tail, cols, x, sums)
+                other(first, row_bytes, some, tail, cols, x, sums)
 
     return one
 
