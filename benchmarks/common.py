@@ -84,6 +84,16 @@ def resolve(name: str) -> Path:
         give_up(f"{name}: {error}")
 
 
+def read_anew(path: Path) -> None:
+    """Let the system forget a file, so that it comes from the disk as after a start of the machine: pages of one that
+    was just written are as small as its writes were.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def label(name: str) -> str:
     """What a model is called in a table: a name as it is, a path without its folders."""
     return Path(name).stem if name.endswith(".gguf") else name

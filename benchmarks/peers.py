@@ -114,8 +114,8 @@ class LlamaCpp:
 
     With `repack` false weights stay as the file has them, and AMX is not used.
 
-    It computes in a thread of its own, which costs it some 20 microseconds a step: it sets tile registers (AMX) up once
-    for a thread, and where Halfbyte gave them back meanwhile, it would end with an illegal instruction.
+    It computes in a thread of its own, to which each step is handed over: it sets tile registers (AMX) up once for a
+    thread, and where Halfbyte gave them back meanwhile, it would end with an illegal instruction.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import peers
-from .common import Runs, random_tokens
+from .common import Runs, random_tokens, read_anew
 from .engines import MAX_TOKENS, Engine, Ours
 
 OURS, THEIRS = "halfbyte", "llama_cpp"  # as in the stored results
@@ -64,6 +64,7 @@ class Pair:
     def __init__(
         self, path: Path, *, context: int, threads: int, flash_attention: str = "auto", sequences: int = 1
     ) -> None:
+        read_anew(path)
         self.ours = Ours(path, context=context, threads=threads, sequences=sequences)
         self.engines: dict[str, Engine] = {OURS: self.ours}
         self.build: str | None = None

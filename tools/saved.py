@@ -23,18 +23,11 @@ class CommandError(HalfbyteError):
 
 def write(path: Path, messages: list[Message]) -> None:
     """The complete conversation under this name, or what was there before."""
-    from ..formats.gguf.durable import DurableFile  # NumPy, which `halfbyte chat --help` does without
+    from ..formats.gguf.durable import write_durably  # NumPy, which `halfbyte chat --help` does without
 
     text = json.dumps({"messages": messages}, indent=1, ensure_ascii=False)
     try:
-        file = DurableFile(path, begins=_BEGIN.encode())
-        try:
-            file.write((text + "\n").encode("utf-8", "replace"))
-            file.seal()
-            file.publish()
-        except BaseException:
-            file.discard()
-            raise
+        write_durably(path, (text + "\n").encode("utf-8", "replace"), begins=_BEGIN.encode())
     except HalfbyteError as error:
         raise CommandError(str(error)) from error
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...formats.errors import InvalidRequest, ModelFileError
 from ...formats.gguf import GGMLType, GGUFFile, GGUFTensor, GGUFWriter, Metadata, ValueType
-from ...formats.gguf.durable import DurableFile
+from ...formats.gguf.durable import write_durably
 from ...formats.gguf.source import Source, open_source
 from ...formats.quants import decode
 from . import dat
@@ -112,14 +112,7 @@ class Sums:
             if self.counts[name].any():
                 calls = math.ceil(self.counts[name].max() / max(self.chunk_size, 1))
                 entries[name] = calls, means.reshape(-1) * np.float32(calls)
-        file = DurableFile(path)
-        try:
-            file.write(dat.encode(entries, self.chunks, self.datasets[0] if self.datasets else ""))
-            file.seal()
-            file.publish()
-        except BaseException:
-            file.discard()
-            raise
+        write_durably(path, dat.encode(entries, self.chunks, self.datasets[0] if self.datasets else ""))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], *, rows_per_call: int = 1) -> Sums:

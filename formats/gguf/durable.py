@@ -146,6 +146,18 @@ class DurableFile:
             self.partial.unlink()
 
 
+def write_durably(path: PathLike, data: bytes, *, begins: bytes = b"") -> None:
+    """The complete new content under its name, or what was there before; `begins` as for DurableFile."""
+    file = DurableFile(path, begins=begins)
+    try:
+        file.write(data)
+        file.seal()
+        file.publish()
+    except BaseException:
+        file.discard()
+        raise
+
+
 def partial_of(path: Path) -> Path:
     """What a file is called while it is written."""
     return path.with_name(path.name + PARTIAL)

@@ -79,8 +79,9 @@ def open_source(path: PathLike, *, use_mmap: bool = True) -> Source:
 
 
 def _ask_for_huge_pages(mapped: mmap.mmap) -> None:
-    """Where the system can hold files in pages of 2 MB, let it read this one into such: weights are read a third
-    faster where page tables are slow to walk, as in virtual machines, and a load has one page fault for 512.
+    """Where the system can hold files in pages of 2 MB, let it read this one into such: weights are read faster where
+    page tables are slow to walk, as in virtual machines (`python -m benchmarks.pages`), and a load has one page
+    fault for 512.
 
     What other programs read before stays as it is. Systems that cannot say no.
     """

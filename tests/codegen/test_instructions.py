@@ -135,7 +135,7 @@ def test_row_products_use_it(level: str, kind: str, tokens: str) -> None:
 
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_rows_of_one_token_have_no_branch_but_their_loop(is_whole: bool) -> None:
-    """Another one, though it always goes the same way, costs reading from memory up to a fifth."""
+    """Another one slows reading from memory, though it always goes the same way."""
     triple, cpu, *_ = TARGETS["avx512_vnni"]
 
     def body(e: Emitter, args: list[ir.Value]) -> list[Vec]:

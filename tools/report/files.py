@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...converters.paths import must_not_be_read
 from ...formats.errors import InvalidRequest, ResourceError
-from ...formats.gguf.durable import DurableFile, translate_errors
+from ...formats.gguf.durable import translate_errors, write_durably
 
 
 def check_page(path: Path, sources: Iterable[Path]) -> None:
@@ -42,14 +42,7 @@ def _check_permission(option: str, path: Path, folder: Path) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """The complete new content under its name, or what was there before."""
-    file = DurableFile(path, begins=data[:4])
-    try:
-        file.write(data)
-        file.seal()
-        file.publish()
-    except BaseException:
-        file.discard()
-        raise
+    write_durably(path, data, begins=data[:4])
 
 
 def make_folder(path: Path) -> None:

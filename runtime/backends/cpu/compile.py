@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -95,6 +94,8 @@ class _Compilation:
             if getattr(sys, "frozen", False):  # sys.executable is the application, not Python
                 self._compile_here()
             else:
+                import tempfile  # here: starts that find all kernels compiled do without
+
                 with tempfile.TemporaryFile(dir=objects.kernel_dir()) as errors:
                     self._feed(_start_child(errors), errors)
         except Exception as error:  # whatever it is, the waiting thread has to know: nobody else would end its wait

@@ -36,33 +36,23 @@ def one_of(name: str) -> Any:
 
     `end` is the end of the matrix. `products_at(scratch, r)` is where the product of row r is, float32.
     """
+    tail_from, has_rest = tail_of(name), name in QUANTIZED and QUANTIZED[name].block < 256
     if name in FLOATS:
-        whole = float_rows(FLOATS[name])
-    else:
-        whole = quantized_rows(QUANTIZED[name], are_whole=True)
-    if name in FLOATS or QUANTIZED[name].block == 256:
-
-        @inlined
-        def only(w, row_bytes, rows, cols, end, x, scratch):  # type: ignore[no-untyped-def]
-            some = at_once(rows, cols)
-            for r in range(0, rows, some):
-                first, sums = w + np.uint64(r * row_bytes), scratch + np.uint64(TAIL_BYTES + r * SUMS_BYTES)
-                whole(first, row_bytes, some, first, cols, x, sums)
-
-        return only
-    # A branch in each row costs reading from memory up to a fifth, though it always goes the same way.
-    other, tail_from = quantized_rows(QUANTIZED[name], are_whole=False), tail_of(name)
+        whole = ending = float_rows(FLOATS[name])
+    else:  # two products: a branch in each row slows reading from memory, though it always goes the same way
+        whole, ending = (quantized_rows(QUANTIZED[name], are_whole=are_whole) for are_whole in (True, False))
 
     @inlined
     def one(w, row_bytes, rows, cols, end, x, scratch):  # type: ignore[no-untyped-def]
         some = at_once(rows, cols)
         for r in range(0, rows, some):
             first, sums = w + np.uint64(r * row_bytes), scratch + np.uint64(TAIL_BYTES + r * SUMS_BYTES)
-            if cols % 256 == 0:
-                whole(first, row_bytes, some, first, cols, x, sums)
-            else:
-                tail = tail_from(first + np.uint64((some - 1) * row_bytes), cols, end, scratch)
-                other(first, row_bytes, some, tail, cols, x, sums)
+            if has_rest:  # noqa: SIM102 - Numba leaves out what a constant alone decides
+                if cols % 256 != 0:
+                    tail = tail_from(first + np.uint64((some - 1) * row_bytes), cols, end, scratch)
+                    ending(first, row_bytes, some, tail, cols, x, sums)
+                    continue
+            whole(first, row_bytes, some, first, cols, x, sums)
 
     return one
 
