@@ -61,3 +61,12 @@ def test_nothing_is_left_to_a_library(compiled: tuple[str, dict[str, str]], kern
     named = set(re.findall(r"movabsq\s+\$([A-Za-z_.][\w.$]*)", text))
     defined = set(re.findall(r"^([A-Za-z_.][\w.$]*):", text, re.MULTILINE))
     assert named <= defined, named - defined
+
+
+def test_kernels_compiled_in_one_process_warn_of_nothing() -> None:
+    """Arguments of the second begin as those of the first do."""
+    code = """if True:
+        from halfbyte.runtime.backends.cpu.jit import compile_kernel
+        compile_kernel("linear_rows.Q4_0"), compile_kernel("linear_gemm.Q4_0")"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

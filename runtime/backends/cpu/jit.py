@@ -9,6 +9,7 @@ nothing of Numba when it is loaded later.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from numba.core import compiler, types
 from numba.core.codegen import AOTCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
+from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.core.registry import cpu_target
 
 from ...settings import bounds_checked, forced_cpu
@@ -136,7 +138,9 @@ def _compile(name: str) -> tuple[Any, Any]:
         typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
         typing_context.refresh()
         target_context.refresh()
-        with _only_parts():
+        with _only_parts(), warnings.catch_warnings():
+            # A function compiled for one record may serve another that begins alike. That is right, and said to be new.
+            warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
             contexts, flags = (typing_context, target_context), _flags(name)
             result = compiler.compile_extra(*contexts, function, arguments, returns, flags, {})
         module, codegen = result.library._final_module, result.library._codegen
