@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -32,7 +33,7 @@ from .topology import physical_cores, usable_cpus
 
 DEFAULT_CONTEXT = 8192  # or what the model was trained with, if that is less: more costs memory that few requests use
 STEP_TOKENS = 512  # largest step: enough for matrix products to be at full speed, little enough to be shared fairly
-POLL_SECONDS = 0.005  # a cancel is seen after so long, or as soon as nothing holds Python's lock any more
+POLL_SECONDS = 0.1  # how often the waiting thread looks up, for Ctrl-C on Windows: each time it takes Python's lock
 # Loads take turns at what holds Python's lock: those that were given up would only delay the caller and each other.
 _READING = threading.Lock()
 EXIT_SECONDS = 2.0  # how long the end of the process waits for loads that were given up
@@ -113,35 +114,46 @@ def run_cancellable(
 ) -> Loaded:
     """Run `work(report)` on another thread and wait for it; `flag` is set when the wait is given up."""
     events: SimpleQueue[Any] = SimpleQueue()
-    thread = threading.Thread(target=_worker, args=(work, flag, events), name="halfbyte-load", daemon=True)
+    cancel = CancelFlag() if cancel is None else cancel
+    thread = threading.Thread(target=_worker, args=(work, flag, cancel, events), name="halfbyte-load", daemon=True)
     # A daemon that Python ends inside a C++ library takes the process down: "terminate called", an abort. Before the
     # start: the thread takes itself off that list when it is done.
     atexit.register(thread.join, EXIT_SECONDS)
     thread.start()
     try:
-        while True:
-            if cancel is not None and cancel:
-                raise Cancelled("loading was cancelled")
-            try:
-                event = events.get(timeout=POLL_SECONDS)
-            except Empty:
-                continue
-            if isinstance(event, BaseException):
-                raise event
-            if isinstance(event, Loaded):
-                return event
-            if progress is not None:
-                progress(*event)
+        with cancel.waking(lambda: events.put(_cancelled())):
+            return _wait(events, cancel, progress)
     except BaseException:  # cancelled, Ctrl-C, an error in the caller's own callback, or the work failed
         flag.set()
         _discard_result(events)
         raise
 
 
-def _worker(work: Callable[[Progress], Loaded], flag: CancelFlag, events: SimpleQueue[Any]) -> None:
+def _wait(events: SimpleQueue[Any], cancel: CancelFlag, progress: Progress | None) -> Loaded:
+    while not cancel:
+        try:
+            event = events.get(timeout=POLL_SECONDS)
+        except Empty:
+            continue
+        if isinstance(event, BaseException):
+            raise event
+        if isinstance(event, Loaded):
+            return event
+        if progress is not None:
+            progress(*event)
+    raise _cancelled()
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("loading was cancelled")
+
+
+def _worker(
+    work: Callable[[Progress], Loaded], flag: CancelFlag, cancel: CancelFlag, events: SimpleQueue[Any]
+) -> None:
     def report(stage: str, done: int, total: int) -> None:
-        if flag:
-            raise Cancelled("loading was cancelled")
+        if flag or cancel:
+            raise _cancelled()
         events.put((stage, done, total))
 
     try:
@@ -186,8 +198,9 @@ def _read(path: Path, options: LoadOptions, report: Progress) -> tuple[Path, Mod
         path = file.path  # any shard of a split model may have been given
         context = choose_context(file, options.context)
         spec = build_model(file, context=context)
-        report("reading", 1, 3)
-        tokenizer = tokenizer_from_metadata(file.metadata)
+        read = partial(report, "reading", 1, 3)
+        read()
+        tokenizer = tokenizer_from_metadata(file.metadata, check=read)
     report("reading", 2, 3)
     if tokenizer.vocab_size > spec.vocab_size:
         raise ModelFileError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,15 +31,27 @@ class CancelFlag:
 
     def __init__(self) -> None:
         self.word = np.zeros(1, np.int64)  # its address is read by running kernels
+        self._wakes: list[Callable[[], None]] = []
 
     def set(self) -> None:
         self.word[0] = 1
+        for wake in tuple(self._wakes):
+            wake()
 
     def clear(self) -> None:
         self.word[0] = 0
 
     def __bool__(self) -> bool:
         return bool(self.word[0])
+
+    @contextlib.contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """While this lasts, `set` calls `wake` too, on its own thread: who waits for something else need not poll."""
+        self._wakes.append(wake)
+        try:
+            yield
+        finally:
+            self._wakes.remove(wake)
 
 
 class Pool(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...formats.errors import TokenizerError
 from . import bytelevel
-from .engine import ChunkCache, run
+from .engine import Check, ChunkCache, run
 from .longwords import LONG, RunMerger
 from .vocabulary import CONTROL, UNKNOWN, Vocabulary
 from .words import WordSplitter, is_space
@@ -19,14 +19,14 @@ from .words import WordSplitter, is_space
 class BpeEncoder:
     """Chunk by chunk; what became of a short chunk is remembered, since most of a text is words seen before."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, check: Check) -> None:
         if vocabulary.pre is None:
             raise TokenizerError(f"kind {vocabulary.kind.name!r} has no pre-tokenizer")
         self._pre = vocabulary.pre
         self._normal_form = vocabulary.normal_form
         self._lowercase = vocabulary.lowercase and self._pre.alphabet == "words"
         self._splitter = WordSplitter(self._pre)
-        self._engine = _build_engine(vocabulary)
+        self._engine = _build_engine(vocabulary, check)
         self._merger = RunMerger(vocabulary.merges)
         self._words = ChunkCache(self._encode_word)
         self._chunks = ChunkCache(lambda chunk: self._words.encode(self._splitter.words(chunk)))
@@ -58,7 +58,7 @@ class BpeEncoder:
         return [i for place in places.tolist() for i in ids[place]]
 
 
-def _build_engine(vocabulary: Vocabulary) -> Any:
+def _build_engine(vocabulary: Vocabulary, check: Check) -> Any:
     from tokenizers import Tokenizer, models
 
     merges = parse_merges(vocabulary.merges)
@@ -74,6 +74,7 @@ def _build_engine(vocabulary: Vocabulary) -> Any:
     }
     # This call holds Python's lock: 40 ms for SmolLM2's 49,152 tokens. So does all else that makes a BPE, two to four
     # times as long: Tokenizer.from_str, from_buffer and from_file, BPE.from_file (tokenizers 0.23).
+    check()
     try:
         return Tokenizer(models.BPE(vocab=ordinary, merges=merges, **options))
     except Exception:

@@ -10,6 +10,10 @@ from ...formats.errors import TokenizerError
 _MAX_CHUNKS = 1 << 16  # remembered chunks: some 10 MB
 _MAX_CHUNK_CHARS = 64
 
+# Called right before an engine is made, which holds Python's lock for some tens of milliseconds and cannot be stopped;
+# raises what should happen instead.
+Check = Callable[[], None]
+
 
 def run(engine: Any, text: str) -> list[int]:
     """Ids of `text`. Every failure, a panic included, becomes a TokenizerError."""

@@ -15,7 +15,7 @@ from typing import Any
 from ...formats.errors import TokenizerError
 from ...formats.strict_json import JsonError, loads
 from .charsmap import check_charsmap
-from .engine import run
+from .engine import Check, run
 from .vocabulary import CONTROL, HUGGINGFACE_KEY, UNKNOWN, Vocabulary
 
 MAX_CHARS = 128 << 20  # the largest real ones have a quarter of that
@@ -31,12 +31,12 @@ class HuggingFaceEncoder:
     hold special tokens cannot spell one.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, check: Check) -> None:
         count = len(vocabulary.tokens)
         self._special = frozenset(vocabulary.ids_of_type(CONTROL, UNKNOWN)) - {vocabulary.special.get("unk")}
         text = _prepared(vocabulary.huggingface, self._special)
         # Whether special tokens are found is a property of an engine, and engines are shared by threads: two of them.
-        self._plain, self._parsing = _engine(text, count), _engine(text, count)
+        self._plain, self._parsing = (_engine(text, count, check) for _ in range(2))
         self._plain.encode_special_tokens = True  # as text
 
     def encode(self, text: str, *, after_special: bool) -> list[int]:
@@ -103,10 +103,11 @@ def _longest_replacement(text: str) -> int:
     return max(1, *map(len, texts.split(b"\0")))
 
 
-def _engine(text: str, count: int) -> Any:
+def _engine(text: str, count: int, check: Check) -> Any:
     """An engine whose ids are all below `count`."""
     from tokenizers import Tokenizer
 
+    check()
     try:
         engine = Tokenizer.from_str(text)
         vocabulary: Mapping[str, int] = engine.get_vocab(with_added_tokens=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .bpe import BpeEncoder
+from .engine import Check
 from .vocabulary import Vocabulary
 
 _BASES = 6
@@ -17,8 +18,8 @@ _UPPER = {ord(low): low.upper() for low in "abcdefghijklmnopqrstuvwxyz"}
 class HybridDnaEncoder:
     """BPE outside of <dna>...</dna>; inside, six bases per token, the last padded with A."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._text = BpeEncoder(vocabulary)
+    def __init__(self, vocabulary: Vocabulary, check: Check) -> None:
+        self._text = BpeEncoder(vocabulary, check)
         self._ids = vocabulary.ids
         self._marks = [vocabulary.ids.get(mark) for mark in ("<dna>", "</dna>", "<oov>")]
 

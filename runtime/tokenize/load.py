@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...formats.gguf.reader import GGUFFile
+from .engine import Check
 from .tokenizer import TextEncoder, Tokenizer
 from .vocabulary import Vocabulary, read_vocabulary
 
@@ -20,21 +21,18 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         return tokenizer_from_metadata(file.metadata)
 
 
-def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
+def tokenizer_from_metadata(metadata: Mapping[str, Any], *, check: Check = lambda: None) -> Tokenizer:
     """The tokenizer described by `tokenizer.*` keys. Nothing of `metadata` is used later."""
     vocabulary = read_vocabulary(metadata)
-    encoder = _encoder(vocabulary)
-    # Tens of MB; the encoder keeps what it needs.
-    vocabulary.merges, vocabulary.charsmap, vocabulary.huggingface = [], b"", ""
-    return Tokenizer(vocabulary, encoder)
+    return Tokenizer(vocabulary, _encoder(vocabulary, check))
 
 
-def _encoder(vocabulary: Vocabulary) -> TextEncoder:
+def _encoder(vocabulary: Vocabulary, check: Check) -> TextEncoder:
     """The engine packages are imported here, when the kind is known: each takes 20 to 30 ms."""
     if vocabulary.huggingface:
         from .huggingface import HuggingFaceEncoder
 
-        return HuggingFaceEncoder(vocabulary)
+        return HuggingFaceEncoder(vocabulary, check)
     kind = vocabulary.kind.name
     if kind in ("llama", "t5"):
         from .sentence import SentenceEncoder
@@ -43,7 +41,7 @@ def _encoder(vocabulary: Vocabulary) -> TextEncoder:
     if kind == "bert":
         from .wordpiece import WordPieceEncoder
 
-        return WordPieceEncoder(vocabulary)
+        return WordPieceEncoder(vocabulary, check)
     if kind == "rwkv":
         from .rwkv import RwkvEncoder
 
@@ -55,7 +53,7 @@ def _encoder(vocabulary: Vocabulary) -> TextEncoder:
     if kind == "hybriddna":
         from .hybriddna import HybridDnaEncoder
 
-        return HybridDnaEncoder(vocabulary)
+        return HybridDnaEncoder(vocabulary, check)
     from .bpe import BpeEncoder
 
-    return BpeEncoder(vocabulary)
+    return BpeEncoder(vocabulary, check)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...formats.errors import TokenizerError
-from .engine import ChunkCache, run
+from .engine import Check, ChunkCache, run
 from .vocabulary import CONTROL, UNKNOWN, Vocabulary
 
 _WORD_START = "\u2581"  # GGUF marks tokens that begin a word; BERT's own files mark the others with "##"
@@ -17,13 +17,14 @@ _CONTINUATION = "\0"  # our mark of the others: the normalizer removes NUL, so n
 class WordPieceEncoder:
     """BERT's normalizer and words, then the longest pieces. A word over 100 characters is unknown, as in BERT."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, check: Check) -> None:
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
         if "unk" not in vocabulary.special:
             raise TokenizerError("a WordPiece vocabulary needs 'tokenizer.ggml.unknown_token_id'")
         unknown = _CONTINUATION + "unknown"
         pieces = _pieces(vocabulary) | {unknown: vocabulary.special["unk"]}
+        check()
         model = models.WordPiece(
             vocab=pieces, unk_token=unknown, max_input_chars_per_word=100, continuing_subword_prefix=_CONTINUATION
         )

@@ -163,3 +163,17 @@ def test_the_end_of_the_process_waits_for_a_load_that_was_given_up() -> None:
             print("cancelled", flush=True)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["cancelled", "stopped by itself"]
+
+
+def test_the_loading_thread_sees_a_cancel_by_itself() -> None:
+    """Right before work that holds Python's lock: the waiting thread could not run until it is over."""
+    cancel, went_on = CancelFlag(), []
+
+    def work(report):
+        cancel.set()
+        report("reading", 1, 3)
+        went_on.append(True)
+
+    with pytest.raises(Cancelled):
+        loading.run_cancellable(work, CancelFlag(), progress=None, cancel=cancel)
+    assert not went_on

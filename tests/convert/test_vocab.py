@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from halfbyte.converters.vocab.structure import pre_name
-from halfbyte.formats.errors import TokenizerError
+from halfbyte.formats.errors import Cancelled, TokenizerError
 from halfbyte.runtime.tokenize import tokenizer_from_metadata
 from halfbyte.runtime.tokenize.vocabulary import HUGGINGFACE_KEY, NORMAL_FORM_KEY
 
@@ -34,6 +34,21 @@ def test_ids_are_those_of_tokenizers(name: str, tmp_path: Path) -> None:
     assert (metadata.get(PRE), HUGGINGFACE_KEY in metadata) == FOUND[name]
     assert metadata.get(NORMAL_FORM_KEY) == ("NFC" if name == "qwen2" else None)
     assert not equality.check_json(folder, 80, random.Random(1), step=61)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "wordpiece", "unknown"])
+def test_an_engine_is_made_after_a_check(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """It holds Python's lock, so that a load that was cancelled before has to stop here."""
+    metadata = metadata_of(write_made(tmp_path, name), rows_for(name))
+
+    def stop() -> None:
+        raise Cancelled("stop")
+
+    for model in ("BPE", "WordPiece"):
+        monkeypatch.setattr(f"tokenizers.models.{model}", None)
+    monkeypatch.setattr("tokenizers.Tokenizer", None)
+    with pytest.raises(Cancelled):
+        tokenizer_from_metadata(metadata, check=stop)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])

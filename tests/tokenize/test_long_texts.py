@@ -66,7 +66,7 @@ def test_mixed_long_texts_take_linear_time(text: str) -> None:
 @pytest.mark.parametrize("alphabet", ["x", "ab", "12", "-=", "\n", "the ", "\u4e2d", "a\u00e9"])
 def test_run_merger_equals_engine(alphabet: str) -> None:
     vocabulary = read_vocabulary(synthetic()["byte_level"]["metadata"])
-    encoder = BpeEncoder(vocabulary)
+    encoder = BpeEncoder(vocabulary, lambda: None)
     merger, rng, merged_words = RunMerger(vocabulary.merges), random.Random(alphabet), 0
     for length in [1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 101, 1000, 1001]:
         for word in (alphabet[0] * length, "".join(rng.choices(alphabet, k=length))):
