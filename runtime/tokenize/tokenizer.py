@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +16,7 @@ from .keys import byte_value
 from .matching import TokenMatcher
 from .rwkv import unescape
 from .stream import StreamDecoder
+from .texts import Texts
 from .vocabulary import BYTE, CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -59,18 +59,18 @@ class Tokenizer:
     """
 
     def __init__(self, vocabulary: Vocabulary, encoder: TextEncoder) -> None:
-        # The encoder has taken what it needs of these: 15 MB for a vocabulary of 262,144 tokens.
-        self._vocabulary, self._encoder = replace(vocabulary, ids={}, merges=[], huggingface=""), encoder
-        self._tokens, self._types = vocabulary.tokens, vocabulary.types.tobytes()
-        self._bytes: list[bytes | None] = [None] * len(self._tokens)
+        # No more of the vocabulary than is needed: it has tens of MB.
+        self._encoder, self._pre, self._templates = encoder, vocabulary.pre, vocabulary.templates
+        self._tokens, self._types = Texts(vocabulary.tokens), vocabulary.types.tobytes()
+        self._bytes: dict[int, bytes] = {}
         self.special_ids: Mapping[str, int] = MappingProxyType(vocabulary.special)
         self.eog_ids = vocabulary.eog
         self.add_bos, self.add_eos = vocabulary.add_bos, vocabulary.add_eos
         self.kind = vocabulary.kind.name
         # Decoded text begins with the space that encoding put there.
         self.adds_space = self.kind == "bert" or vocabulary.add_space_prefix
-        self._plain_matcher = self._matcher(USER_DEFINED)
-        self._special_matcher = self._matcher(USER_DEFINED, CONTROL, UNKNOWN)
+        self._plain_matcher = _matcher(vocabulary, USER_DEFINED)
+        self._special_matcher = _matcher(vocabulary, USER_DEFINED, CONTROL, UNKNOWN)
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind!r}, {self.vocab_size:,} tokens)"
@@ -162,7 +162,7 @@ class Tokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The bytes that the id adds to a text; for special tokens the text of the token."""
         token = self._checked(token)
-        data = self._bytes[token]
+        data = self._bytes.get(token)
         if data is None:
             data = self._bytes[token] = self._render(token)
         return data
@@ -174,16 +174,11 @@ class Tokenizer:
 
     def token_id(self, text: str) -> int | None:
         """The id of the token stored as `text`, in the spelling of the vocabulary."""
-        return self._tokens.index(text) if text and text in self._tokens else None
+        return self._tokens.find(text) if text else None
 
     def chat_template(self, name: str | None = None) -> str | None:
         """The chat template of the file, or its template `name` ("tool_use", "rag", ...)."""
-        return self._vocabulary.templates.get(name or "")
-
-    def _matcher(self, *types: int) -> TokenMatcher:
-        v = self._vocabulary
-        tokens = {v.tokens[i]: i for i in v.ids_of_type(*types) if v.tokens[i]}
-        return TokenMatcher(tokens, v.strip_left, v.strip_right)
+        return self._templates.get(name or "")
 
     def _leading_ids(self) -> list[int]:
         wanted = self.kind == "bert" or (self.add_bos and self.kind not in ("rwkv", "plamo2"))
@@ -208,7 +203,7 @@ class Tokenizer:
             return text.encode()
         if type_ == BYTE and (value := byte_value(text)) is not None:
             return bytes([value])
-        pre = self._vocabulary.pre
+        pre = self._pre
         if self.kind == "rwkv":
             return unescape(text)
         if self.kind == "hybriddna" and text.endswith(KMER_MARK):
@@ -218,3 +213,8 @@ class Tokenizer:
         if self.kind == "plamo2" or (pre is not None and pre.alphabet == "words"):
             return text.encode()
         return text.replace("\u2581", " ").encode()
+
+
+def _matcher(vocabulary: Vocabulary, *types: int) -> TokenMatcher:
+    tokens = {text: i for i in vocabulary.ids_of_type(*types) if (text := vocabulary.tokens[i])}
+    return TokenMatcher(tokens, vocabulary.strip_left, vocabulary.strip_right)

@@ -21,6 +21,7 @@ from halfbyte import (
     TokenizerError,
 )
 from halfbyte.runtime.backends.reference import ReferenceExecutor
+from halfbyte.runtime.tokenize.texts import Texts
 
 STORY = "Once upon a time"
 
@@ -228,7 +229,7 @@ def test_an_id_outside_the_vocabulary_is_a_wrong_request(model):
 
 def test_a_chosen_token_that_the_tokenizer_lacks_is_no_request(model, monkeypatch):
     """Matrices may have more rows than there are tokens; nobody asked for one of these."""
-    monkeypatch.setattr(model.tokenizer, "_tokens", model.tokenizer._tokens[:510])
+    monkeypatch.setattr(model.tokenizer, "_tokens", Texts(["a"] * 510))
     with pytest.raises(TokenizerError, match="the model chose a token that its tokenizer lacks"):
         model.generate("Once", max_tokens=1, temperature=0, logit_bias={511: 1000.0}).read()
 
