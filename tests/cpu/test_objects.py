@@ -148,6 +148,13 @@ def test_what_kernels_hold_decides_the_directory(name: str, monkeypatch: pytest.
     assert objects.fingerprint.__wrapped__() != before
 
 
+def test_a_cache_that_was_emptied_meanwhile_is_filled_again(cache: Path) -> None:
+    assert compiler.ensure_compiled(["add"], workers=1) == 1
+    shutil.rmtree(cache / "kernels")
+    assert compiler.ensure_compiled(["add"], workers=1) == 1
+    assert _file("add").is_file()
+
+
 def test_two_processes_fill_one_cache(cache: Path) -> None:
     code = (
         "from halfbyte.runtime.backends.cpu.compile import ensure_compiled as e, objects as o;"

@@ -37,6 +37,8 @@ def ensure_compiled(
     wanted = sorted(set(names))
     missing = [name for name in wanted if objects.read(name) is None]
     if missing:
+        if not objects.kernel_dir().is_dir():  # somebody emptied the cache while this process runs
+            objects.kernel_dir.cache_clear()
         missing.sort(key=lambda name: (not name.startswith(_SLOW), name))
         _Compilation(missing, workers, report, cancel).run()
     return len(missing)
