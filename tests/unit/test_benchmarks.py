@@ -180,6 +180,19 @@ def test_the_readme_marks_what_misses_its_target(tmp_path: Path) -> None:
     assert readme.updated(f"a\n{readme.BEGIN}\nold\n{readme.END}\nb", {"speed": _speed(2.0)}).endswith("\nb")
 
 
+def test_the_readme_has_goals_by_machine(tmp_path: Path) -> None:
+    def measured(cpu: str, **goals: bool) -> readme.Results:
+        found = [{"what": what, "measured": f"{cpu} {what}", "wanted": "5", "met": met} for what, met in goals.items()]
+        speed = _speed(2.0)
+        speed["machine"] = {**speed["machine"], "cpu": cpu}
+        return {"speed": speed, "depth": {"machine": {"cpu": cpu}, "goals": found}}
+
+    text = readme.numbers(measured("one", a=True, b=False), [measured("two", a=False)], tmp_path)
+    first, second = ([c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "| depth" in line)
+    assert first == ["depth", "a", "one a", "**two a**", "5"]
+    assert second == ["depth", "b", "**one b**", "-", "5"]
+
+
 def test_a_goal_of_several_runs_is_met_by_all_or_not(tmp_path: Path) -> None:
     rows = repeats.table([_speed(7.0), _speed(6.5)]).splitlines()
     assert rows[-1].endswith("| yes        |")
