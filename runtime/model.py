@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.errors import Cancelled, ContextOverflow, InvalidRequest, ResourceError, UnsupportedError
+from ..formats.errors import (
+    Cancelled,
+    ContextOverflow,
+    HalfbyteError,
+    InvalidRequest,
+    ResourceError,
+    UnsupportedError,
+)
 from .backends.base import CancelFlag, Executor, Progress
 from .chat import ChatTemplate, template_for
 from .engine.capacity import PARALLEL
 from .engine.embedding import POOLINGS, embed, normalized
 from .engine.engine import Engine, EngineStats
-from .engine.generate import GenerateRequest, LogitsRequest
+from .engine.generate import GenerateRequest, LogitsRequest, ReadRequest
 from .engine.generation import Generation
 from .engine.sampling import LogitsProcessor, Sampler, SamplingParams
 from .engine.stop import StopStrings
@@ -350,6 +358,19 @@ class Model:
         if len(tokens) > 1 and tokens[0] == tokens[1] == self.tokenizer.bos_id:
             return tokens[1:]  # the template wrote it too
         return tokens
+
+    def read_ahead(
+        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Read a conversation in the background, so that `chat` with what continues it begins sooner. Returns at once.
+
+        Worth it while somebody reads an answer and types. What could not be read is read by `chat`, which then raises
+        what is wrong with it.
+        """
+        with contextlib.suppress(HalfbyteError):
+            tokens = self.chat_prompt(messages, tools=tools, add_generation_prompt=False)
+            self._check_length(tokens, 0)
+            self._engine.submit(ReadRequest(tokens), len(tokens))
 
     def session(
         self, *, messages: Sequence[Mapping[str, Any]] = (), tools: Sequence[Mapping[str, Any]] | None = None

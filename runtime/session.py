@@ -22,8 +22,10 @@ class Session:
     """A chat with a model: `send` adds to `messages` and generates the answer.
 
     What the model computed for earlier turns stays in the model's cache as long as there is room, and is found again by
-    the text it belongs to, so that a turn costs only its own tokens. Forks share it, and a session holds no memory of
-    its own. One session is used by one thread at a time; different sessions of a model run side by side.
+    the text it belongs to, so that a turn costs only its own tokens. An answer is read in the background as soon as it
+    has ended: an answer to it is the one that `Model.chat` gives to the same messages. Forks share all that, and a
+    session holds no memory of its own. One session is used by one thread at a time; different sessions of a model run
+    side by side.
     """
 
     def __init__(
@@ -119,3 +121,5 @@ class Session:
             self._messages.pop()
         else:
             self._messages.append({"role": "assistant", "content": generation.text})
+            if generation.finish_reason != "cancelled":  # then this may be the collector's thread
+                self._model.read_ahead(self._messages, tools=self._tools)

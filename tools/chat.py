@@ -47,10 +47,14 @@ class Conversation:
     options: dict[str, Any] = field(default_factory=dict)
     stats: str = "nothing has been answered yet"
 
+    def all_messages(self) -> list[Message]:
+        """The system message, if there is one, and the others."""
+        first = [{"role": "system", "content": self.system}] if self.system else []
+        return [*first, *self.messages]
+
     def with_question(self, text: str) -> list[Message]:
         """The messages to send for a new question; nothing is remembered yet."""
-        first = [{"role": "system", "content": self.system}] if self.system else []
-        return [*first, *self.messages, {"role": "user", "content": text}]
+        return [*self.all_messages(), {"role": "user", "content": text}]
 
     def remember(self, question: str, answer: str) -> None:
         """Keep a question with its answer, whole or stopped; one without any answer never happened."""
@@ -139,8 +143,7 @@ def _set(conversation: Conversation, argument: str) -> str:
 
 def _save(conversation: Conversation, argument: str) -> str:
     path = saved.named(argument, "/save FILE")
-    first = [{"role": "system", "content": conversation.system}] if conversation.system else []
-    saved.write(path, first + conversation.messages)
+    saved.write(path, conversation.all_messages())
     return f"{len(conversation.messages)} messages written to {path}"
 
 

@@ -6,10 +6,11 @@ A page is in exactly one of three states:
     used      owned by `_refs[page]` sequences; shared pages are never written
     cached    owned by nobody but findable in the prefix tree; in `_idle`, least recently used first; evicted on demand
 
-A used page may be findable too. Pages that are findable are complete and never written again, and a sequence whose page
-turns out to hold the same tokens as a findable one drops its own and shares that one. So every findable page of a
-sequence is kept alive, with all pages before it, by the sequence itself, and eviction can never cut a living sequence
-off from the tree.
+A used page may be findable too, as far as it holds tokens that were given: other kernels compute the state of tokens
+that were generated, and a text must not depend on who else was served. Pages that are findable are complete and never
+written again, and a sequence whose page turns out to hold the same tokens as a findable one drops its own and shares
+that one. So every findable page of a sequence is kept alive, with all pages before it, by the sequence itself, and
+eviction can never cut a living sequence off from the tree.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class PageTable:
     length: int = 0  # tokens whose keys and values are present
     n_known: int = 0
     tokens: Sequence[int] = ()  # what was committed: at least `length` ids
+    n_given: int = 0  # so many of them may be found by others
 
 
 class BlockManager:
@@ -63,10 +65,10 @@ class BlockManager:
         """Pages nobody uses that are kept because a later prompt may begin alike."""
         return len(self._idle)
 
-    def allocate(self, tokens: Sequence[int], *, reuse: bool = True) -> PageTable | None:
+    def allocate(self, tokens: Sequence[int], *, n_given: int) -> PageTable | None:
         """Pages for all of `tokens`, the first ones shared where possible; None when there are not enough."""
         table = PageTable(tokens=tokens)
-        partial, n_partial = self._share(table, tokens[:-1]) if reuse else (None, 0)
+        partial, n_partial = self._share(table, tokens[: min(n_given, len(tokens) - 1)])
         if not self.extend(table, len(tokens)):
             self._release(table)
             return None
@@ -89,10 +91,10 @@ class BlockManager:
         handle.pages.extend(self._take() for _ in range(missing))
         return True
 
-    def commit(self, handle: PageTable, tokens: Sequence[int], length: int) -> None:
-        """tokens[:length] are computed: make their full pages findable, or share those that hold the same tokens."""
-        handle.tokens, handle.length = tokens, length
-        while (handle.n_known + 1) * PAGE <= length:
+    def commit(self, handle: PageTable, tokens: Sequence[int], length: int, *, n_given: int) -> None:
+        """tokens[:length] are computed: make full pages of given ones findable, or share those with the same tokens."""
+        handle.tokens, handle.length, handle.n_given = tokens, length, n_given
+        while (handle.n_known + 1) * PAGE <= min(length, n_given):
             self._publish(handle, tuple(tokens[handle.n_known * PAGE : (handle.n_known + 1) * PAGE]))
 
     def truncate(self, handle: PageTable, length: int) -> int:
@@ -132,8 +134,8 @@ class BlockManager:
         table.n_known += 1
 
     def _publish_rest(self, table: PageTable) -> None:
-        """Make the partly filled last page findable, unless a known page already holds as much."""
-        rest = tuple(table.tokens[table.n_known * PAGE : table.length])
+        """Make the last page with given tokens findable, unless a known page already holds as much."""
+        rest = tuple(table.tokens[table.n_known * PAGE : min(table.length, table.n_given)])
         if len(rest) < MIN_COPIED or self._is_shared(table.pages[table.n_known]):
             return
         parent, page = self._known_end(table), table.pages[table.n_known]

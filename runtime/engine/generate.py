@@ -96,6 +96,14 @@ class GenerateRequest(Request):
         self.finish(End("stop" if stopped else reason, text=text if stopped else text + self._stops.flush()))
 
 
+class ReadRequest(Request):
+    """Runs a prompt, so that others that begin alike find its state; nobody waits for it."""
+
+    def take(self, chunk: Chunk, rows: NDArray[np.float32]) -> None:
+        """All of it was run."""
+        self.finish(End("stop"))
+
+
 class LogitsRequest(Request):
     """Collects the logits of every token of a prompt."""
 

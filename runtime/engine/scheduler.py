@@ -1,10 +1,11 @@
 """Which tokens run in the next step. Policy only: no arrays, no threads.
 
 A step holds either one token of every sequence that is generating, or pieces of prompts. The two take turns and never
-mix, because a backend runs them with different kernels, whose roundings differ: so no text depends on who else was
-served. Prompts divide the room of a step equally, and what a short one does not need goes to the longer ones, so that a
-short question never waits for a long document. While others generate, a step of prompts is a quarter as long, so that
-text keeps flowing.
+mix, because a backend runs them with different kernels, whose roundings differ; only the state of given tokens is
+shared, and one that starts over generates its tokens one by one again. So no text depends on who else was served.
+Prompts divide the room of a step equally, and what a short one does not need goes to the longer ones, so that a short
+question never waits for a long document. While others generate, a step of prompts is a quarter as long, so that text
+keeps flowing.
 
 Encoders want `whole_texts`: nothing is generated and no text is cut. A step takes texts as they came, and leaves out
 those that do not fit into what is left of it.
@@ -87,7 +88,8 @@ class Scheduler:
     def commit(self, chunks: list[Chunk]) -> None:
         """The step was run."""
         for chunk in chunks:
-            self.cache.commit(chunk.sequence.handle, chunk.sequence.tokens, chunk.stop)
+            sequence = chunk.sequence
+            self.cache.commit(sequence.handle, sequence.tokens, chunk.stop, n_given=sequence.n_prompt)
 
     def roll_back(self, chunks: list[Chunk]) -> None:
         """The step was given up half way: its own tokens have no valid state."""
@@ -102,7 +104,8 @@ class Scheduler:
                 return
             if self._is_worth_waiting(sequence):
                 continue
-            handle = self.cache.allocate(sequence.tokens, reuse=not sequence.every_row)
+            n_given = 0 if sequence.every_row else sequence.n_prompt
+            handle = self.cache.allocate(sequence.tokens, n_given=n_given)
             if handle is None:
                 return
             sequence.handle = handle
@@ -115,7 +118,7 @@ class Scheduler:
     def _is_worth_waiting(self, sequence: Sequence) -> bool:
         """Whether a running sequence is about to compute a beginning that this one could share."""
         return not sequence.every_row and any(
-            _shared_pages(sequence.tokens, other.tokens) * PAGE > other.n_done
+            _shared_pages(sequence, other) * PAGE > other.n_done
             for other in self.running
             if not other.owner.is_paused
         )
@@ -194,7 +197,8 @@ def _with_room(chunks: list[Chunk | None]) -> list[Chunk]:
     return [c for c in chunks if c is not None and c.sequence.handle is not None]
 
 
-def _shared_pages(a: list[int], b: list[int]) -> int:
-    """Full pages in which both agree, the last token of `a` not counted: it is computed in any case."""
-    limit = min(len(a) - 1, len(b)) // PAGE
-    return next((i for i in range(limit) if a[i * PAGE : (i + 1) * PAGE] != b[i * PAGE : (i + 1) * PAGE]), limit)
+def _shared_pages(a: Sequence, b: Sequence) -> int:
+    """Full pages of given tokens in which both agree, the last one of `a` not counted: it is computed in any case."""
+    limit = min(a.n_prompt - 1, b.n_prompt) // PAGE
+    pages = (slice(i * PAGE, (i + 1) * PAGE) for i in range(limit))
+    return next((i for i, page in enumerate(pages) if a.tokens[page] != b.tokens[page]), limit)

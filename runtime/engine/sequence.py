@@ -37,13 +37,16 @@ class Sequence:
 
     @property
     def n_left(self) -> int:
-        """Tokens to be run before the next one can be sampled; 1 while decoding."""
-        return len(self.tokens) - self.n_done
+        """Given tokens to be run."""
+        return self.n_prompt - self.n_done
 
     @property
     def is_decoding(self) -> bool:
-        """Whether what is left is the token just generated."""
-        return self.n_left == 1 and self.n_done >= self.n_prompt
+        """Whether what is left was generated: one token, or several of a sequence that starts over, one by one again.
+
+        Kernels of prompts would round them in another way.
+        """
+        return self.n_done >= self.n_prompt
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Chunk:
 
     @property
     def is_prompt(self) -> bool:
-        """Whether these are given tokens, or several at once."""
-        return self.count > 1 or self.start < self.sequence.n_prompt
+        """Whether these are given tokens."""
+        return self.start < self.sequence.n_prompt
 
     @property
     def n_outputs(self) -> int:

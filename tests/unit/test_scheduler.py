@@ -201,8 +201,23 @@ def test_the_youngest_gives_up_its_room_and_resumes_from_the_cache():
     run(scheduler, chunks)
     scheduler.remove(old)
     (chunk,) = scheduler.schedule()
-    assert chunk.sequence is young and chunk.stop == len(young.tokens) == 2 * PAGE + 1
-    assert chunk.start == PAGE  # its first page was still remembered
+    assert chunk.sequence is young and (chunk.start, chunk.stop) == (PAGE, 2 * PAGE)  # it had one page still
+
+
+def test_one_that_starts_over_generates_its_tokens_one_by_one_again():
+    """Kernels of prompts round in another way, and its text must not tell that it was interrupted."""
+    scheduler = make_scheduler(n_pages=4, max_tokens=512)
+    sequence = make_sequence(PAGE + 3)
+    submit(scheduler, sequence)
+    for _ in range(4):
+        run(scheduler, scheduler.schedule())
+    scheduler._preempt(sequence)
+    chunks: list[list[Chunk]] = []
+    while sequence.n_done < len(sequence.tokens):
+        chunks.append(scheduler.schedule())
+        scheduler.commit(chunks[-1])
+    spans = [(c.start, c.count, c.n_outputs, c.is_prompt) for (c,) in chunks]
+    assert spans == [(PAGE, 3, 0, True), *((PAGE + 3 + i, 1, int(i == 3), False) for i in range(4))]
 
 
 def test_a_sequence_that_could_never_fit_is_refused_with_both_numbers():
@@ -262,7 +277,7 @@ class RecurrentCache:
     def __init__(self, slots: int) -> None:
         self.free_slots, self.dirty = slots, set[RecurrentHandle]()
 
-    def allocate(self, tokens: list[int], *, reuse: bool = True) -> RecurrentHandle | None:
+    def allocate(self, tokens: list[int], *, n_given: int) -> RecurrentHandle | None:
         if not self.free_slots:
             return None
         self.free_slots -= 1
@@ -272,7 +287,7 @@ class RecurrentCache:
         self.dirty.add(handle)
         return True
 
-    def commit(self, handle: RecurrentHandle, tokens: list[int], length: int) -> None:
+    def commit(self, handle: RecurrentHandle, tokens: list[int], length: int, *, n_given: int) -> None:
         handle.length = length
         self.dirty.discard(handle)
 

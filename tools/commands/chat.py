@@ -93,6 +93,7 @@ class Repl:
             self._remember(question, generation)  # what was said so far is part of the conversation
             raise
         self._remember(question, generation)
+        self.model.read_ahead(self.conversation.all_messages())
 
     def _remember(self, question: str, generation: Generation) -> None:
         self.conversation.stats = answer.cost(generation)
