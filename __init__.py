@@ -93,7 +93,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 
-def __getattr__(name: str) -> "Any":
+def _load(name: str) -> "Any":
     from importlib import import_module
 
     if name not in _MODULE_OF:
@@ -101,6 +101,10 @@ def __getattr__(name: str) -> "Any":
     value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+    __getattr__ = _load
 
 
 def __dir__() -> list[str]:

@@ -97,6 +97,9 @@ class ContextOverflow(HalfbyteError):
             f"shorten the prompt, ask for fewer tokens, or load the model with context={needed} or more"
         )
 
+    def __reduce__(self) -> tuple[type[ContextOverflow], tuple[int, int]]:
+        return type(self), (self.needed, self.available)  # pickle would call it with the message
+
 
 class Cancelled(HalfbyteError):
     """The operation was cancelled by its caller; the model stays usable."""

@@ -20,7 +20,7 @@ from typing import Any
 from ..formats.errors import Cancelled, InvalidRequest, ModelFileError
 from ..formats.gguf import GGUFFile
 from . import hub
-from .backends.base import Backend, CancelFlag, Executor, Progress
+from .backends.base import Backend, CancelFlag, Executor, Progress, checked_flag
 from .backends.offload import offloading
 from .backends.placement import Placement, placement_of
 from .cache.kv import KV_TYPES, exact_kv_type
@@ -101,6 +101,7 @@ def load(
     path_or_name: str | os.PathLike[str], options: LoadOptions, *, progress: Progress | None, cancel: CancelFlag | None
 ) -> Loaded:
     """Load on a thread of its own; see `_load` for the stages. Raises Cancelled within 50 ms of the flag being set."""
+    checked_flag(cancel)
     flag = CancelFlag()  # tells the loading thread that nobody waits any more
 
     def work(report: Progress) -> Loaded:

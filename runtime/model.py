@@ -18,14 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.errors import (
-    Cancelled,
-    ContextOverflow,
-    HalfbyteError,
-    InvalidRequest,
-    ResourceError,
-    UnsupportedError,
-)
+from ..formats.errors import Cancelled, ContextOverflow, HalfbyteError, InvalidRequest, ResourceError, UnsupportedError
 from .backends.base import CancelFlag, Executor, Progress
 from .chat import ChatTemplate, template_for
 from .engine.capacity import PARALLEL
@@ -351,6 +344,8 @@ class Model:
         self._check_generates()
         if self._template is None:
             self._template = template_for(self.tokenizer)
+        if template_options is not None and not isinstance(template_options, Mapping):
+            raise TypeError(f"template_options must be a mapping, not {type(template_options).__name__}")
         text = self._template.render(
             messages, tools=tools, add_generation_prompt=add_generation_prompt, **dict(template_options or {})
         )
@@ -397,6 +392,9 @@ class Model:
         engine = getattr(self, "_engine", None)  # absent when __init__ failed
         if engine is not None:
             engine.close(wait=False)  # the collector may run in any thread, even in the engine's own
+
+    def __reduce__(self) -> str:
+        raise TypeError("a model cannot be copied or pickled; threads share it, and other processes load it again")
 
     def __repr__(self) -> str:
         state = ", closed" if self.is_closed else ""

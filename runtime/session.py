@@ -33,6 +33,9 @@ class Session:
     ) -> None:
         self._model = model
         self._tools = copy.deepcopy(tools)
+        for message in messages:
+            if not isinstance(message, Mapping):
+                raise TypeError(f"a message is a mapping, not {type(message).__name__}: {message!r:.40}")
         self._first = [dict(m) for m in copy.deepcopy(list(messages))]
         self._messages: list[Message] = copy.deepcopy(self._first)
         self._running: weakref.ref[Generation] | None = None  # weak, so that an answer nobody holds cancels itself

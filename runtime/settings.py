@@ -53,6 +53,15 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def compiler_environment(**changes: str) -> dict[str, str]:
+    """The same for a child that compiles: what else Numba is told in this program (to compile nothing, to print what it
+    does) is not for kernels.
+    """
+    ours = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_BOUNDSCHECK")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_") or name in ours}
+    return {**kept, **changes}
+
+
 def _user_cache() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or _user_home() / "AppData" / "Local")

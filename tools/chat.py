@@ -134,11 +134,25 @@ def _set(conversation: Conversation, argument: str) -> str:
         conversation.options.pop(key, None)
         return f"{key} is at its default"
     try:
-        conversation.options[key] = SAMPLING[key][0](value)
+        number = SAMPLING[key][0](value)
     except ValueError:
         kind = "a whole number" if SAMPLING[key][0] is int else "a number"
         raise CommandError(f"{key} needs {kind}, not {value!r}") from None
+    _check(key, number)
+    conversation.options[key] = number
     return f"{key} = {conversation.options[key]}"
+
+
+def _check(key: str, number: Any) -> None:
+    from ..runtime.engine.sampling import SamplingError, SamplingParams  # NumPy, as in saved.py
+
+    try:
+        if key != "max_tokens":
+            SamplingParams(**{key: number})
+        elif number < 1:
+            raise CommandError("max_tokens must be at least 1")
+    except SamplingError as error:
+        raise CommandError(str(error)) from None
 
 
 def _save(conversation: Conversation, argument: str) -> str:

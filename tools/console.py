@@ -64,12 +64,12 @@ def stream(piece: str) -> None:
 
 def note(text: str) -> None:
     """A remark for the person at the terminal: never part of the answer."""
-    click.echo(visible(text), err=True)
+    _remark(visible(text))
 
 
 def note_inline(text: str) -> None:
     """A remark without a line end."""
-    click.echo(visible(text), err=True, nl=False)
+    _remark(visible(text), nl=False)
 
 
 def write_json(value: Any, *, indent: int | None = None) -> None:
@@ -93,7 +93,14 @@ def write_table(rows: Sequence[Sequence[str]], *, indent: str = "") -> None:
 
 def error(text: str) -> None:
     """The one line that explains a failure."""
-    click.echo(f"error: {one_line(text)}", err=True)
+    _remark(f"error: {one_line(text)}")
+
+
+def _remark(text: str, *, nl: bool = True) -> None:
+    try:
+        click.echo(text, err=True, nl=nl)
+    except OSError:  # a full disk, or nobody reads it: answer and exit code are what they are without it
+        _discard(sys.stderr)
 
 
 def is_terminal(file: Any) -> bool:
@@ -106,10 +113,15 @@ def is_terminal(file: Any) -> bool:
 
 def discard_output() -> None:
     """Nobody reads any more: point the standard streams at nothing, so that the interpreter's last flush is quiet."""
+    for file in (sys.stdout, sys.stderr):
+        _discard(file)
+
+
+def _discard(file: TextIO) -> None:
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for file in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, file.fileno())
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
     except (OSError, ValueError, AttributeError):
         pass  # streams without a descriptor have nothing to flush
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -19,12 +20,24 @@ def read_prompt(argument: str | None) -> str:
     Raises click.UsageError when there is nothing.
     """
     wants_stdin = argument == "-"
-    written = "" if argument is None or wants_stdin else argument
+    written = "" if argument is None or wants_stdin else as_text(argument)
     piped = read_stdin() if wants_stdin or not is_terminal(sys.stdin) else ""
     prompt = "\n\n".join(part for part in (written, piped) if part)
     if not prompt and (argument is None or wants_stdin):
         raise click.UsageError("no prompt: give one as an argument or through a pipe", click.get_current_context(True))
     return prompt
+
+
+def as_text(argument: str) -> str:
+    """An argument that is a text. Where the locale is not UTF-8, Python has kept its bytes in another form."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(argument).decode()
+        except UnicodeError:
+            raise HalfbyteError(f"the argument {argument!a:.60} is not UTF-8 text; convert it first") from None
+    return argument
 
 
 def read_stdin() -> str:

@@ -54,6 +54,13 @@ class CancelFlag:
             self._wakes.remove(wake)
 
 
+def checked_flag(cancel: object) -> CancelFlag | None:
+    """The flag that was given, if any. TypeError for anything else: whatever counts as true would cancel."""
+    if cancel is not None and not isinstance(cancel, CancelFlag):
+        raise TypeError(f"cancel must be a CancelFlag, not {type(cancel).__name__}")
+    return cancel
+
+
 class Pool(Protocol):
     """The pages of keys and values of an executor, wherever they are; see cache.kv.KVPool."""
 

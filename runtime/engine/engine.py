@@ -136,9 +136,13 @@ class Engine:
             thread.start()  # may fail: then there is no thread, and the caller learns it
             self._thread = thread
 
-    def _check_caller(self) -> None:
+    def check_process(self) -> None:
+        """Raise InvalidRequest in a forked child: the thread that does the work is not there."""
         if os.getpid() != self._pid:
             raise InvalidRequest("the model was loaded before a fork; load it in the child, or start children by spawn")
+
+    def _check_caller(self) -> None:
+        self.check_process()
         if threading.current_thread() is self._thread:
             raise InvalidRequest("a logits processor cannot use the model that is calling it")
 

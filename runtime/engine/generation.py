@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
+from ...formats.errors import InvalidRequest
 from .generate import GenerateRequest, Token
 from .request import End
 
@@ -51,6 +53,7 @@ class Generation:
         self._on_end: Callable[[Generation], None] | None = None
         self._end: End | None = None
         self._pieces: list[str] = []
+        self._reading = threading.RLock()
         self.tokens: list[Token] = []
 
     @property
@@ -109,8 +112,9 @@ class Generation:
     def close(self) -> None:
         """Cancel what is still running and note the end."""
         self.cancel()
-        while self._end is None:
-            self._next(raising=False)
+        with self._reading:  # who reads in another thread sees the end at once
+            while self._end is None:
+                self._read_event()
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -134,21 +138,29 @@ class Generation:
         if getattr(self, "_end", True) is None:
             self.close()
 
-    def _next(self, *, raising: bool = True) -> Token | None:
+    def _next(self) -> Token | None:
         """Read one event; None at the end. Raises the error of a request that failed."""
-        if self._end is None:
-            try:
-                event = self._request.next_event()
-            except BaseException:  # Ctrl-C while waiting
-                self.cancel()
-                raise
-            if isinstance(event, Token):
-                self.tokens.append(event)
-                self._add(event.text)
-                return event
-            self._note_end(event)
-        if raising and self._end is not None and self._end.error is not None:
+        if not self._reading.acquire(blocking=False):
+            raise InvalidRequest("another thread is reading this generation: each event is there once")
+        try:
+            token = self._read_event() if self._end is None else None
+        finally:
+            self._reading.release()
+        if self._end is not None and self._end.error is not None:
             raise self._end.error
+        return token
+
+    def _read_event(self) -> Token | None:
+        try:
+            event = self._request.next_event()
+        except BaseException:  # Ctrl-C while waiting
+            self.cancel()
+            raise
+        if isinstance(event, Token):
+            self.tokens.append(event)
+            self._add(event.text)
+            return event
+        self._note_end(event)
         return None
 
     def _note_end(self, end: End) -> None:

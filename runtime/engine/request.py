@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...formats.errors import HalfbyteError
-from ..backends.base import CancelFlag
+from ..backends.base import CancelFlag, checked_flag
 from .errors import ExecutionError
 from .sequence import Chunk, Sequence
 
@@ -50,7 +50,7 @@ class Request(ABC):
 
     def __init__(self, tokens: list[int], *, every_row: bool = False, cancel: CancelFlag | None = None) -> None:
         self.sequence = Sequence(tokens, self, every_row)
-        self.flag = cancel
+        self.flag = checked_flag(cancel)
         self.clock = Clock()
         self.end: End | None = None
         self._engine: Engine | None = None
@@ -123,6 +123,8 @@ class Request(ABC):
             try:
                 event = self._events.get(timeout=POLL_SECONDS)
             except Empty:
+                if self._engine is not None:
+                    self._engine.check_process()
                 continue
             self._mark_read()
             return event

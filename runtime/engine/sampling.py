@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,12 +85,21 @@ class SamplingParams:
                 raise SamplingError(f"processors holds a {type(processor).__name__}, which cannot be called")
         object.__setattr__(self, "processors", tuple(self.processors))
 
+    def __reduce__(self) -> tuple[Callable[..., SamplingParams], tuple[dict[str, Any]]]:
+        """Pickles and deep copies: a view of a mapping has neither."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _from_values, (values | {"logit_bias": self.logit_bias and dict(self.logit_bias)},)
+
     def _check_number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise SamplingError(f"{name}={value!r:.60}: a number is needed")
-        if not math.isfinite(value) or not low <= value <= high:
-            raise SamplingError(f"{name}={value}: {_range_text(low, high)} is needed")
+        try:
+            number = float(value)
+        except OverflowError:  # an int may be larger than any
+            number = math.inf
+        if not math.isfinite(number) or not low <= number <= high:
+            raise SamplingError(f"{name}={value!r:.60}: {_range_text(low, high)} is needed")
 
     def _check_int(self, name: str, low: int, high: int | None = None) -> None:
         value = getattr(self, name)
@@ -113,6 +123,10 @@ class SamplingParams:
                 raise SamplingError(f"logit_bias[{token}]={bias}: a number up to 1e30, or -inf, is needed")
             checked[int(token)] = float(bias)
         return MappingProxyType(checked)
+
+
+def _from_values(values: dict[str, Any]) -> SamplingParams:
+    return SamplingParams(**values)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import copy
 import gc
+import os
+import pickle
 import threading
 import time
 import weakref
@@ -18,6 +21,7 @@ from halfbyte import (
     InvalidRequest,
     Model,
     ModelFileError,
+    SamplingParams,
     TokenizerError,
 )
 from halfbyte.runtime.backends.reference import ReferenceExecutor
@@ -311,3 +315,86 @@ def _wait_until(condition) -> None:
     while not condition():
         assert time.perf_counter() < end, "it did not happen in time"
         time.sleep(0.005)
+
+
+def test_errors_and_parameters_survive_pickling():
+    error = pickle.loads(pickle.dumps(ContextOverflow(5, 3)))
+    assert (error.needed, error.available, str(error)) == (5, 3, str(ContextOverflow(5, 3)))
+    params = SamplingParams(temperature=0.5, logit_bias={1: 2.0}, seed=7)
+    assert pickle.loads(pickle.dumps(params)) == copy.deepcopy(params) == params
+
+
+def test_a_copy_of_a_model_is_refused(model):
+    """Its end would be that of the model."""
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="threads share it"):
+            make(model)
+    assert not model.is_closed
+
+
+@pytest.mark.parametrize("cancel", [5, "x", CancelFlag])
+def test_what_is_no_flag_is_refused(cancel, model):
+    for call in (
+        lambda: model.generate("Once", cancel=cancel),
+        lambda: model.logits([1], cancel=cancel),
+        lambda: Model.load("stories260k", backend="reference", cancel=cancel),
+    ):
+        with pytest.raises(TypeError, match="CancelFlag"):
+            call()
+
+
+def test_mappings_of_other_types_are_refused(model):
+    with pytest.raises(TypeError, match="mapping"):
+        model.chat([{"role": "user", "content": "Hi"}], template_options="x")
+    with pytest.raises(TypeError, match="mapping"):
+        model.session(messages="x")
+
+
+def test_two_readers_of_one_generation_are_told(model):
+    """Each event is there once: the second would wait for ever."""
+    paused, go_on = threading.Event(), threading.Event()
+
+    def wait(history, logits):
+        paused.set()
+        go_on.wait(10)
+        return logits
+
+    generation = model.generate("Once", max_tokens=3, temperature=0, processors=[wait])
+    reader = threading.Thread(target=generation.read)
+    reader.start()
+    assert paused.wait(10)
+    with pytest.raises(InvalidRequest, match="another thread"):
+        next(generation)
+    closer = threading.Thread(target=generation.close)
+    closer.start()
+    go_on.set()
+    reader.join(10)
+    closer.join(10)
+    assert not reader.is_alive() and not closer.is_alive()
+    assert generation.read() == generation.text  # anybody reads what has ended
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_generation_from_before_a_fork_ends_with_an_error():
+    with Model.load("stories260k", backend="reference") as model:
+        generation = model.generate("Once upon a time", temperature=0)
+        next(generation)
+        child = os.fork()
+        if child == 0:
+            try:
+                generation.read()
+            except InvalidRequest:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        for _ in range(100):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            pytest.fail("the child waits for ever")
+        assert os.waitstatus_to_exitcode(status) == 7

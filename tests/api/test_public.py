@@ -25,7 +25,8 @@ def test_every_exported_name_exists():
 
 def test_type_checkers_see_the_names_that_exist_at_run_time():
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = [n for n in tree.body if isinstance(n, ast.If)]
+    block, run_time = [n for n in tree.body if isinstance(n, ast.If)]
+    assert ast.unparse(run_time) == "if not TYPE_CHECKING:\n    __getattr__ = _load"  # they would believe any name
     seen = {
         (n.module, alias.name) for n in block.body if isinstance(n, ast.ImportFrom) and n.level for alias in n.names
     }

@@ -43,11 +43,11 @@ def test_the_conversation_is_sent_again(halfbyte: Any) -> None:
 
 
 def test_a_wrong_command_does_not_end_a_script_but_an_error_does(halfbyte: Any) -> None:
-    stdin = '/frobnicate\n/save ~nosuchuser/x\n/load "a"b"\n/set temperature -5\nHello\nnever\n'
+    stdin = '/frobnicate\n/save ~nosuchuser/x\n/load "a"b"\n/set max_tokens 99999\nHello\nnever\n'
     done = halfbyte("chat", "stories260k", *OPTIONS, stdin=stdin)
     assert "error: there is no command /frobnicate" in done.stderr
     assert done.stderr.count("names no file") == 2
-    assert "temperature" in done.stderr.splitlines()[-1]
+    assert "do not fit into a context" in done.stderr.splitlines()[-1]
     assert done.returncode == 2
     assert done.stdout == ""
 
@@ -142,8 +142,8 @@ def test_ctrl_d_leaves(terminal: Terminal) -> None:
 
 def test_an_error_does_not_end_a_conversation(terminal: Terminal) -> None:
     at = terminal.wait_for("> ")
-    terminal.type("/set temperature -1\n")
-    at = terminal.wait_for("> ", since=terminal.wait_for("temperature = -1", since=at))
+    terminal.type("/set max_tokens 99999\n")
+    at = terminal.wait_for("> ", since=terminal.wait_for("max_tokens = 99999", since=at))
     terminal.type("Once\n")
     at = terminal.wait_for("error: ", since=at)
     terminal.wait_for("> ", since=at)
@@ -157,8 +157,8 @@ def test_a_retry_that_fails_keeps_what_was_said(terminal: Terminal) -> None:
     at = terminal.wait_for("> ", since=terminal.wait_for("temperature = 0", since=at))
     terminal.type("Hello\n")
     at = terminal.wait_for("> ", since=terminal.wait_for("Hello\r\n", since=at))
-    terminal.type("/set temperature -1\n")
-    at = terminal.wait_for("> ", since=terminal.wait_for("temperature = -1", since=at))
+    terminal.type("/set max_tokens 99999\n")
+    at = terminal.wait_for("> ", since=terminal.wait_for("max_tokens = 99999", since=at))
     terminal.type("/retry\n")
     at = terminal.wait_for("> ", since=terminal.wait_for("error: ", since=at))
     terminal.type("/stats\n")

@@ -201,10 +201,10 @@ def test_set(conversation: Conversation) -> None:
     assert conversation.options == {"max_tokens": 7}
 
 
-@pytest.mark.parametrize("line", ["/set speed 3", "/set seed 1.5", "/set top_p high"])
-def test_a_wrong_option_changes_nothing(line: str, conversation: Conversation) -> None:
+@pytest.mark.parametrize("option", ["speed 3", "seed 1.5", "top_p high", "top_p 2", "max_tokens 0"])
+def test_a_wrong_option_changes_nothing(option: str, conversation: Conversation) -> None:
     with pytest.raises(CommandError):
-        run_command(conversation, line)
+        run_command(conversation, f"/set {option}")
     assert conversation.options == {}
 
 

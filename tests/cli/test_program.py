@@ -175,6 +175,17 @@ def test_a_full_disk_is_exit_code_4(environment: dict[str, str]) -> None:
     assert "No space left" in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize(("arguments", "code"), [("tokenize stories260k hi", 0), ("run nope hi", 2), ("run", 2)])
+def test_remarks_that_a_full_disk_does_not_take_change_no_exit_code(
+    arguments: str, code: int, environment: dict[str, str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "halfbyte", *arguments.split()]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, env=environment, check=False)
+    assert done.returncode == code
+
+
 @POSIX
 def test_closed_standard_streams_do_not_crash(environment: dict[str, str]) -> None:
     command = f"{sys.executable} -m halfbyte tokenize stories260k --ids Once <&- 2>&-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from halfbyte.formats.gguf import GGUFFile, GGUFWriter
+
+from ..switches import needs_kernels
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ("--backend", "reference")
@@ -189,6 +192,14 @@ def test_bench(halfbyte: Any) -> None:
     assert result["decode_tps"] == sorted(result["decode_tps_runs"])[1] > 0
     assert (result["threads"], result["repeats"], result["prompt_tokens"], result["gen_tokens"]) == (1, 3, 7, 4)
     assert "tokens/s" in halfbyte("bench", "stories260k", *options).stdout
+
+
+@needs_kernels
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="a folder that nobody can write to")
+def test_a_warmup_that_is_not_kept_is_exit_code_4(halfbyte: Any) -> None:
+    done = halfbyte("warmup", "stories260k", env={"HALFBYTE_HOME": "/proc/nope"})
+    assert done.returncode == 4
+    assert "HALFBYTE_HOME" in done.stderr and not done.stdout
 
 
 def test_warmup(halfbyte: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,14 @@ def test_a_pipe_that_is_not_text(halfbyte: Any) -> None:
     done = halfbyte("tokenize", "stories260k", "-", stdin=b"abc\xff")
     assert done.returncode == 2
     assert "not UTF-8 text (byte 3)" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are bytes elsewhere")
+def test_an_argument_is_utf8_whatever_the_locale(environment: dict[str, str]) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "halfbyte", "tokenize", "stories260k", "--json"]
+    texts = [*command, "\u00e9\u2603".encode()]
+    first, second = (subprocess.check_output(texts, env={**environment, **extra}) for extra in ({}, plain))
+    assert first == second
+    wrong = subprocess.run([*command, b"a\xffb"], env=environment, check=False, capture_output=True, text=True)
+    assert wrong.returncode == 2 and "is not UTF-8" in wrong.stderr

@@ -288,3 +288,9 @@ def test_a_child_of_another_version_compiles_nothing(cache: Path, monkeypatch: p
     monkeypatch.setattr(objects, "fingerprint", lambda: "0123456789abcdef0123")
     with pytest.raises(objects.KernelError, match="start it again"):
         compiler.ensure_compiled(["add"], workers=1)
+
+
+def test_what_numba_is_told_elsewhere_is_not_for_kernels(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NUMBA_DISABLE_JIT", "NUMBA_DUMP_BYTECODE"):
+        monkeypatch.setenv(name, "1")
+    assert compiler.ensure_compiled(["add"], workers=1) == 1

@@ -6,7 +6,7 @@ import click
 
 from .. import console
 from ..options import LoadChoices, loading_options, open_model
-from ..prompt import read_stdin
+from ..prompt import as_text, read_stdin
 
 POOLINGS = ("mean", "cls", "last", "none")
 
@@ -46,7 +46,7 @@ def command(
 
 def _read_texts(texts: tuple[str, ...]) -> list[str]:
     if texts and texts != ("-",):
-        return list(texts)
+        return [as_text(text) for text in texts]
     lines = read_stdin().split("\n")
     if lines == [""]:
         raise click.UsageError("no text: give one as an argument, or lines through a pipe", click.get_current_context())

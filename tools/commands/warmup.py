@@ -7,6 +7,7 @@ import time
 
 import click
 
+from ...formats.errors import ResourceError
 from .. import console
 from ..options import LoadChoices, load_model, loading_options
 from ..progress import ProgressLine
@@ -28,11 +29,24 @@ def command(model: str, loading: LoadChoices, as_json: bool) -> None:
         counter.next = line
         with load_model(model, loading, counter) as loaded:
             loaded.generate([loaded.tokenizer.bos_id or 0], max_tokens=1, temperature=0).read()
+            if loaded.backend == "cpu":
+                _check_kept()
     result = {"model": model, "kernels_compiled": counter.compiled, "seconds": time.monotonic() - begin}
     if as_json:
         console.write_json(result)
     else:
         console.say(f"{model}: {counter.compiled} kernels compiled in {result['seconds']:.1f} s, ready")
+
+
+def _check_kept() -> None:
+    from ...runtime.backends.cpu import objects  # Numba, which `halfbyte warmup --help` does without
+    from ...runtime.settings import home
+
+    if not objects.are_kept():
+        raise ResourceError(
+            f"{home()}: compiled kernels cannot be kept there, nobody else may be able to write to it; "
+            "make it writable, or choose another folder with HALFBYTE_HOME"
+        )
 
 
 class Counter:

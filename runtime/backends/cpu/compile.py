@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import IO
 
 from ....formats.errors import Cancelled
-from ...settings import child_environment
+from ...settings import compiler_environment
 from ..base import CancelFlag
 from . import objects
 
@@ -155,7 +155,7 @@ def _start_child(errors: IO[bytes]) -> subprocess.Popen[str]:
     module = f"{__package__}.compile"
     arguments = (str(objects.kernel_dir()), objects.fingerprint())
     code = f"import importlib; importlib.import_module({module!r}).child_main(*{arguments!r})"
-    environment = child_environment(PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
+    environment = compiler_environment(PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
     return subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment,

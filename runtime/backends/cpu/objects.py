@@ -87,6 +87,11 @@ def kernel_dir() -> Path:
         return _temporary_dir()
 
 
+def are_kept() -> bool:
+    """Whether compiled kernels outlive this process."""
+    return kernel_dir().parent == home() / "kernels"
+
+
 def _is_own(info: os.stat_result) -> bool:
     # Windows has no such numbers, and a user's folders are private there
     return sys.platform == "win32" or info.st_uid == os.getuid()
