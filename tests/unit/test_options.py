@@ -34,5 +34,5 @@ def test_they_become_one_argument(words: str, choices: LoadChoices) -> None:
 def test_they_are_what_the_library_has() -> None:
     command = click.command()(loading_options(lambda loading: None))
     types = {option.name: option.type for option in command.params}
-    offered = {name: type_.choices for name, type_ in types.items() if isinstance(type_, click.Choice)}
+    offered = {name: tuple(type_.choices) for name, type_ in types.items() if isinstance(type_, click.Choice)}
     assert offered == {"backend": tuple(BACKENDS), "kv_type": tuple(KV_TYPES)}
