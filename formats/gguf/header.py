@@ -190,13 +190,17 @@ def _complainer(c: Cursor, name: str, at: int) -> Complain:
     return complain
 
 
+def _out_of_file(problem: str, source: Source, at: int, field: str, end: int) -> TensorDataError:
+    allowed = f"up to byte {source.size:,}"
+    return TensorDataError(problem, path=source.path, offset=at, field=field, got=end, allowed=allowed, hint=_DAMAGED)
+
+
 def _lay_out(
     infos: list[_Info], source: Source, byte_order: str, alignment: int, data_start: int
 ) -> dict[str, GGUFTensor]:
     """Check that the tensors lie back to back (each padded to `alignment`), without holes or overlaps, in the file."""
     if infos and data_start > source.size:
-        problem = f"the file ends at byte {source.size:,}, before the tensor data"
-        raise TensorDataError(problem, path=source.path, offset=data_start, field="data", hint=_DAMAGED)
+        raise _out_of_file("the file ends before the tensor data", source, data_start, "data", data_start)
     tensors: dict[str, GGUFTensor] = {}
     expected = 0
     infos.reverse()
@@ -215,13 +219,8 @@ def _lay_out(
             )
         start = data_start + expected
         if start + info.n_bytes > source.size:
-            raise TensorDataError(
-                f"data ends at byte {start + info.n_bytes:,}, the file at {source.size:,}",
-                path=source.path,
-                offset=start,
-                field=f"{info.name}.data",
-                hint=_DAMAGED,
-            )
+            end = start + info.n_bytes
+            raise _out_of_file("the file ends before this tensor's data", source, start, f"{info.name}.data", end)
         expected += pad(info.n_bytes, alignment)
         tensors[info.name] = GGUFTensor(info.name, info.type, info.ne, start, info.n_bytes, byte_order, source)
     return tensors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfbyte.formats.errors import ResourceError, UnsupportedError
+from halfbyte.formats.errors import ModelFileError, ResourceError, UnsupportedError
 from halfbyte.formats.gguf import GGMLType, GGUFFile, GGUFWriter
 from halfbyte.formats.gguf.tensors import SWAPPED
 from halfbyte.formats.gguf.types import BLOCKS
@@ -161,6 +161,22 @@ def test_a_file_that_does_not_fit_is_a_resource_error(tmp_path: Path, monkeypatc
 def test_failed_open_releases_the_file(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(model()[:-1])
-    with pytest.raises(Exception, match="data ends at byte"):
+    with pytest.raises(Exception, match="ends before this tensor's data"):
         GGUFFile.open(path)
     path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("data", "got", "allowed"),
+    [
+        (Raw().header(0, 1).string("k").u32(8).u64(200).raw(bytes(10)), 200, "up to 10 bytes"),
+        (Raw().header(0, 1).string("k").u32(9).u32(4).u64(1 << 40).raw(bytes(10)), 1 << 40, "up to 2"),
+        (Raw().header(0, 1).string("k").u32(9).u32(8).u64(3).raw(bytes(10)), 3, "up to 1"),
+        (Raw().header(1).tensor("a", (3,), GGMLType.F32).pad().raw(bytes(11)), 76, "up to byte 75"),
+    ],
+)
+def test_lengths_that_cannot_be_say_what_could(data: Raw, got: int, allowed: str) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        GGUFFile.from_buffer(data.done())
+    assert (caught.value.got, caught.value.allowed) == (got, allowed)
+    assert f"(got {got}, allowed: {allowed})" in str(caught.value)
