@@ -158,7 +158,10 @@ def _unique(
 
 @filter_named("attr")
 def _attr(context: RenderContext, guard: Guard, value: Any, name: Any) -> Any:
-    return methods.attribute(value, str(guard.text(name)), context.environment.undefined)
+    name = str(guard.text(name))
+    if type(value) is dict and name in value and name not in methods.METHODS[dict]:  # an item is no attribute
+        return context.environment.undefined(obj=value, name=name)
+    return methods.attribute(value, name, context.environment.undefined)
 
 
 @filter_named("map")

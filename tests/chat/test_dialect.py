@@ -57,7 +57,7 @@ SAME = """
 {{ [1, 2, 3, 4, 5]|batch(2, 'x')|list }}{{ [1, 2, 3, 4, 5]|slice(2)|list }}{{ {'b': 1, 'A': 2}|dictsort }}{{ {'b': 1, 'a': 2}|dictsort(by='value') }}
 {{ messages|groupby('role') |map('first')|list }}{% for g in messages|groupby('role') %}{{ g.grouper }}{{ g.list|length }}{% endfor %}{{ {'a': 1}|items|list }}
 {{ messages|map(attribute='role')|join(', ') }}{{ [1, 2]|join }}{{ messages|join('|', attribute='role') }}{{ ['a', 'b']|map('upper')|list }}{{ none|map('upper')|list }}
-{{ [1, 2, 3, 4]|select('odd')|list }}{{ [1, 0]|select|list }}{{ [1, 2]|reject('odd')|list }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}
+{{ {'role': 1}|attr('role') }}{{ [1, 2, 3, 4]|select('odd')|list }}{{ [1, 0]|select|list }}{{ [1, 2]|reject('odd')|list }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}
 {{ messages|rejectattr('role', '==', 'user')|map(attribute='role')|list }}{{ messages|selectattr('nope')|list }}{{ messages|selectattr('role', 'in', ['user'])|list|length }}
 {% if []|select %}true{% endif %}{% if none|selectattr('x') %}true{% endif %}{{ ([1, 2]|map('string'))|first }}{% set g = [1, 2]|map('string') %}{{ g|list }}{{ g|list }}
 {{ '42'|int }}{{ 'x'|int(7) }}{{ '0x1f'|int(base=16) }}{{ '4.7'|int }}{{ '1.5'|float }}{{ 'x'|float }}{{ -3|abs }}{{ 2.567|round(2) }}{{ 2.5|round }}{{ 2.1|round(0, 'ceil') }}
