@@ -1,4 +1,7 @@
-"""No text depends on who else is served, or was before, to the last bit of a log probability."""
+"""No text depends on who else is served, or was before, to the last bit of a log probability.
+
+That is what compiled kernels promise. NumPy's products round in another way with another number of rows.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from collections.abc import Iterator
 import pytest
 from halfbyte import Model
 
-from .. import switches
+from ..switches import needs_kernels
 
+pytestmark = needs_kernels
 PROMPTS = ("The dog", "A cat", "Tom")
 Answer = tuple[str, list[float | None]]
 
 
 def load() -> Model:
     """With room for one text of full length."""
-    return Model.load("stories260k", threads=2, context=256, parallel=1, backend=switches.backend())
+    return Model.load("stories260k", threads=2, context=256, parallel=1)
 
 
 @pytest.fixture
