@@ -130,14 +130,14 @@ def add_latencies(report: Report, name: str, latencies: dict[str, Latencies]) ->
     report.table(f"{name}: after a cancel, medians with the fastest and the slowest", header, rows)
 
 
-def measure(report: Report, name: str, path: Path, threads: int, scale: float) -> None:
+def measure(report: Report, name: str, path: Path, threads: int, scale: float, cancels: int) -> None:
     """All measurements on one model; `scale` stretches or shortens them."""
     common.note(f"measuring {name}")
     rng, count = random.Random(7), max(2, round(20 * scale))
     Model.load(path, threads=threads, context=CONTEXT).close()  # fills the kernel cache
     ticks = {"idle": ticks_of_idling(5 * scale), JUDGED: ticks_of_both(path, threads, count)}
     ticks["loading"] = ticks_of_loading(path, threads, count)
-    latencies = {"load": cancelling.in_load(path, threads, count, rng)}
+    latencies = {"load": cancelling.in_load(path, threads, cancels or count, rng)}
     with Model.load(path, threads=threads, context=CONTEXT) as model:
         ticks["generating"] = ticks_of_generating(model, 20 * scale)
         latencies["prefill"] = cancelling.in_prefill(model, PROMPT_TOKENS, count, rng)
@@ -154,10 +154,11 @@ def measure(report: Report, name: str, path: Path, threads: int, scale: float) -
 def main() -> int:
     parser = common.parser(__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--scale", type=float, default=1.0, help="how long to measure; 0.1 to try")
+    parser.add_argument("--cancels", type=common.positive, default=0, help="of loads; default: 20 times the scale")
     args = parser.parse_args()
     report = Report("desktop", f"As a part of another program, {args.threads} threads")
     for name in common.chosen_models(args):
-        measure(report, common.label(name), common.resolve(name), args.threads, args.scale)
+        measure(report, common.label(name), common.resolve(name), args.threads, args.scale, args.cancels)
     return report.finish(args.out)
 
 

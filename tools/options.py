@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from .progress import ProgressLine
+from .prompt import Text
 
 if TYPE_CHECKING:
     from ..runtime.model import Model
@@ -34,7 +35,7 @@ SAMPLING: dict[str, tuple[type, str]] = {
 def sampling_options(command: F) -> F:
     """The options of SAMPLING and --stop, in that order."""
     command = click.option(
-        "--stop", multiple=True, metavar="TEXT", help="End the answer before this text; repeatable."
+        "--stop", type=Text(), multiple=True, metavar="TEXT", help="End the answer before this text; repeatable."
     )(command)
     for name, (type_, text) in reversed(SAMPLING.items()):
         command = click.option(f"--{name.replace('_', '-')}", type=type_, help=text)(command)

@@ -20,7 +20,7 @@ def read_prompt(argument: str | None) -> str:
     Raises click.UsageError when there is nothing.
     """
     wants_stdin = argument == "-"
-    written = "" if argument is None or wants_stdin else as_text(argument)
+    written = "" if argument is None or wants_stdin else argument
     piped = read_stdin() if wants_stdin or not is_terminal(sys.stdin) else ""
     prompt = "\n\n".join(part for part in (written, piped) if part)
     if not prompt and (argument is None or wants_stdin):
@@ -28,16 +28,18 @@ def read_prompt(argument: str | None) -> str:
     return prompt
 
 
-def as_text(argument: str) -> str:
+class Text(click.types.StringParamType):
     """An argument that is a text. Where the locale is not UTF-8, Python has kept its bytes in another form."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return os.fsencode(argument).decode()
-        except UnicodeError:
-            raise HalfbyteError(f"the argument {argument!a:.60} is not UTF-8 text; convert it first") from None
-    return argument
+            value.encode()
+        except UnicodeEncodeError:
+            try:
+                return os.fsencode(value).decode()
+            except UnicodeError:
+                self.fail(f"{ascii(value)[:60]} is not UTF-8 text; convert it first", param, ctx)
+        return value
 
 
 def read_stdin() -> str:

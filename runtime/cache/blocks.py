@@ -33,7 +33,7 @@ class PageTable:
     length: int = 0  # tokens whose keys and values are present
     n_known: int = 0
     tokens: Sequence[int] = ()  # what was committed: at least `length` ids
-    n_given: int = 0  # so many of them may be found by others
+    n_given: int = 0  # of them, those that may be found by others
 
 
 class BlockManager:
@@ -65,10 +65,10 @@ class BlockManager:
         """Pages nobody uses that are kept because a later prompt may begin alike."""
         return len(self._idle)
 
-    def allocate(self, tokens: Sequence[int], *, n_given: int) -> PageTable | None:
+    def allocate(self, tokens: Sequence[int], *, n_given: int, reuse: bool = True) -> PageTable | None:
         """Pages for all of `tokens`, the first ones shared where possible; None when there are not enough."""
-        table = PageTable(tokens=tokens)
-        partial, n_partial = self._share(table, tokens[: min(n_given, len(tokens) - 1)])
+        table = PageTable(tokens=tokens, n_given=n_given)
+        partial, n_partial = self._share(table, tokens[: min(n_given, len(tokens) - 1)]) if reuse else (None, 0)
         if not self.extend(table, len(tokens)):
             self._release(table)
             return None
@@ -91,10 +91,10 @@ class BlockManager:
         handle.pages.extend(self._take() for _ in range(missing))
         return True
 
-    def commit(self, handle: PageTable, tokens: Sequence[int], length: int, *, n_given: int) -> None:
+    def commit(self, handle: PageTable, tokens: Sequence[int], length: int) -> None:
         """tokens[:length] are computed: make full pages of given ones findable, or share those with the same tokens."""
-        handle.tokens, handle.length, handle.n_given = tokens, length, n_given
-        while (handle.n_known + 1) * PAGE <= min(length, n_given):
+        handle.tokens, handle.length = tokens, length
+        while (handle.n_known + 1) * PAGE <= min(length, handle.n_given):
             self._publish(handle, tuple(tokens[handle.n_known * PAGE : (handle.n_known + 1) * PAGE]))
 
     def truncate(self, handle: PageTable, length: int) -> int:

@@ -35,18 +35,18 @@ class SequenceCache(Protocol[H]):
     def capacity(self) -> int:
         """Tokens that fit when one sequence has everything to itself."""
 
-    def allocate(self, tokens: Sequence[int], *, n_given: int) -> H | None:
+    def allocate(self, tokens: Sequence[int], *, n_given: int, reuse: bool = True) -> H | None:
         """Room for all of `tokens`, or None when there is none now.
 
-        State left by earlier sequences that began alike is shared for the first `n_given` tokens, but never for the
-        last token, because its logits are wanted.
+        The state of the first `n_given` is what sequences that begin alike share; that of the others is never shared.
+        With `reuse`, what earlier ones left is taken, but never for the last token, because its logits are wanted.
         """
 
     def extend(self, handle: H, length: int) -> bool:
         """Make positions [handle.length, length) writable; False when there is no room (nothing has changed then)."""
 
-    def commit(self, handle: H, tokens: Sequence[int], length: int, *, n_given: int) -> None:
-        """The state of tokens[:length] has been computed; later sequences may share that of the first `n_given`."""
+    def commit(self, handle: H, tokens: Sequence[int], length: int) -> None:
+        """The state of tokens[:length] has been computed; later sequences may share it as far as it was given."""
 
     def truncate(self, handle: H, length: int) -> int:
         """Forget everything from position `length` on; returns how many leading tokens remain valid."""

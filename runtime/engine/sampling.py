@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,10 +85,10 @@ class SamplingParams:
                 raise SamplingError(f"processors holds a {type(processor).__name__}, which cannot be called")
         object.__setattr__(self, "processors", tuple(self.processors))
 
-    def __reduce__(self) -> tuple[Callable[..., SamplingParams], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[partial[SamplingParams], tuple[()]]:
         """Pickles and deep copies: a view of a mapping has neither."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return _from_values, (values | {"logit_bias": self.logit_bias and dict(self.logit_bias)},)
+        bias = None if self.logit_bias is None else dict(self.logit_bias)
+        return partial(SamplingParams, **{**vars(self), "logit_bias": bias}), ()
 
     def _check_number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
@@ -123,10 +123,6 @@ class SamplingParams:
                 raise SamplingError(f"logit_bias[{token}]={bias}: a number up to 1e30, or -inf, is needed")
             checked[int(token)] = float(bias)
         return MappingProxyType(checked)
-
-
-def _from_values(values: dict[str, Any]) -> SamplingParams:
-    return SamplingParams(**values)
 
 
 @dataclass(frozen=True)

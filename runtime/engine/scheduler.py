@@ -88,8 +88,7 @@ class Scheduler:
     def commit(self, chunks: list[Chunk]) -> None:
         """The step was run."""
         for chunk in chunks:
-            sequence = chunk.sequence
-            self.cache.commit(sequence.handle, sequence.tokens, chunk.stop, n_given=sequence.n_prompt)
+            self.cache.commit(chunk.sequence.handle, chunk.sequence.tokens, chunk.stop)
 
     def roll_back(self, chunks: list[Chunk]) -> None:
         """The step was given up half way: its own tokens have no valid state."""
@@ -104,8 +103,8 @@ class Scheduler:
                 return
             if self._is_worth_waiting(sequence):
                 continue
-            n_given = 0 if sequence.every_row else sequence.n_prompt
-            handle = self.cache.allocate(sequence.tokens, n_given=n_given)
+            n_given, reuse = sequence.n_prompt, not sequence.every_row
+            handle = self.cache.allocate(sequence.tokens, n_given=n_given, reuse=reuse)
             if handle is None:
                 return
             sequence.handle = handle

@@ -18,6 +18,7 @@ from halfbyte.tools import cli, console
 from halfbyte.tools.commands import COMMANDS
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and permissions")
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 
 
 def test_help_lists_every_command_and_the_exit_codes(halfbyte: Any) -> None:
@@ -164,10 +165,8 @@ def test_an_error_that_nobody_reads_has_its_exit_code(environment: dict[str, str
     assert done.returncode == 2
 
 
-@POSIX
+@FULL
 def test_a_full_disk_is_exit_code_4(environment: dict[str, str]) -> None:
-    if not os.path.exists("/dev/full"):
-        pytest.skip("this system has no /dev/full")
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "halfbyte", "inspect", "stories260k"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
@@ -175,7 +174,7 @@ def test_a_full_disk_is_exit_code_4(environment: dict[str, str]) -> None:
     assert "No space left" in done.stderr
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@FULL
 @pytest.mark.parametrize(("arguments", "code"), [("tokenize stories260k hi", 0), ("run nope hi", 2), ("run", 2)])
 def test_remarks_that_a_full_disk_does_not_take_change_no_exit_code(
     arguments: str, code: int, environment: dict[str, str]

@@ -88,5 +88,7 @@ def test_an_argument_is_utf8_whatever_the_locale(environment: dict[str, str]) ->
     texts = [*command, "\u00e9\u2603".encode()]
     first, second = (subprocess.check_output(texts, env={**environment, **extra}) for extra in ({}, plain))
     assert first == second
-    wrong = subprocess.run([*command, b"a\xffb"], env=environment, check=False, capture_output=True, text=True)
-    assert wrong.returncode == 2 and "is not UTF-8" in wrong.stderr
+    for words in (["tokenize", "stories260k"], ["run", "stories260k"], ["chat", "stories260k", "--system"]):
+        command = [sys.executable, "-m", "halfbyte", *words, b"a\xffb"]
+        wrong = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        assert wrong.returncode == 2 and "is not UTF-8" in wrong.stderr

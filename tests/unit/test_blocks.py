@@ -24,15 +24,15 @@ class Pool:
         self.content[target] = list(self.content[source])
         self.copies += 1
 
-    def allocate(self, tokens: list[int], n_given: int | None = None) -> PageTable | None:
-        return self.manager.allocate(tokens, n_given=len(tokens) if n_given is None else n_given)
+    def allocate(self, tokens: list[int], n_given: int | None = None, *, reuse: bool = True) -> PageTable | None:
+        """All are given by default."""
+        return self.manager.allocate(tokens, n_given=len(tokens) if n_given is None else n_given, reuse=reuse)
 
-    def run(self, table: PageTable, tokens: list[int], length: int, n_given: int | None = None) -> None:
-        """Compute tokens[table.length:length] and commit them; all are given by default."""
-        n_given = length if n_given is None else n_given
+    def run(self, table: PageTable, tokens: list[int], length: int) -> None:
+        """Compute tokens[table.length:length] and commit them."""
         for i in range(table.length, length):
-            self.content[table.pages[i // PAGE]][i % PAGE] = computed(tokens, n_given)[i]
-        self.manager.commit(table, tokens, length, n_given=n_given)
+            self.content[table.pages[i // PAGE]][i % PAGE] = computed(tokens, table.n_given)[i]
+        self.manager.commit(table, tokens, length)
 
     def read(self, table: PageTable) -> list[int | None]:
         return [self.content[table.pages[i // PAGE]][i % PAGE] for i in range(table.length)]
@@ -91,14 +91,14 @@ def test_the_last_token_is_never_shared_because_its_logits_are_wanted():
 def test_reuse_can_be_declined():
     pool = Pool(8)
     pool.fill(text(2 * PAGE))
-    assert pool.allocate(text(2 * PAGE), n_given=0).length == 0
+    assert pool.allocate(text(2 * PAGE), reuse=False).length == 0
 
 
 def test_only_what_was_given_is_found():
     pool = Pool(8)
     tokens = text(3 * PAGE)
     table = pool.allocate(tokens, n_given=PAGE + 10)
-    pool.run(table, tokens, len(tokens), n_given=PAGE + 10)
+    pool.run(table, tokens, len(tokens))
     pool.manager.free(table)
     assert pool.manager.num_cached == 2
     again = pool.allocate([*tokens, 5])
@@ -191,7 +191,6 @@ class Blocks(RuleBasedStateMachine):
     def start(self) -> None:
         self.pool = Pool(7)
         self.live: dict[PageTable, list[int]] = {}
-        self.given: dict[PageTable, int] = {}
 
     @rule(
         target=tables,
@@ -206,15 +205,15 @@ class Blocks(RuleBasedStateMachine):
             return multiple()
         assert self.pool.read(table) == full[: table.length] and table.length < len(full)
         assert table.length <= n_given
-        self.pool.run(table, full, len(full), n_given)
-        self.live[table], self.given[table] = full, n_given
+        self.pool.run(table, full, len(full))
+        self.live[table] = full
         return table
 
     @rule(table=tables, token=st.integers(0, 3), count=st.integers(1, PAGE + 1))
     def append(self, table: PageTable, token: int, count: int) -> None:
         tokens = [*self.live[table], *[token] * count]
         if self.pool.manager.extend(table, len(tokens)):
-            self.pool.run(table, tokens, len(tokens), self.given[table])
+            self.pool.run(table, tokens, len(tokens))
             self.live[table] = tokens
 
     @rule(table=tables, length=st.integers(0, 3 * PAGE))
@@ -230,7 +229,7 @@ class Blocks(RuleBasedStateMachine):
     @invariant()
     def each_reads_what_it_wrote(self) -> None:
         for table, tokens in self.live.items():
-            assert self.pool.read(table) == computed(tokens, self.given[table])
+            assert self.pool.read(table) == computed(tokens, table.n_given)
 
     @invariant()
     def every_page_has_one_state(self) -> None:

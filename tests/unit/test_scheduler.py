@@ -277,7 +277,7 @@ class RecurrentCache:
     def __init__(self, slots: int) -> None:
         self.free_slots, self.dirty = slots, set[RecurrentHandle]()
 
-    def allocate(self, tokens: list[int], *, n_given: int) -> RecurrentHandle | None:
+    def allocate(self, tokens: list[int], *, n_given: int, reuse: bool = True) -> RecurrentHandle | None:
         if not self.free_slots:
             return None
         self.free_slots -= 1
@@ -287,7 +287,7 @@ class RecurrentCache:
         self.dirty.add(handle)
         return True
 
-    def commit(self, handle: RecurrentHandle, tokens: list[int], length: int, *, n_given: int) -> None:
+    def commit(self, handle: RecurrentHandle, tokens: list[int], length: int) -> None:
         handle.length = length
         self.dirty.discard(handle)
 

@@ -11,6 +11,7 @@ from .. import answer, console
 from ..chat import Conversation, Leave, Retry, run_command
 from ..lines import LineReader
 from ..options import LoadChoices, chosen_sampling, loading_options, open_model, sampling_options
+from ..prompt import Text
 from ..saved import CommandError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("--system", metavar="TEXT", default="", help="Instructions for the whole conversation.")
+@click.option("--system", type=Text(), metavar="TEXT", default="", help="Instructions for the whole conversation.")
 @sampling_options
 @loading_options
 def command(model: str, system: str, loading: LoadChoices, **sampling: Any) -> None:

@@ -6,14 +6,14 @@ import click
 
 from .. import console
 from ..options import LoadChoices, loading_options, open_model
-from ..prompt import as_text, read_stdin
+from ..prompt import Text, read_stdin
 
 POOLINGS = ("mean", "cls", "last", "none")
 
 
 @click.command()
 @click.argument("model")
-@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.argument("texts", nargs=-1, type=Text(), metavar="[TEXT]...")
 @click.option(
     "--pooling", type=click.Choice(POOLINGS), help="How a text's tokens become one vector (default: the model's way)."
 )
@@ -46,7 +46,7 @@ def command(
 
 def _read_texts(texts: tuple[str, ...]) -> list[str]:
     if texts and texts != ("-",):
-        return [as_text(text) for text in texts]
+        return list(texts)
     lines = read_stdin().split("\n")
     if lines == [""]:
         raise click.UsageError("no text: give one as an argument, or lines through a pipe", click.get_current_context())

@@ -9,7 +9,7 @@ import click
 from ...formats.errors import HalfbyteError
 from .. import answer, console
 from ..options import LoadChoices, chosen_sampling, loading_options, open_model, sampling_options
-from ..prompt import as_text, read_prompt
+from ..prompt import Text, read_prompt
 
 if TYPE_CHECKING:
     from ...runtime.engine.generation import Generation
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.argument("prompt", required=False)
-@click.option("--system", metavar="TEXT", help="Instructions that come before the prompt.")
+@click.argument("prompt", type=Text(), required=False)
+@click.option("--system", type=Text(), metavar="TEXT", help="Instructions that come before the prompt.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat format.")
 @sampling_options
 @click.option("--logprobs", type=click.IntRange(0), metavar="N", help="With --json: N likeliest tokens at each place.")
@@ -64,7 +64,7 @@ def _start(model: Model, text: str, system: str | None, raw: bool, options: dict
     if not raw and model.tokenizer.chat_template() is not None:
         if not text:
             raise HalfbyteError("the prompt is empty, and so would the message be; --raw continues an empty text")
-        messages = [{"role": "system", "content": as_text(system)}] if system else []
+        messages = [{"role": "system", "content": system}] if system else []
         return model.chat([*messages, {"role": "user", "content": text}], **options)
     if system:
         raise HalfbyteError("--system needs a chat format: this is a plain completion; put the text into the prompt")

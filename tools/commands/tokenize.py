@@ -9,12 +9,12 @@ import click
 from ...runtime import hub
 from .. import console
 from ..progress import ProgressLine
-from ..prompt import read_prompt
+from ..prompt import Text, read_prompt
 
 
 @click.command()
 @click.argument("model")
-@click.argument("text", required=False)
+@click.argument("text", type=Text(), required=False)
 @click.option("--ids", "ids_only", is_flag=True, help="Write the ids alone, on one line.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option("--special", is_flag=True, help='Read "<|im_end|>" and the like as the control tokens they spell.')

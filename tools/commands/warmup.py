@@ -23,14 +23,14 @@ def command(model: str, loading: LoadChoices, as_json: bool) -> None:
     Compiled kernels are kept in the cache folder (`halfbyte doctor` shows it) until Halfbyte, Numba or the processor
     changes.
     """
+    if loading.backend == "cpu":
+        _check_kept()
     counter = Counter()
     begin = time.monotonic()
     with ProgressLine() as line:
         counter.next = line
         with load_model(model, loading, counter) as loaded:
             loaded.generate([loaded.tokenizer.bos_id or 0], max_tokens=1, temperature=0).read()
-            if loaded.backend == "cpu":
-                _check_kept()
     result = {"model": model, "kernels_compiled": counter.compiled, "seconds": time.monotonic() - begin}
     if as_json:
         console.write_json(result)
