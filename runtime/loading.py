@@ -116,18 +116,13 @@ def run_cancellable(
     """Run `work(report)` on another thread and wait for it; `flag` is set when the wait is given up."""
     events: SimpleQueue[Any] = SimpleQueue()
     cancel = CancelFlag() if cancel is None else cancel
-    thread = threading.Thread(target=_worker, args=(work, flag, events), name="halfbyte-load", daemon=True)
-
-    def give_up() -> None:  # told to the loading thread as well: while it holds Python's lock the waiting one cannot
-        flag.set()
-        events.put(_cancelled())
-
+    thread = threading.Thread(target=_worker, args=(work, flag, cancel, events), name="halfbyte-load", daemon=True)
     # A daemon that Python ends inside a C++ library takes the process down: "terminate called", an abort. Before the
     # start: the thread takes itself off that list when it is done.
     atexit.register(thread.join, EXIT_SECONDS)
+    thread.start()
     try:
-        with cancel.waking(give_up):
-            thread.start()
+        with cancel.waking(lambda: events.put(_cancelled())):
             return _wait(events, cancel, progress)
     except BaseException:  # cancelled, Ctrl-C, an error in the caller's own callback, or the work failed
         flag.set()
@@ -154,9 +149,11 @@ def _cancelled() -> Cancelled:
     return Cancelled("loading was cancelled")
 
 
-def _worker(work: Callable[[Progress], Loaded], flag: CancelFlag, events: SimpleQueue[Any]) -> None:
+def _worker(
+    work: Callable[[Progress], Loaded], flag: CancelFlag, cancel: CancelFlag, events: SimpleQueue[Any]
+) -> None:
     def report(stage: str, done: int, total: int) -> None:
-        if flag:
+        if flag or cancel:
             raise _cancelled()
         events.put((stage, done, total))
 

@@ -177,3 +177,20 @@ def test_the_loading_thread_sees_a_cancel_by_itself() -> None:
     with pytest.raises(Cancelled):
         loading.run_cancellable(work, CancelFlag(), progress=None, cancel=cancel)
     assert not went_on
+
+
+def test_who_waits_hears_of_a_cancel_whoever_sees_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loading thread clears up what came too late, but only once nobody waits."""
+    monkeypatch.setattr(loading, "POLL_SECONDS", 20.0)
+
+    def work(report):
+        while True:
+            report("reading", 1, 3)
+
+    begin = time.monotonic()
+    for _ in range(30):
+        cancel = CancelFlag()
+        threading.Timer(0.005, cancel.set).start()
+        with pytest.raises(Cancelled):
+            loading.run_cancellable(work, CancelFlag(), progress=None, cancel=cancel)
+    assert time.monotonic() - begin < 15
